@@ -1,0 +1,42 @@
+# make study             runs the demo study and ends with the path of its report
+# make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
+# make test              runs the tests
+# make lab               opens JupyterLab with the notebooks ready
+PYTHON ?= python3
+STUDY ?= demo
+BIN := .venv/bin
+# Without an NVIDIA driver torch comes from its CPU index, which spares gigabytes of CUDA; that index is asked once, for
+# torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version.
+TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
+
+.PHONY: study test lab kernels lint lock clean
+.DEFAULT_GOAL := study
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rankscale needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_FROM) $$(grep '^torch==' requirements.lock)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m rankscale_utils.kernels
+	@touch $@
+
+study: .venv/ready
+	@$(BIN)/python -m rankscale_utils.batch "$(STUDY)"
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+kernels: .venv/ready
+	$(BIN)/python -m rankscale_utils.kernels
+
+lab: kernels
+	$(BIN)/jupyter lab notebooks
+
+lock:
+	uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header --output-file requirements.lock
+
+clean:
+	rm -rf "runs/$(STUDY)"

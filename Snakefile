@@ -1,0 +1,92 @@
+# The study as a graph of notebooks: every rule leaves an executed notebook and a result file that stands whole.
+# `make study STUDY=…` validates the study and runs this.
+from rankscale_utils.files import digest
+from rankscale_utils.study import load_study
+
+study = load_study(config["study"])
+NOTEBOOKS, RUNS, REPORTS = f"{workflow.basedir}/notebooks", study.folder, study.reports
+GPU = int(config["kernel"] == "rankscale-gpu")
+TRAINED = {run.name: run for run in study.runs}
+FITTED = [run.name for run in study.fitted_runs]
+PAPERMILL = (
+    "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
+    f" papermill {{input.notebook}} {{output.notebook}} -k {config['kernel']} -p study '{study.source}'"
+)
+END = " --no-progress-bar > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+
+
+def measured(runs):
+    return [study.measurements_file] if study.measurements else [f"{RUNS}/{run}/measurements.parquet" for run in runs]
+
+
+def executed():
+    names = ["3_fit", "4_forecast", "5_allocate"] + ["6_speedup"] * bool(TRAINED)
+    of_runs = [f"{RUNS}/{run}/{step}.ipynb" for run in TRAINED for step in ("1_train", "2_evaluate")]
+    return of_runs + [f"{RUNS}/{name}.ipynb" for name in names]
+
+
+rule index:
+    input: executed(), template=f"{workflow.basedir}/reports/template"
+    output: f"{REPORTS}/index.html"
+    log: f"{RUNS}/logs/report.log"
+    shell: "python -m rankscale_utils.report '{study.source}' > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+
+rule collection:
+    output: f"{RUNS}/collection.json", f"{RUNS}/ladder.json"
+    params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
+    threads: workflow.cores
+    log: f"{RUNS}/logs/collection.log"
+    shell: "python -m rankscale_utils.prepare '{study.source}' > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+
+# A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
+rule train:
+    input:
+        collection=f"{RUNS}/collection.json",
+        seal=lambda wildcards: [] if wildcards.run in FITTED else f"{RUNS}/sealed_forecasts.csv",
+        notebook=ancient(f"{NOTEBOOKS}/1_train.ipynb"),
+    output: notebook=f"{RUNS}/{{run}}/1_train.ipynb", result=update(f"{RUNS}/{{run}}/ledger.json")
+    params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))
+    threads: study.training.threads if study.training else 1
+    priority: 10
+    resources: gpu=GPU
+    log: f"{RUNS}/logs/{{run}}.train.log"
+    shell: PAPERMILL + " -p run {wildcards.run}" + END
+
+rule evaluate:
+    input: result=rules.train.output.result, notebook=ancient(f"{NOTEBOOKS}/2_evaluate.ipynb")
+    output: notebook=f"{RUNS}/{{run}}/2_evaluate.ipynb", result=f"{RUNS}/{{run}}/measurements.parquet"
+    params: settings=digest(study.evaluation.model_dump())
+    threads: study.training.threads if study.training else 1
+    priority: 20
+    resources: gpu=GPU
+    log: f"{RUNS}/logs/{{run}}.evaluate.log"
+    shell: PAPERMILL + " -p run {wildcards.run}" + END
+
+rule fit:
+    input: measured(FITTED), notebook=f"{NOTEBOOKS}/3_fit.ipynb"
+    output: notebook=f"{RUNS}/3_fit.ipynb", fits=f"{RUNS}/fits.json", sealed=f"{RUNS}/sealed_forecasts.csv"
+    params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump())
+    priority: 30
+    log: f"{RUNS}/logs/3_fit.log"
+    shell: PAPERMILL + END
+
+rule forecast:
+    input: measured(TRAINED), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/4_forecast.ipynb"
+    output: notebook=f"{RUNS}/4_forecast.ipynb", result=f"{RUNS}/forecasts.csv"
+    log: f"{RUNS}/logs/4_forecast.log"
+    shell: PAPERMILL + END
+
+rule allocate:
+    input: measured(TRAINED), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
+    output: notebook=f"{RUNS}/5_allocate.ipynb", result=f"{RUNS}/allocation.csv"
+    log: f"{RUNS}/logs/5_allocate.log"
+    shell: PAPERMILL + END
+
+# Alone on the machine: its clock would otherwise measure the other rules.
+rule speedup:
+    input: measured(TRAINED), notebook=f"{NOTEBOOKS}/6_speedup.ipynb"
+    output: notebook=f"{RUNS}/6_speedup.ipynb", result=f"{RUNS}/speed.csv"
+    threads: workflow.cores
+    resources: gpu=GPU
+    log: f"{RUNS}/logs/6_speedup.log"
+    shell: PAPERMILL + END

@@ -1,0 +1,1 @@
+"""Train small rerankers, forecast the large one, decide how to spend the budget, publish the evidence."""

@@ -1,0 +1,112 @@
+"""Run a whole study: `python -m rankscale_utils.batch STUDY` (what `make study` runs).
+
+The study is validated first, then Snakemake executes the notebooks; what is done stays done, and an interrupted study
+goes on where it was.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rankscale_utils.device import gpus
+from rankscale_utils.study import ROOT, Study, StudyError, load_study
+
+CODE = Path(__file__).resolve().parents[1]
+
+
+def check(study: Study) -> None:
+    """Read what the study brings before any work is done.
+
+    Raises:
+        StudyError: the measurements cannot be fitted as they are.
+    """
+    if study.measurements is not None:
+        from rankscale_utils.measurements import of_runs
+
+        of_runs(study, fitted_only=False)
+
+
+def command(study: Study, cores: int, gpu_count: int) -> list[str]:
+    """Return Snakemake's command for a study. The study has its own lock, which dies with its process."""
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(CODE / "Snakefile"), "--directory", str(ROOT)),
+        *("--cores", str(cores), "--resources", f"gpu={gpu_count}", "--nolock", "--rerun-incomplete"),
+        *("--quiet", "rules", "host", "reason", "--config", f"study={study.source}"),
+        f"kernel={'rankscale-gpu' if gpu_count else 'rankscale-cpu'}",
+    ]
+
+
+def run(study: Study) -> int:
+    """Run a study and return Snakemake's exit status.
+
+    Raises:
+        StudyError: the same study is running already.
+    """
+    study.folder.mkdir(parents=True, exist_ok=True)
+    progress = study.folder / "progress.log"
+    progress.write_text("")
+    with _lock(study), _shown(progress):
+        environment = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(ROOT)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment | {"PATH": path})
+
+
+def _lock(study: Study) -> FileLock:
+    lock = FileLock(study.folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StudyError(f"study {study.name} is running already: wait for it, or stop it first.") from None
+    return lock
+
+
+class _shown:
+    """Print the lines that are added to a file while the block runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.over = path, threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def _follow(self) -> None:
+        with open(self.path) as lines:
+            while True:
+                last = self.over.is_set()
+                if text := lines.read():
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+                if last:
+                    return
+                time.sleep(0.3)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def main(name: str) -> int:
+    """Run the study of that name or path, and say where its report is."""
+    try:
+        study = load_study(name)
+        check(study)
+        began = time.monotonic()
+        status = run(study)
+    except StudyError as error:
+        print(f"rankscale: {error}", file=sys.stderr)
+        return 2
+    if status:
+        print(f"rankscale: study {study.name} stopped; `make study STUDY={name}` goes on from here.", file=sys.stderr)
+        return status
+    print(f"{study.name}: {time.monotonic() - began:.0f} s\n{study.reports / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,152 @@
+"""The collection `docstrings`: real text that every installation already has.
+
+A query is the summary sentence of a docstring in the standard library or in an installed package that the lock
+names; the document is the rest of that docstring; the pair is relevant. Sources are parsed, never imported.
+"""
+
+import ast
+import inspect
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+
+from rankscale_utils.files import digest, write_json
+
+LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+SPLITS = {"train": 0.80, "dev": 0.10, "test": 0.10}
+QUERY_WORDS = (4, 40)
+DOCUMENT_WORDS = (12, 400)
+
+
+def locked_packages(lock: Path = LOCK) -> dict[str, str]:
+    """Return the installed version of every package that the lock names and this environment holds."""
+    named = {re.split(r"[=;\s\[]", line, maxsplit=1)[0] for line in lock.read_text().splitlines() if "==" in line}
+    installed = {}
+    for name in sorted(named, key=str.lower):
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # the lock also names packages of other platforms
+    return installed
+
+
+def sources(packages: dict[str, str]) -> list[tuple[str, Path]]:
+    """Return (module file as shown to people, path) of every Python source, tests left out, in a stable order."""
+    found = {}
+    for name in packages:
+        for file in metadata.distribution(name).files or []:
+            if file.suffix == ".py":
+                found[f"{name}:{file.as_posix()}"] = Path(str(file.locate()))
+    standard = Path(sysconfig.get_path("stdlib"))
+    for path in standard.rglob("*.py"):
+        inside = path.relative_to(standard).as_posix()
+        if not inside.startswith(("site-packages/", "dist-packages/")):
+            found[f"python:{inside}"] = path
+    is_test = re.compile(r"(^|[/:_])(tests?|testing|idlelib|lib2to3)([/_.]|$)")
+    return sorted((module, path) for module, path in found.items() if not is_test.search(module))
+
+
+def split_docstring(text: str) -> tuple[str, str]:
+    """Return (summary sentence, rest) of a docstring; the rest is empty when there is only a summary."""
+    paragraph, _, rest = inspect.cleandoc(text).partition("\n\n")
+    paragraph = " ".join(paragraph.split())
+    sentence = re.match(r"(.+?(?<!e\.g)(?<!i\.e)(?<!etc)[.!?])\s+(?=[A-Z`:\[(])", paragraph)
+    if sentence:
+        paragraph, rest = sentence[1], paragraph[sentence.end() :] + "\n\n" + rest
+    return paragraph.rstrip(".: "), " ".join(rest.split())
+
+
+def docstrings(path: Path) -> list[str]:
+    """Return the docstrings of a source file: its module's, its classes' and its functions'."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return []  # templates and deliberately broken samples ship beside real modules
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [text for node in ast.walk(tree) if isinstance(node, holders) and (text := ast.get_docstring(node, False))]
+
+
+def is_worthwhile(query: str, document: str) -> bool:
+    """Whether a pair says enough to be searched for: long enough, mostly words, not the query said again."""
+    query_words, document_words = query.split(), document.split()
+    return (
+        QUERY_WORDS[0] <= len(query_words) <= QUERY_WORDS[1]
+        and len(document_words) >= DOCUMENT_WORDS[0]
+        and len(re.findall(r"[A-Za-z]{2,}", document)) >= DOCUMENT_WORDS[0]
+        and not re.match(r"[\w.]+\(", query)  # a signature, not a sentence
+        and query.lower() not in document.lower()
+    )
+
+
+def split_of(module: str) -> str:
+    """Return the split of a module by the hash of its name, so that one module's docstrings share a split."""
+    place = int(digest(module, length=8), 16) / 16**8
+    for split, share in SPLITS.items():
+        if place < share:
+            return split
+        place -= share
+    return split
+
+
+def _pairs_of(source: tuple[str, Path]) -> list[tuple[str, str, str]]:
+    module, path = source
+    pairs = [split_docstring(text) for text in docstrings(path)]
+    return [
+        (module, query, " ".join(document.split()[: DOCUMENT_WORDS[1]]))
+        for query, document in pairs
+        if is_worthwhile(query, document)
+    ]
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z]+", " ", text.lower()).strip()
+
+
+def _unseen(pairs: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Drop a pair whose query or document was there before, letters alone compared."""
+    queries, documents = set(), set()
+    for module, query, document in pairs:
+        q, d = _letters(query), _letters(document)
+        if q not in queries and d not in documents:
+            queries.add(q)
+            documents.add(d)
+            yield module, query, document
+
+
+def build(folder: Path, workers: int = 2) -> None:
+    """Write the collection into `folder`: queries, documents, judgments, and a manifest.
+
+    The manifest records Python's and the packages' versions, the counts, and the SHA-256 of the pairs.
+    """
+    packages = locked_packages()
+    with ProcessPoolExecutor(workers) as pool:
+        found = chain.from_iterable(pool.map(_pairs_of, sources(packages), chunksize=64))
+        pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
+    pairs["split"] = pairs["module"].map(split_of)
+    query_ids = [f"q{number}" for number in range(len(pairs))]
+    document_ids = [f"d{number}" for number in range(len(pairs))]
+    manifest = {
+        "collection": "docstrings",
+        "python": sys.version.split()[0],
+        "packages": packages,
+        "pairs": len(pairs),
+        "pairs_by_split": pairs["split"].value_counts().to_dict(),
+        "mean_query_words": round(float(pairs["query"].str.split().str.len().mean()), 1),
+        "mean_document_words": round(float(pairs["document"].str.split().str.len().mean()), 1),
+        "sha256": digest(pairs.to_csv(index=False)),
+    }
+    source = pairs[["split", "module"]]
+    queries = source.assign(query_id=query_ids, text=pairs["query"])
+    documents = source.assign(document_id=document_ids, text=pairs["document"])
+    judgments = pd.DataFrame({"query_id": query_ids, "document_id": document_ids, "relevance": 1})
+    queries.to_parquet(folder / "queries.parquet")
+    documents.to_parquet(folder / "documents.parquet")
+    judgments.to_parquet(folder / "judgments.parquet")
+    write_json(folder / "manifest.json", manifest)

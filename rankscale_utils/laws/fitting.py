@@ -1,0 +1,227 @@
+"""Fit a law to measurements: variable projection to start, then robust least squares."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from rankscale_utils.files import digest
+
+from .forms import AdditiveLaw
+from .projection import variable_projection
+from .table import Scale, measurements
+
+LARGEST_CONDITION = 1e6  # of the Jacobian with columns of length one; beyond it coefficients trade off freely
+DISTINCT_NEEDED = 3  # sizes, and exposures: fewer cannot show how a curve bends
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law and what it was fitted to.
+
+    coefficients: by natural name, N and D in the table's own units. status: "converged", "at a bound: <coefficients>"
+    or "unidentified: <why>". objective: half the sum of Huber's loss. residuals: (rows,) measured − fitted, on
+    `scale`, in the order of `data`; r2 and rmse are on that scale too. noise: where Huber's loss turns from squared to
+    absolute. data: the columns run, N, D, value that were used; data_sha256 is their hash.
+    """
+
+    law: AdditiveLaw
+    coefficients: dict[str, float]
+    status: str
+    scale: Scale
+    noise: float
+    objective: float
+    r2: float
+    rmse: float
+    residuals: NDArray
+    data: pd.DataFrame
+    data_sha256: str
+
+    @property
+    def vector(self) -> NDArray:
+        """Coefficients (k,) in the law's order."""
+        return np.array([self.coefficients[name] for name in self.law.coefficient_names])
+
+    @property
+    def rows(self) -> int:
+        """Number of measurements."""
+        return len(self.data)
+
+    @property
+    def runs(self) -> int:
+        """Number of independent runs."""
+        return self.data["run"].nunique()
+
+    def predict(self, N: ArrayLike = 1.0, D: ArrayLike = 1.0) -> NDArray:
+        """Fitted values at sizes N and exposures D, each (n,) or one number; returns (n,)."""
+        return self.law.predict(self.vector, N, D)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the rows, at full precision, ready for JSON (an infinite limit becomes null)."""
+        return {
+            "law": self.law.name,
+            "rising": self.law.rising,
+            "limits": [limit if np.isfinite(limit) else None for limit in self.law.limits],
+            "coefficients": self.coefficients,
+            "status": self.status,
+            "scale": self.scale,
+            "noise": self.noise,
+            "objective": self.objective,
+            "r2": self.r2,
+            "rmse": self.rmse,
+            "runs": self.runs,
+            "rows": self.rows,
+            "data_sha256": self.data_sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A law, the axes it is fitted on and the scale of its residuals; optimisers work on this.
+
+    Sizes and exposures are counted in units of their geometric mean, which keeps amplitudes and exponents apart.
+    """
+
+    law: AdditiveLaw
+    N: NDArray
+    D: NDArray
+    value: NDArray
+    scale: Scale
+
+    @classmethod
+    def of(cls, law: AdditiveLaw, data: pd.DataFrame, scale: Scale) -> "Problem":
+        """The problem of fitting `law` to the columns N, D and value."""
+        return cls(law, *(data[name].to_numpy(float) for name in ("N", "D", "value")), scale)
+
+    @cached_property
+    def units(self) -> NDArray:
+        """Geometric mean of each axis (axes,)."""
+        return np.exp([np.log(getattr(self, axis)).mean() for axis in self.law.axes])
+
+    @cached_property
+    def axes(self) -> dict[str, NDArray]:
+        """The law's axes, each (n,), in their units."""
+        return {axis: getattr(self, axis) / unit for axis, unit in zip(self.law.axes, self.units, strict=True)}
+
+    @cached_property
+    def spread(self) -> float:
+        """How far the values reach, or their size where they are all the same."""
+        return float(np.ptp(self.value) or np.abs(self.value).max() or 1.0)
+
+    @cached_property
+    def bounds(self) -> tuple[NDArray, NDArray]:
+        """Lowest and highest working coefficients, each (k,)."""
+        return self.law.working_bounds(self.spread)
+
+    def on_scale(self, values: NDArray) -> NDArray:
+        """Values as residuals see them; a law below a hundredth of the smallest value counts as that on a log scale."""
+        return np.log(np.maximum(values, 1e-2 * self.value.min())) if self.scale == "log" else values
+
+    def predict(self, working: NDArray) -> NDArray:
+        """Predictions (..., n) on the scale, for working coefficients (..., k)."""
+        return self.on_scale(self.law.predict(self.law.from_working(working), **self.axes))
+
+    def jacobian(self, working: NDArray) -> NDArray:
+        """Derivatives (..., n, k) of `predict`."""
+        coefficients = self.law.from_working(working)
+        derivatives = self.law.jacobian(coefficients, **self.axes)
+        if self.scale == "log":
+            derivatives /= np.exp(self.predict(working))[..., None]
+        return derivatives
+
+    def to_working(self, coefficients: NDArray) -> NDArray:
+        """Working coefficients in the problem's units, from natural ones in the table's."""
+        return self.law.to_working(self.law.in_units(coefficients, self.units))
+
+    def from_working(self, working: NDArray) -> NDArray:
+        """Natural coefficients in the table's units."""
+        return self.law.in_units(self.law.from_working(working), 1 / self.units)
+
+    def start(self) -> NDArray:
+        """Working coefficients (k,) of the variable projection, strictly inside the bounds."""
+        weights = 1 / self.value**2 if self.scale == "log" else np.ones_like(self.value)
+        start = variable_projection(self.law, np.stack(list(self.axes.values())), self.value, weights)
+        low, high = self.bounds
+        margin = 1e-3 * np.minimum(high - low, np.r_[self.spread, np.ones(len(low) - 1)])
+        return np.clip(self.law.to_working(start), low + margin, high - margin)
+
+
+def fit(
+    law: AdditiveLaw,
+    table: pd.DataFrame,
+    *,
+    size: str = "params_non_embedding",
+    exposure: str = "exposure",
+    scale: Scale = "value",
+    noise: float | None = None,
+) -> Fit:
+    """Fit a law to one objective's, metric's and collection's measurements.
+
+    table: columns run (id of an independent run), `size`, `exposure` and value. scale: residuals of values or of their
+    logarithms. noise: where Huber's loss turns from squared to absolute, on that scale (None: 1.345 robust standard
+    deviations of the start's residuals; 1e-3 on logarithms is the objective of arXiv 2203.15556 eq. 3).
+    Raises ValueError where the table cannot be fitted at all; a law that the table cannot identify is a status.
+    """
+    if noise is not None and not noise > 0:
+        raise ValueError(f"noise is {noise}; give a positive number on the residuals' scale, or None to estimate it")
+    data = measurements(table, size, exposure, scale)
+    problem = Problem.of(law, data, scale)
+    y, start = problem.on_scale(problem.value), problem.start()
+    if noise is None:
+        noise = _noise(y - problem.predict(start), y, len(start))
+    found = least_squares(
+        lambda working: problem.predict(working) - y,
+        start,
+        problem.jacobian,
+        bounds=problem.bounds,
+        loss="huber",
+        f_scale=noise,
+        x_scale="jac",
+        xtol=1e-12,
+        ftol=1e-14,
+        gtol=1e-14,
+        max_nfev=500,
+    )
+    coefficients = problem.from_working(found.x)
+    return Fit(
+        law=law,
+        coefficients=dict(zip(law.coefficient_names, coefficients.tolist(), strict=True)),
+        status=_status(problem, found.x, found.success),
+        scale=scale,
+        noise=float(noise),
+        objective=float(found.cost),
+        r2=float(1 - (found.fun**2).sum() / max(((y - y.mean()) ** 2).sum(), np.finfo(float).tiny)),
+        rmse=float(np.sqrt((found.fun**2).mean())),
+        residuals=-found.fun,
+        data=data,
+        data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
+    )
+
+
+def _noise(residuals: NDArray, y: NDArray, coefficients: int) -> float:
+    """1.345 robust standard deviations (95% efficient where noise is Gaussian), and not below a trace of the spread."""
+    freedom = len(y) / max(len(y) - coefficients, 1)
+    return 1.345 * max(1.4826 * np.median(np.abs(residuals)) * np.sqrt(freedom), 1e-4 * y.std(), 1e-12)
+
+
+def _status(problem: Problem, working: NDArray, settled: bool) -> str:
+    """Say whether the coefficients can be believed."""
+    for axis, word in (("N", "sizes"), ("D", "exposures")):
+        distinct = len(np.unique(getattr(problem, axis)))
+        if axis in problem.law.axes and distinct < DISTINCT_NEEDED:
+            return f"unidentified: {distinct} distinct {word}, {DISTINCT_NEEDED} needed"
+    if not settled:
+        return "unidentified: the optimiser did not settle"
+    low, high = problem.bounds
+    near = 1e-3 * np.r_[problem.spread, np.ones(len(low) - 1)]
+    bound = (working - low < near) | (high - working < near)
+    if bound.any():
+        return "at a bound: " + ", ".join(np.array(problem.law.coefficient_names)[bound])
+    jacobian = problem.jacobian(working)
+    if np.linalg.cond(jacobian / np.linalg.norm(jacobian, axis=0)) > LARGEST_CONDITION:
+        return "unidentified: the coefficients cannot be told apart"
+    return "converged"

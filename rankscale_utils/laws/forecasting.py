@@ -1,0 +1,69 @@
+"""Forecast larger runs, with an interval for the law's mean and one for a new run."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .fitting import Fit
+from .resampling import Draws, add_on_scale, robust_sd, spare_runs, t_quantile
+
+KINDS = ("mean_law", "new_run")
+
+
+def forecast(
+    draws: Draws,
+    at: pd.DataFrame,
+    *,
+    level: float = 0.95,
+    size: str = "params_non_embedding",
+    exposure: str = "exposure",
+) -> pd.DataFrame:
+    """Forecast at each row's size and exposure: where the law's mean lies, and where one new run would.
+
+    at: columns `size` and `exposure`; other columns are carried along. Returns two rows for each row of `at` (kind
+    mean_law and new_run) with forecast, lo, hi, level, kind, law, status and persistence, the measured mean of the
+    largest fitted size at that exposure ("no change"). Raises ValueError where a column is missing or the level is
+    not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
+    for name in (size, exposure):
+        if name not in at:
+            raise ValueError(f"column {name!r} is missing from the rows to forecast; add it, or name the one to use")
+    N, D = at[size].to_numpy(float), at[exposure].to_numpy(float)
+    centre = draws.fit.predict(N, D)
+    law_sd, run_sd = standard_errors(draws.fit, draws.predict(N, D), draws.between_sd, draws.within_sd)
+    tables = []
+    for kind, sd in zip(KINDS, (law_sd, run_sd), strict=True):
+        lo, hi = interval(draws.fit, centre, sd, level, draws.degrees)
+        table = at.assign(forecast=centre, lo=lo, hi=hi, level=level, kind=kind, law=draws.fit.law.name)
+        tables.append(table.assign(status=draws.fit.status, persistence=persistence(draws.fit, D)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def standard_errors(fit: Fit, predictions: NDArray, between_sd: NDArray, within_sd: NDArray) -> tuple[NDArray, NDArray]:
+    """Standard errors (..., n) of the law's mean and of a new run on the fit's scale.
+
+    predictions: (..., draws, n) of the drawn laws; between_sd, within_sd: one number, or (..., 1).
+    """
+    if fit.scale == "log":
+        predictions = np.log(np.maximum(predictions, np.finfo(float).tiny))
+    law_sd = robust_sd(predictions)
+    return law_sd, np.sqrt(law_sd**2 + between_sd**2 + within_sd**2)
+
+
+def interval(fit: Fit, centre: NDArray, sd: NDArray, level: float, degrees: int) -> tuple[NDArray, NDArray]:
+    """Interval centre ± t · sd on the fit's scale, clipped to the limits that the metric is known to have.
+
+    A law that passes through every run leaves nothing to judge it by: its interval is all that the limits allow.
+    """
+    if spare_runs(fit) < 1:
+        return tuple(np.full_like(centre, limit) for limit in fit.law.limits)
+    reach = t_quantile(level, degrees) * sd
+    return tuple(np.clip(add_on_scale(fit, centre, side * reach), *fit.law.limits) for side in (-1, 1))
+
+
+def persistence(fit: Fit, D: NDArray) -> NDArray:
+    """Measured mean (n,) over runs of the largest fitted size at exposures D (n,), linear in log exposure between."""
+    largest = fit.data[fit.data["N"] == fit.data["N"].max()].groupby("D")["value"].mean()
+    return np.interp(np.log(D), np.log(largest.index), largest)

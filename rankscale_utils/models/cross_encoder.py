@@ -1,0 +1,80 @@
+"""The cross-encoder: any transformers encoder that reads a query and a document together, and a head of our own."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class CrossEncoder(nn.Module):
+    """Score a query and a document read together: the mean of the query's last states, then one linear layer.
+
+    ``encoder`` is any transformers encoder (``AutoModel.from_config`` or ``from_pretrained``). The head is our own, as
+    the heads of ``AutoModelForSequenceClassification`` index padded positions, which rules out unpadded batches.
+    """
+
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        """Wrap ``encoder``; the head starts at zero, so that a new model scores every pair the same."""
+        super().__init__()
+        self.encoder = encoder
+        self.reads_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
+        self.head = nn.Linear(encoder.config.hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Return raw scores (pairs,) from token ids, attention mask and segment ids, each (pairs, tokens).
+
+        The states averaged are those of segment 0, the query; without segment ids, those of every token.
+        """
+        segments = {"token_type_ids": token_type_ids} if self.reads_segments else {}
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **segments).last_hidden_state
+        averaged = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
+        weights = averaged.to(states.dtype).unsqueeze(-1)
+        return self.head((states * weights).sum(dim=1) / weights.sum(dim=1)).squeeze(-1)
+
+
+@torch.no_grad()
+def initialise(
+    model: CrossEncoder, seed: int | None = None, copy_logit: float = 6.5, prior: float = 1 / 6
+) -> CrossEncoder:
+    """Initialise a small BERT or ModernBERT so that it matches words from the start: tokens attend to their copies.
+
+    Query and key projections (width, width) are near a multiple of the identity ("mimetic" initialisation, arXiv
+    2305.09828), such that a token and its copy have the attention logit ``copy_logit`` whatever the size of a head;
+    token embeddings (vocabulary, width) have unit variance; the segment embeddings (2, width) are small and opposite,
+    so that what a query's token attends to tells whether the document holds it. The head's bias starts at the
+    log-odds of ``prior``, the share of relevant pairs in training, or else pointwise training spends its first steps
+    lowering every score and unlearns to match (arXiv 1708.02002). ``seed`` None draws from torch's global generator.
+    """
+    if seed is not None:
+        torch.manual_seed(seed)
+    encoder = model.encoder
+    width, heads = encoder.config.hidden_size, encoder.config.num_attention_heads
+
+    nn.init.constant_(model.head.bias, math.log(prior / (1 - prior)))
+    nn.init.normal_(encoder.get_input_embeddings().weight, std=1.0)
+    if model.reads_segments:
+        segment = 0.25 * torch.randn(width)
+        encoder.embeddings.token_type_embeddings.weight.copy_(torch.stack([segment, -segment]))
+
+    # A normalised state has squared length width: under identity projections its logit with a copy is √(width/heads).
+    scale = (copy_logit / (width / heads) ** 0.5) ** 0.5
+    for layer in encoder.encoder.layer if hasattr(encoder, "encoder") else encoder.layers:
+        for linear in (module for module in layer.modules() if isinstance(module, nn.Linear)):
+            nn.init.normal_(linear.weight, std=0.5 * linear.in_features**-0.5)
+        for projection in _query_and_key(layer):
+            nn.init.normal_(projection, std=0.1 * width**-0.5)
+            projection.add_(scale * torch.eye(width))
+    return model
+
+
+def _query_and_key(layer: nn.Module) -> tuple[Tensor, ...]:
+    """Return a layer's query and key weights, each (width, width); ModernBERT stacks query, key and value."""
+    if hasattr(layer, "attn"):
+        return layer.attn.Wqkv.weight.chunk(3)[:2]
+    attention = layer.attention.self
+    return attention.query.weight, attention.key.weight

@@ -1,0 +1,219 @@
+"""Every figure of the reports: each function takes tidy tables and returns matplotlib axes, one figure an objective.
+
+Panels are figures of their own, so that a page lays them side by side on a desk and one below the other on a phone.
+"""
+
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from rankscale_utils.measurements import rising
+
+INK = "#1c2128"  # reports replace exactly this colour by the page's ink
+HELD_OUT = "#d1495b"
+BAND = 0.18
+COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("colorblind").as_hex(), strict=False))
+PANEL = (4.7, 3.5)
+
+
+def use_style() -> None:
+    """Set the one figure style: SVG with real text, transparent ground, ink that follows the page."""
+    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
+    quiet = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.12}
+    ground = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"}
+    text = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold"}
+    svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False, "legend.fontsize": 9}
+    sns.set_theme(context="paper", style="ticks", rc=dict.fromkeys(ink, INK) | quiet | ground | text | svg)
+    set_matplotlib_formats("svg")
+
+
+def panel(title: str, x: str, y: str) -> Axes:
+    """Return the axes of a new panel with its title and axis labels (quantity and unit)."""
+    _, axes = plt.subplots(figsize=PANEL, layout="constrained")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return axes
+
+
+def colour_of(objective: str) -> str:
+    """Return an objective's colour, the same in every figure."""
+    return COLOURS.get(objective, sns.color_palette("colorblind").as_hex()[3])
+
+
+def rung_colours(rungs: Iterable[str]) -> dict[str, str]:
+    """Return a colour a rung, in order of size, readable on light and on dark ground."""
+    rungs = list(rungs)
+    places = np.linspace(0.28, 0.82, len(rungs)) if len(rungs) > 1 else [0.5]
+    return {rung: to_hex(plt.get_cmap("plasma")(place)) for rung, place in zip(rungs, places, strict=True)}
+
+
+def label_end(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    """Write a line's name at its end."""
+    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", color=colour, va="center", fontsize=9)
+
+
+def loss_curve(ledger: dict) -> Axes:
+    """Training loss of the trunk (means of 20 steps) against training pairs; dots are the cooled-down checkpoints."""
+    axes = panel("Training loss", "training pairs seen", f"{ledger['objective']} loss, nats")
+    curve, checkpoints = ledger["curve"], pd.DataFrame(ledger["checkpoints"])
+    colour = colour_of(ledger["objective"])
+    axes.plot(curve["pairs"], curve["loss"], color=colour, lw=1, alpha=0.6)
+    axes.plot(checkpoints["exposure"], checkpoints["loss"], "o", color=colour, ms=5, label="cool-down to a checkpoint")
+    axes.set_xscale("log")
+    axes.legend()
+    return axes
+
+
+def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
+    """One run's metrics against exposure, with the first stage's value and the candidates' ceiling, a panel each."""
+    panels = []
+    for metric in metrics:
+        rows = table[table["metric"] == metric].sort_values("exposure")
+        axes = panel(metric, "training pairs seen", f"{metric}{', nats' if metric.startswith('CE') else ''}")
+        axes.plot(rows["exposure"], rows["value"], "o-", color=colour_of(rows["objective"].iloc[0]), ms=5)
+        axes.set_xscale("log")
+        for name, style in (("ceiling", ":"), ("first_stage", "--")):
+            value = rows[name].iloc[0]
+            if pd.notna(value):
+                axes.axhline(value, color=INK, ls=style, lw=1, alpha=0.6)
+                axes.annotate(name.replace("_", " "), (1, value), (-2, 2), xycoords=("axes fraction", "data"),
+                              textcoords="offset points", ha="right", fontsize=8, alpha=0.8)  # fmt: skip
+        panels.append(axes)
+    return panels
+
+
+def unit(metric: str) -> str:
+    """Return a metric's axis label."""
+    return f"{metric}, nats" if not rising(metric) else metric
+
+
+def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
+    """A metric at the largest exposure against size, a panel an objective: runs, each law with its band, the ceiling.
+
+    table: the fitted runs' rows at that exposure. curves: lines along size. held_out: the held-out runs' rows, absent
+    where they have not been opened.
+    """
+    panels = []
+    for (objective, metric), lines in curves[curves["along"] == "size"].groupby(["objective", "metric"], sort=False):
+        axes = panel(f"{objective}: {metric}", "non-embedding parameters", unit(metric))
+        mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+        for (law, line), style in zip(lines.groupby("law", sort=False), ("-", "--"), strict=False):
+            colour = colour_of(objective) if style == "-" else INK
+            axes.plot(line["params_non_embedding"], line["forecast"], style, color=colour, lw=1.4, label=f"{law} law")
+            axes.fill_between(line["params_non_embedding"], line["lo"], line["hi"], color=colour, alpha=BAND, lw=0)
+        axes.plot(
+            mine["params_non_embedding"], mine["value"], "o", color=colour_of(objective), ms=6, label="fitted runs"
+        )
+        shown = [mine["value"]]
+        if held_out is not None:
+            truth = held_out[(held_out["objective"] == objective) & (held_out["metric"] == metric)]
+            axes.plot(truth["params_non_embedding"], truth["value"], "D", color=HELD_OUT, ms=6, label="held-out runs")
+            shown.append(truth["value"])
+        axes.set_xscale("log")
+        _frame(axes, pd.concat([*shown, lines["forecast"]]))
+        axes.legend(loc="best")
+        panels.append(axes)
+    return panels
+
+
+def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Iterable[str] = ()) -> list[Axes]:
+    """A metric against exposure, a panel an objective: every rung's runs (mean over seeds) and its joint law.
+
+    Held-out rungs are drawn dashed with their band; their dots appear where `table` holds them.
+    """
+    panels = []
+    for (objective, metric), lines in curves[curves["along"] == "exposure"].groupby(
+        ["objective", "metric"], sort=False
+    ):
+        axes = panel(f"{objective}: {metric}", "training pairs seen", unit(metric))
+        mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+        rungs = lines.sort_values("params_non_embedding")["rung"].unique()
+        for rung, colour in rung_colours(rungs).items():
+            line, held = lines[lines["rung"] == rung], rung in held_out_rungs
+            colour = HELD_OUT if held else colour
+            axes.plot(line["exposure"], line["forecast"], "--" if held else "-", color=colour, lw=1.4)
+            if held:
+                axes.fill_between(line["exposure"], line["lo"], line["hi"], color=colour, alpha=BAND, lw=0)
+            dots = mine[mine["rung"] == rung].groupby("exposure")["value"].mean()
+            axes.plot(dots.index, dots, "D" if held else "o", color=colour, ms=4.5)
+            label_end(axes, line["exposure"].iloc[-1], line["forecast"].iloc[-1], rung, colour)
+        axes.set_xscale("log")
+        _frame(axes, pd.concat([mine["value"], lines["forecast"]]))
+        panels.append(axes)
+    return panels
+
+
+def _frame(axes: Axes, values: pd.Series) -> None:
+    """Show the values with some air; a band may leave the frame, as bands of few runs would flatten all else."""
+    low, high = values.min(), values.max()
+    air = 0.25 * (high - low or 0.1)
+    axes.set_ylim(max(0.0, low - air), high + air)
+
+
+def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
+    """Forecast intervals and the truth at the largest exposure, a panel a metric, a line an objective, rung and law.
+
+    Thick bar: the law's mean; thin bar: one new run; diamond: what was measured; bar tick: persistence.
+    """
+    panels = []
+    for metric, rows in scored.groupby("metric", sort=False):
+        names = rows[["objective", "rung", "law"]].drop_duplicates().itertuples(index=False)
+        axes = panel(f"{metric}: forecast and truth", unit(metric), "")
+        labels = []
+        for place, name in enumerate(names):
+            one = rows[(rows[["objective", "rung", "law"]] == name).all(axis=1)].set_index("kind")
+            mean, new, colour = one.loc["mean_law"], one.loc["new_run"], colour_of(name.objective)
+            axes.plot([new["lo"], new["hi"]], [place, place], color=colour, lw=1.2)
+            axes.plot([mean["lo"], mean["hi"]], [place, place], color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
+            axes.plot(mean["forecast"], place, "o", color=colour, ms=5)
+            axes.plot(mean["persistence"], place, "|", color=INK, ms=11, mew=1.4)
+            axes.plot(mean["actual"], place, "D", color=HELD_OUT, ms=6)
+            labels.append(f"{name.objective} {name.rung}, {name.law} law")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        centre = rows[["forecast", "actual", "persistence"]].to_numpy()
+        reach = max(np.ptp(centre) * 1.2, (rows["hi"] - rows["lo"]).median() * 0.6)
+        axes.set_xlim(centre.min() - reach, centre.max() + reach)
+        panels.append(axes)
+    return panels
+
+
+def isoflop(curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str) -> Axes:
+    """The joint law's value against size at equal training FLOPs, the optimum of each budget, and trained checkpoints.
+
+    curves: flops, size, value. optima: flops, size, value. measured: flops, size, value of interpolated checkpoints.
+    """
+    axes = panel(title, "non-embedding parameters", "")
+    budgets = sorted(curves["flops"].unique())
+    for budget, colour in rung_colours(budgets).items():
+        line = curves[curves["flops"] == budget]
+        axes.plot(line["size"], line["value"], color=colour, lw=1.4)
+        label_end(axes, line["size"].iloc[-1], line["value"].iloc[-1], f"{budget:.0e}".replace("e+", "e"), colour)
+        best = optima[optima["flops"] == budget]
+        axes.plot(best["size"], best["value"], "*", color=colour, ms=11)
+        dots = measured[np.isclose(measured["flops"], budget)]
+        axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
+    axes.set_xscale("log")
+    return axes
+
+
+def speed_and_quality(table: pd.DataFrame, metric: str) -> list[Axes]:
+    """Quality against latency a query and against throughput, a dot a rung."""
+    panels = []
+    for column, label in (("p50_ms", "median ms a query"), ("pairs_per_second", "pairs scored a second")):
+        axes = panel(f"{metric} against {'latency' if column == 'p50_ms' else 'throughput'}", label, metric)
+        for rung, colour in rung_colours(table["rung"]).items():
+            row = table[table["rung"] == rung].iloc[0]
+            axes.plot(row[column], row["value"], "o", color=colour, ms=7)
+            label_end(axes, row[column], row["value"], rung, colour)
+            if column == "p50_ms":
+                axes.plot([row["p50_low"], row["p50_high"]], [row["value"]] * 2, color=colour, lw=1.2)
+        axes.set_xscale("log")
+        panels.append(axes)
+    return panels

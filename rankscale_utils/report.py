@@ -1,0 +1,109 @@
+"""Render a study's executed notebooks as self-contained pages: `python -m rankscale_utils.report STUDY`."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+from jinja2 import Environment, FileSystemLoader
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.preprocessors import Preprocessor
+from nbformat import NotebookNode
+
+from rankscale_utils.files import whole_file
+from rankscale_utils.plots import INK
+from rankscale_utils.study import Study, load_study
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "reports" / "template"
+
+
+class Page(Preprocessor):
+    """Make a notebook fit to be read: formulas as MathML, figures in the page's own ink, no progress lines."""
+
+    def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
+        """Return the cell as the page shows it."""
+        if cell.cell_type == "markdown":
+            cell.source = mathml(cell.source)
+        else:
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream"]
+            for output in cell.outputs:
+                _beautify(output.get("data", {}))
+        return cell, resources
+
+
+def mathml(markdown: str) -> str:
+    """Return Markdown with its TeX formulas as MathML, which browsers show without a script."""
+    blocks = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), markdown, flags=re.DOTALL)
+    return re.sub(r"(?<![\\$])\$([^$\n]+?)\$", lambda m: convert(m[1]), blocks)
+
+
+def _beautify(data: dict) -> None:
+    if "text/markdown" in data:
+        data["text/markdown"] = mathml(data["text/markdown"])
+    if "image/svg+xml" in data:
+        data["image/svg+xml"] = inline_svg(data["image/svg+xml"])
+        data.pop("image/png", None)
+
+
+def inline_svg(svg: str) -> str:
+    """Return a figure for use inside a page: the text's ink follows the page's, light or dark."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return svg.replace(INK, "currentColor")
+
+
+def render(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> None:
+    """Write an executed notebook as one self-contained page."""
+    nb = nbformat.read(notebook, as_version=4)
+    home = Path(*[".."] * len(target.relative_to(study.reports).parent.parts)) / "index.html"
+    page = {
+        "title": title_of(nb),
+        "study": study.name,
+        "home": home.as_posix(),
+        "crumbs": crumbs,
+        "css": (TEMPLATE / "style.css").read_text(),
+        "provenance": provenance(nb),
+    }
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATE)])
+    exporter.register_preprocessor(Page(), enabled=True)
+    html, _ = exporter.from_notebook_node(nb, resources={"page": page})
+    with whole_file(target) as temporary:
+        temporary.write_text(html)
+
+
+def title_of(nb: NotebookNode) -> str:
+    """Return a notebook's first heading."""
+    return next(line[2:] for cell in nb.cells for line in cell.source.splitlines() if line.startswith("# "))
+
+
+def provenance(nb: NotebookNode) -> dict[str, str]:
+    """Return what made a page: its parameters and how long it took."""
+    run = nb.metadata.get("papermill", {})
+    given = {name: Path(value).name if name == "study" else value for name, value in run.get("parameters", {}).items()}
+    return given | {
+        "executed": f"{run.get('start_time', '')[:19].replace('T', ' ')} UTC, {run.get('duration') or 0:.1f} s",
+        "papermill": papermill.__version__,
+    }
+
+
+def render_study(study: Study) -> Path:
+    """Render every page of a study and, last, its index; return the index's path."""
+    from rankscale_utils.index import index_page
+
+    for run in study.runs:
+        for step in ("1_train", "2_evaluate"):
+            notebook = study.run_folder(run) / f"{step}.ipynb"
+            render(notebook, study, study.reports / "runs" / f"{run.name}-{step[2:]}.html", [run.name, step[2:]])
+    for notebook in sorted(study.folder.glob("[3-6]_*.ipynb")):
+        render(notebook, study, study.reports / f"{notebook.stem[2:]}.html", [notebook.stem[2:]])
+    templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    index = study.reports / "index.html"
+    with whole_file(index) as temporary:
+        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)))
+    return index
+
+
+if __name__ == "__main__":
+    print(render_study(load_study(sys.argv[1])))

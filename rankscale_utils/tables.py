@@ -1,0 +1,45 @@
+"""Tables and findings as pages show them."""
+
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+
+
+def shown(table: pd.DataFrame, **columns: str) -> HTML:
+    """Return the table with only the columns named; each value is a heading, then `|` and a format: `N="params|,.0f"`.
+
+    A column without a format is text. Absent values become a dash.
+    """
+    heads = {name: spec.partition("|") for name, spec in columns.items()}
+    head = "".join(f"<th{'' if form else _TEXT}>{escape(title)}</th>" for title, _, form in heads.values())
+    body = "".join(
+        "<tr>" + "".join(_cell(row[name], form) for name, (_, _, form) in heads.items()) + "</tr>"
+        for row in table.to_dict("records")
+    )
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+_TEXT = ' class="text"'
+
+
+def _cell(value: object, form: str) -> str:
+    if isinstance(value, bool):
+        return f'<td class="{"hit" if value else "miss"}">{"yes" if value else "no"}</td>'
+    if pd.isna(value):
+        return "<td>–</td>"
+    return f"<td>{value:{form}}</td>" if form else f"<td{_TEXT}>{escape(str(value))}</td>"
+
+
+def facts(**values: object) -> HTML:
+    """Return names and values as a small table of two columns; underscores in names become spaces."""
+    rows = "".join(
+        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="text">{escape(str(value))}</td></tr>'
+        for name, value in values.items()
+    )
+    return HTML(f"<table>{rows}</table>")
+
+
+def finding(sentence: str) -> HTML:
+    """Return a sentence computed from the data, set apart from the prose."""
+    return HTML(f'<div class="finding"><p>{escape(sentence)}</p></div>')
