@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rankscale_utils.forecasts import Fitted
-from rankscale_utils.measurements import rising
+from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
 
 
@@ -37,13 +37,6 @@ def training(ledger: dict) -> str:
         f"{'fell' if last['loss'] < first['loss'] else 'did not fall: it went'} from {first['loss']:.3f} to "
         f"{last['loss']:.3f} nats.{ended}"
     )
-
-
-def headline(study: Study, table: pd.DataFrame) -> str:
-    """Return the metric that the study opens with: its own choice, or the first one measured that rises."""
-    metrics = table["metric"].unique()
-    chosen = study.forecasting.headline
-    return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric)), metrics[0])
 
 
 def headlines(study: Study, table: pd.DataFrame) -> list[str]:
@@ -106,6 +99,12 @@ def at_largest_exposure(forecasts: pd.DataFrame) -> pd.DataFrame:
     return forecasts[forecasts["exposure"] == largest]
 
 
+def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return the forecasts of one new run; where they are scored, `hit` says whether all new runs fell inside."""
+    table = forecasts[forecasts["kind"] == "new_run"] if len(forecasts) else forecasts
+    return table.assign(hit=[bool(share == 1) for share in table["covered"]]) if "covered" in table else table
+
+
 def sealed(forecasts: pd.DataFrame) -> str:
     """Say what was sealed, when and on which data."""
     first = forecasts.iloc[0]
@@ -145,4 +144,60 @@ def coverage(scored: pd.DataFrame) -> str:
     return (
         f"Of all {len(runs)} forecasts, {runs['covered'].mean():.0%} of the new runs fell inside their "
         f"{runs['level'].iloc[0]:.0%} interval (in simulation of this design: {runs['coverage'].mean():.0%})."
+    )
+
+
+def allocation(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Say how size and exposure should grow for the headline metric, and what following the law would have cost."""
+    metric = headline(study, exponents)
+    sentences = [
+        f"{row['objective']}: optimal size grows as C^{row['a']:.2f} [{row['a_lo']:.2f}, {row['a_hi']:.2f}], "
+        f"exposure as C^{row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
+        for _, row in exponents[exponents["metric"] == metric].iterrows()
+    ]
+    rows = compared[compared["metric"] == metric]
+    if rows.empty:
+        return (
+            f"{metric}. {'; '.join(sentences)}. No budget was spent by two rungs, so the law's pick cannot be checked."
+        )
+    right = (rows["picked"] == rows["best"]).mean()
+    return (
+        f"{metric}. {'; '.join(sentences)}. At {len(rows)} budgets that two rungs or more spent, the law "
+        f"picked the rung that was really best in {right:.0%}; its picks lost {rows['regret'].mean():.4f} on average."
+    )
+
+
+def speed(table: pd.DataFrame) -> str:
+    """Say what the largest rung costs beside the smallest."""
+    small, large, metric = table.iloc[0], table.iloc[-1], table["metric"].iloc[0]
+    return (
+        f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
+        f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
+        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
+        f"against {small['value']:.4f}."
+    )
+
+
+def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
+    """Return the sentences that a study's first page opens with: forecast, truth, and how to spend the budget."""
+    metric = headline(study, scored)
+    rows = at_largest_exposure(new_run(scored[scored["metric"] == metric]))
+    law = "joint" if "joint" in rows["law"].to_numpy() else "size"
+    sentences = [
+        f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
+        f"[{row['lo']:.4f}, {row['hi']:.4f}] ({law} law); it reached {row['actual']:.4f}, "
+        f"{'inside' if row['hit'] else 'outside'} the interval."
+        for _, row in rows[rows["law"] == law].iterrows()
+    ]
+    return [*sentences, coverage(scored), allocation(study, exponents, compared)]
+
+
+def runs_note(study: Study) -> str:
+    """Say what the grid of runs is."""
+    if not study.runs:
+        return ""
+    seeds = ", ".join(f"{name} ({len(settings.seeds)})" for name, settings in study.objectives.items())
+    return (
+        f"{len(study.ladder)} rungs, objectives with their number of seeds: {seeds}. "
+        f"Learning rates follow one rule, base × (hidden / 32)^−power."
     )

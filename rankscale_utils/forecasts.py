@@ -136,9 +136,13 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
             tables.append(table)
     forecasts = pd.concat(tables, ignore_index=True)
     ordered = [*COLUMNS, *(column for column in forecasts if column not in COLUMNS)]
-    data = digest([one.joint.fit.data_sha256 if one.joint else one.size.fit.data_sha256 for one in fitted])
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return laws.seal_forecasts(sealed_file(study), forecasts[ordered], data, now)
+    return laws.seal_forecasts(sealed_file(study), forecasts[ordered], measurements_hash(fitted), now)
+
+
+def measurements_hash(fitted: list[Fitted]) -> str:
+    """Return the SHA-256 of all measurements that were fitted."""
+    return digest([draws.fit.data_sha256 for one in fitted for draws in one.laws.values()])
 
 
 def _fits(one: Fitted) -> list[dict]:
@@ -154,16 +158,19 @@ def sealed_file(study: Study) -> Path:
     return study.folder / "sealed_forecasts.csv"
 
 
-def score_study(study: Study) -> pd.DataFrame:
+def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Open the held-out rungs, score the sealed forecasts, and write `forecasts.csv` and `measurements.parquet`.
 
     Raises:
-        SealBroken: the forecasts are not what was sealed.
+        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
     """
     sealed = laws.open_sealed(sealed_file(study))
+    if sealed["data_sha256"].iloc[0] != measurements_hash(fitted):
+        raise laws.SealBroken(
+            f"{sealed_file(study)} was sealed on other measurements than those of the fitted rungs now; run 3_fit again"
+        )
     table = of_runs(study, fitted_only=False)
-    truth = usable(table[table["rung"].isin(study.held_out.rungs)])
-    scored = laws.score(sealed, truth)
+    scored = laws.score(sealed, held_out(study))
     with whole_file(study.folder / "measurements.parquet") as temporary:
         table.to_parquet(temporary)
     with whole_file(study.folder / "forecasts.csv") as temporary:
@@ -199,3 +206,31 @@ def curves(fitted: Fitted, design: pd.DataFrame, level: float, points: int = 40)
         tables.append(laws.forecast(fitted.joint, along, level=level).assign(along="exposure"))
     table = pd.concat(tables, ignore_index=True)
     return table[table["kind"] == "mean_law"].assign(**fitted.labels)
+
+
+def all_curves(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
+    """Return the curves of several series."""
+    design = held_out_design(study)
+    return pd.concat([curves(one, design, study.forecasting.level) for one in fitted], ignore_index=True)
+
+
+def tables(fitted: list[Fitted], *more: pd.DataFrame) -> pd.DataFrame:
+    """Return the measurements of several series in one table, and further ones below."""
+    return pd.concat([*(one.table for one in fitted), *more], ignore_index=True)
+
+
+def ends(fitted: list[Fitted]) -> pd.DataFrame:
+    """Return the measurements that the size laws were fitted to."""
+    return pd.concat([at_end(one.table) for one in fitted], ignore_index=True)
+
+
+def held_out(study: Study) -> pd.DataFrame:
+    """Open the held-out rungs' measurements."""
+    table = of_runs(study, fitted_only=False)
+    return usable(table[table["rung"].isin(study.held_out.rungs)])
+
+
+def at_exposure_of(table: pd.DataFrame, fitted: list[Fitted]) -> pd.DataFrame:
+    """Return a table's rows at the exposure of each series' size law."""
+    keys = ends(fitted)[[*SERIES, "exposure"]].drop_duplicates()
+    return table.merge(keys, on=[*SERIES, "exposure"])

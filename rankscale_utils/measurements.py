@@ -47,6 +47,13 @@ def limits(metric: str, ceiling: float | None = None) -> tuple[float, float]:
     return 0.0, 1.0 if ceiling is None or pd.isna(ceiling) else float(ceiling)
 
 
+def headline(study: Study, table: pd.DataFrame) -> str:
+    """Return the metric that the study opens with: its own choice, or the first one measured that rises."""
+    metrics = table["metric"].unique()
+    chosen = study.forecasting.headline
+    return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric)), metrics[0])
+
+
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a user's measurements; further columns are carried along.
 

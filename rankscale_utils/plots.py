@@ -13,7 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from rankscale_utils.measurements import rising
+from rankscale_utils.allocations import budgets, isoflop_tables
+from rankscale_utils.forecasts import Fitted
+from rankscale_utils.laws import Cost
+from rankscale_utils.measurements import headline, rising
+from rankscale_utils.study import Study
 
 INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
@@ -184,28 +188,30 @@ def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
     return panels
 
 
-def isoflop(curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str) -> Axes:
-    """The joint law's value against size at equal training FLOPs, the optimum of each budget, and trained checkpoints.
+def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost) -> list[Axes]:
+    """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
+    levels, metric = budgets(table, cost), headline(study, table)
+    drawn = [one for one in fitted if one.metric == metric and one.joint is not None]
+    return [isoflop(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", metric) for one in drawn]
 
-    curves: flops, size, value. optima: flops, size, value. measured: flops, size, value of interpolated checkpoints.
-    """
-    axes = panel(title, "non-embedding parameters", "")
-    budgets = sorted(curves["flops"].unique())
-    for budget, colour in rung_colours(budgets).items():
-        line = curves[curves["flops"] == budget]
+
+def isoflop(curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str, metric: str) -> Axes:
+    """One law's value against size at equal training FLOPs; each table has columns flops, size, value."""
+    axes = panel(title, "non-embedding parameters", unit(metric))
+    for budget, colour in rung_colours(sorted(curves["flops"].unique())).items():
+        line, best = (rows[rows["flops"] == budget] for rows in (curves, optima))
         axes.plot(line["size"], line["value"], color=colour, lw=1.4)
-        label_end(axes, line["size"].iloc[-1], line["value"].iloc[-1], f"{budget:.0e}".replace("e+", "e"), colour)
-        best = optima[optima["flops"] == budget]
         axes.plot(best["size"], best["value"], "*", color=colour, ms=11)
         dots = measured[np.isclose(measured["flops"], budget)]
         axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
+        label_end(axes, line["size"].iloc[-1], line["value"].iloc[-1], f"{budget:.0e}".replace("e+", "e"), colour)
     axes.set_xscale("log")
     return axes
 
 
-def speed_and_quality(table: pd.DataFrame, metric: str) -> list[Axes]:
+def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
     """Quality against latency a query and against throughput, a dot a rung."""
-    panels = []
+    panels, metric = [], table["metric"].iloc[0]
     for column, label in (("p50_ms", "median ms a query"), ("pairs_per_second", "pairs scored a second")):
         axes = panel(f"{metric} against {'latency' if column == 'p50_ms' else 'throughput'}", label, metric)
         for rung, colour in rung_colours(table["rung"]).items():

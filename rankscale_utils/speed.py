@@ -9,6 +9,8 @@ import torch
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.evaluation import Test, open_test, score
+from rankscale_utils.files import whole_file
+from rankscale_utils.measurements import headline
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
@@ -88,3 +90,15 @@ def _seconds(work: Callable[[], object], device: torch.device | None = None) -> 
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def measure_study(study: Study, collection: Collection, device: torch.device) -> pd.DataFrame:
+    """Write `speed.csv` and return it: every rung's `measure` and its headline metric, mean over seeds."""
+    table = pd.concat([pd.read_parquet(study.run_folder(run) / "measurements.parquet") for run in study.runs])
+    metric, objective = headline(study, table), next(iter(study.objectives))
+    mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+    values = mine[mine["exposure"] == mine["exposure"].max()].groupby("rung")["value"].mean().rename("value")
+    timed = measure(study, collection, device).join(values, on="rung").assign(objective=objective, metric=metric)
+    with whole_file(study.folder / "speed.csv") as temporary:
+        timed.to_csv(temporary, index=False)
+    return timed

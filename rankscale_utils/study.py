@@ -142,6 +142,12 @@ class Forecasting(Part):
     draws: int = Field(1000, ge=100)
 
 
+class Allocation(Part):
+    """What compute is counted with where the measurements bring no FLOPs of their own."""
+
+    tokens_per_pair: int = Field(128, gt=0, description="then a pair costs 6 × non-embedding parameters × tokens")
+
+
 class Run(Part):
     """One independent run: an objective, a rung and a seed."""
 
@@ -172,6 +178,7 @@ class Study(Part):
     evaluation: Evaluation = Evaluation()
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
+    allocation: Allocation = Allocation()
 
     @model_validator(mode="after")
     def _trains_or_brings(self) -> "Study":
@@ -318,4 +325,5 @@ def _mistakes(error: ValidationError | TypeError) -> str:
 
 def _field_names() -> list[str]:
     parts = [Study, FirstStage, Text, Rung, LearningRate, Objective, Groups, Training, Evaluation, HeldOut, Forecasting]
+    parts += [Allocation]
     return [name for part in parts for name in part.model_fields]

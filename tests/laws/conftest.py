@@ -1,8 +1,6 @@
 """Ladders whose law is known."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,14 +11,6 @@ from rankscale_utils.laws import AdditiveLaw, joint_law
 SIZES = (4e3, 1.2e4, 3.6e4, 1.1e5)
 EXPOSURES = np.geomspace(5e3, 1.6e5, 6)
 TRUTH = np.array([0.45, 1.5, 0.35, 3.0, 0.3])  # asymptote, A, alpha, B, beta
-
-
-@pytest.fixture
-def real_data() -> Path:
-    folder = Path(os.environ.get("RANKSCALE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set RANKSCALE_DATA to the folder that holds it")
-    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""The first page of a study: the answer, then the way to the reports."""
+
+import io
+from typing import Any
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankscale_utils import allocations, findings, forecasts, plots, report, tables
+from rankscale_utils.device import hardware
+from rankscale_utils.files import read_json
+from rankscale_utils.measurements import headline
+from rankscale_utils.study import Study
+
+
+def index_page(study: Study) -> dict[str, Any]:
+    """Return what the index template shows."""
+    scored = pd.read_csv(study.folder / "forecasts.csv")
+    fitted, table = forecasts.fit_study(study), allocations.all_measurements(study)
+    cost, _ = allocations.training_cost(study, table)
+    exponents = allocations.exponents(fitted, cost, study.forecasting.level)
+    compared = allocations.equal_compute(fitted, table, cost)
+    metric = headline(study, scored)
+    last = findings.at_largest_exposure(findings.new_run(scored))
+    return {
+        "study": study,
+        "title": study.title or f"Scaling laws of {study.name}",
+        "css": (report.TEMPLATE / "style.css").read_text(),
+        "metric": metric,
+        "answer": findings.answer(study, scored, exponents, compared),
+        "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
+        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”.",
+        "forecast_table": tables.shown(last[last["metric"] == metric], **FORECAST_COLUMNS).data,
+        "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
+        "pages": _pages(study),
+        "runs": _runs(study, table, metric),
+        "runs_note": findings.runs_note(study),
+        "provenance": _provenance(study, scored),
+    }
+
+
+FORECAST_COLUMNS = {
+    "objective": "objective",
+    "rung": "rung",
+    "law": "law",
+    "exposure": "pairs|,.0f",
+    "forecast": "forecast|.4f",
+    "lo": "low|.4f",
+    "hi": "high|.4f",
+    "actual": "measured|.4f",
+    "error": "error|+.4f",
+    "relative_error": "relative|+.1%",
+    "hit": "inside",
+    "coverage": "coverage in simulation|.0%",
+    "skill": "skill|+.2f",
+}
+
+
+def as_svg(axes: Axes) -> str:
+    """Return an axes' figure as SVG for use inside a page, and close it."""
+    out = io.StringIO()
+    axes.figure.savefig(out, format="svg")
+    plt.close(axes.figure)
+    return report.inline_svg(out.getvalue())
+
+
+def _figures(study: Study, fitted: list[forecasts.Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
+    plots.use_style()
+    shown = [one for one in fitted if one.metric == metric]
+    curves, truth = forecasts.all_curves(study, shown), forecasts.held_out(study)
+    last = findings.at_largest_exposure(scored)
+    return [
+        *plots.forecast_and_truth(last[last["metric"] == metric]),
+        *plots.by_size(forecasts.ends(shown), curves, forecasts.at_exposure_of(truth, shown)),
+        *plots.by_exposure(forecasts.tables(shown, truth), curves, study.held_out.rungs),
+    ]
+
+
+def _pages(study: Study) -> list[dict[str, str]]:
+    pages = []
+    if study.runs:
+        first = study.run_folder(study.runs[0])
+        for step in ("1_train", "2_evaluate"):
+            title = report.title_of(nbformat.read(first / f"{step}.ipynb", as_version=4))
+            pages.append({"name": f"{step[2:].capitalize()}, {len(study.runs)} runs", "title": title, "link": "#runs"})
+    for notebook in sorted(study.folder.glob("[3-6]_*.ipynb")):
+        name = notebook.stem[2:]
+        title = report.title_of(nbformat.read(notebook, as_version=4))
+        pages.append({"name": name.capitalize(), "title": title, "link": f"{name}.html"})
+    return pages
+
+
+def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    rows = []
+    for run in study.runs:
+        ledger = read_json(study.run_folder(run) / "ledger.json")
+        mine = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure")
+        if mine.empty:
+            mine = pd.DataFrame([ledger | {"exposure": 0, "flops": 0, "value": float("nan")}])
+        rows.append(mine.iloc[-1].to_dict() | {"name": run.name, "held_out": run.rung in study.held_out.rungs,
+                    "status": ledger["status"]})  # fmt: skip
+    return rows
+
+
+def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
+    seal = scored.iloc[0]
+    facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
+    if study.measurements is not None:
+        return facts | {"source": study.measurements_file.name}
+    manifest = read_json(study.folder / "collection.json")
+    packages = ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+    return facts | {
+        "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
+        "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
+        "made of": f"Python {manifest['python']} and the docstrings of {packages}",
+    }

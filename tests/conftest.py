@@ -1,0 +1,113 @@
+"""A tiny study over a small collection that the real builder made, and real data where there is some."""
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rankscale_utils import batch, study
+from rankscale_utils.collections import Collection, docstrings, open_collection
+from rankscale_utils.study import Study, load_study
+from rankscale_utils.training import train
+
+torch.set_num_threads(1)
+PACKAGES = ("jinja2", "networkx", "tornado")  # the small collection's: about 1,800 pairs
+TINY = {
+    "title": "Rerankers that train in a second",
+    "text": {"vocabulary": 512, "query_tokens": 12, "pair_tokens": 48},
+    "ladder": {"w4": {"hidden": 4}, "w6": {"hidden": 6}, "w8": {"hidden": 8}, "w12": {"hidden": 12}},
+    "objectives": {"listwise": {"seeds": [0], "learning_rate": {"base": 3.0e-3}}},
+    "training": {
+        "exposures": [240, 480, 960],
+        "groups": {"hard": 1, "random": 1, "hard_depth": 10, "queries_per_step": 4},
+        "cooldown": 0.25,
+        "warmup_steps": 5,
+    },
+    "evaluation": {"queries": 40, "depth": 10},
+    "held_out": {"rungs": ["w12"]},
+}
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Return the folder of real data, which lies beside the repository or where RANKSCALE_DATA says."""
+    folder = Path(os.environ.get("RANKSCALE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set RANKSCALE_DATA to the folder that holds it")
+    return folder
+
+
+def few_sources(patch: pytest.MonkeyPatch) -> None:
+    """Let the collection's builder see a few packages only, without the standard library."""
+    everything = docstrings.sources
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    patch.setattr(docstrings, "locked_packages", lambda: versions)
+    patch.setattr(
+        docstrings,
+        "sources",
+        lambda packages: [source for source in everything(packages) if not source[0].startswith("python:")],
+    )
+
+
+def use_root(patch: pytest.MonkeyPatch, root: Path, cache: Path | None = None) -> None:
+    """Let studies live under `root`, reading heavy things from `cache`."""
+    for module in (study, batch):
+        patch.setattr(module, "ROOT", root)
+    patch.setenv("RANKSCALE_ROOT", str(root))
+    (root / "params").mkdir()
+    if cache is not None:
+        (root / "cache").symlink_to(cache, target_is_directory=True)
+
+
+def write_tiny(root: Path, name: str = "tiny", **changes: object) -> Study:
+    """Write params/NAME.yaml with the tiny study's fields, some of them changed, and return the study."""
+    fields = {field: value for field, value in (copy.deepcopy(TINY) | changes).items() if value is not None}
+    (root / "params" / f"{name}.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    return load_study(name)
+
+
+@pytest.fixture(scope="session")
+def session_root(tmp_path_factory) -> Path:
+    """Return a root whose cache holds the small collection and where the tiny ladder has been trained."""
+    root = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        few_sources(patch)
+        use_root(patch, root)
+        tiny = write_tiny(root)
+        small = open_collection(tiny)
+        for run in tiny.runs:
+            train(tiny, run, small, torch.device("cpu"))
+    return root
+
+
+@pytest.fixture
+def new_study(tmp_path, monkeypatch, session_root) -> Callable[..., Study]:
+    """Return what writes a study into a root of its own: new_study(name, field=value, …)."""
+    few_sources(monkeypatch)
+    use_root(monkeypatch, tmp_path, session_root / "cache")
+    return lambda name="tiny", **changes: write_tiny(tmp_path, name, **changes)
+
+
+@pytest.fixture
+def tiny_study(new_study) -> Study:
+    """Return the tiny study in a root of its own, untrained."""
+    return new_study()
+
+
+@pytest.fixture
+def trained(tiny_study, session_root) -> Study:
+    """Return the tiny study in a root of its own, every rung trained."""
+    shutil.copytree(session_root / "runs" / tiny_study.name, tiny_study.folder)
+    return tiny_study
+
+
+@pytest.fixture
+def collection(tiny_study) -> Collection:
+    """Return the small collection."""
+    return open_collection(tiny_study)
