@@ -10,9 +10,13 @@ TRAINED = {run.name: run for run in study.runs}
 FITTED = [run.name for run in study.fitted_runs]
 PAPERMILL = (
     "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
-    f" papermill {{input.notebook}} {{output.notebook}} -k {config['kernel']} -p study '{study.source}'"
+    f" papermill {{input.notebook}} {{output.notebook}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
 )
-END = " --no-progress-bar > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+# After a stage: say that it is done, or show the end of its log.
+CHECKED = (
+    " > {log} 2>&1 || {{ tail -n 4 {log} >&2; exit 1; }};"
+    " echo '{study.name}: {rule} {wildcards} done' >> ${{RANKSCALE_PROGRESS:-/dev/stdout}}"
+)
 
 
 def measured(runs):
@@ -29,14 +33,14 @@ rule index:
     input: executed(), template=f"{workflow.basedir}/reports/template"
     output: f"{REPORTS}/index.html"
     log: f"{RUNS}/logs/report.log"
-    shell: "python -m rankscale_utils.report '{study.source}' > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+    shell: "python -m rankscale_utils.report '{study.source}'" + CHECKED
 
 rule collection:
     output: f"{RUNS}/collection.json", f"{RUNS}/ladder.json"
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
     threads: workflow.cores
     log: f"{RUNS}/logs/collection.log"
-    shell: "python -m rankscale_utils.prepare '{study.source}' > {log} 2>&1 || (tail -n 4 {log} >&2; exit 1)"
+    shell: "python -m rankscale_utils.prepare '{study.source}'" + CHECKED
 
 # A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
 rule train:
@@ -50,7 +54,7 @@ rule train:
     priority: 10
     resources: gpu=GPU
     log: f"{RUNS}/logs/{{run}}.train.log"
-    shell: PAPERMILL + " -p run {wildcards.run}" + END
+    shell: PAPERMILL + " -p run {wildcards.run}" + CHECKED
 
 rule evaluate:
     input: result=rules.train.output.result, notebook=ancient(f"{NOTEBOOKS}/2_evaluate.ipynb")
@@ -60,7 +64,7 @@ rule evaluate:
     priority: 20
     resources: gpu=GPU
     log: f"{RUNS}/logs/{{run}}.evaluate.log"
-    shell: PAPERMILL + " -p run {wildcards.run}" + END
+    shell: PAPERMILL + " -p run {wildcards.run}" + CHECKED
 
 rule fit:
     input: measured(FITTED), notebook=f"{NOTEBOOKS}/3_fit.ipynb"
@@ -68,19 +72,19 @@ rule fit:
     params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump())
     priority: 30
     log: f"{RUNS}/logs/3_fit.log"
-    shell: PAPERMILL + END
+    shell: PAPERMILL + CHECKED
 
 rule forecast:
     input: measured(TRAINED), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/4_forecast.ipynb"
     output: notebook=f"{RUNS}/4_forecast.ipynb", result=f"{RUNS}/forecasts.csv"
     log: f"{RUNS}/logs/4_forecast.log"
-    shell: PAPERMILL + END
+    shell: PAPERMILL + CHECKED
 
 rule allocate:
     input: measured(TRAINED), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
     output: notebook=f"{RUNS}/5_allocate.ipynb", result=f"{RUNS}/allocation.csv"
     log: f"{RUNS}/logs/5_allocate.log"
-    shell: PAPERMILL + END
+    shell: PAPERMILL + CHECKED
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
@@ -89,4 +93,4 @@ rule speedup:
     threads: workflow.cores
     resources: gpu=GPU
     log: f"{RUNS}/logs/6_speedup.log"
-    shell: PAPERMILL + END
+    shell: PAPERMILL + CHECKED

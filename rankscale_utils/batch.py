@@ -36,7 +36,7 @@ def command(study: Study, cores: int, gpu_count: int) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(CODE / "Snakefile"), "--directory", str(ROOT)),
         *("--cores", str(cores), "--resources", f"gpu={gpu_count}", "--nolock", "--rerun-incomplete"),
-        *("--quiet", "rules", "host", "reason", "--config", f"study={study.source}"),
+        *("--quiet", "all", "--config", f"study={study.source}"),
         f"kernel={'rankscale-gpu' if gpu_count else 'rankscale-cpu'}",
     ]
 

@@ -138,7 +138,7 @@ def contract(study: Study, collection: Collection) -> dict[str, str]:
         "measures": f"ir-measures {ir_measures.__version__}: {', '.join(study.evaluation.metrics)}; every query counts",
         f"CE{k}": f"−log softmax of the relevant document against the {k} best-ranked others, raw logits, nats",
         "content": f"SHA-256 {manifest['sha256']}",
-        "source": f"Python {manifest['python']} and {len(manifest['packages'])} packages that the lock pins",
+        "source": f"docstrings of {len(manifest['packages'])} pinned packages, the standard library among them",
     }
 
 

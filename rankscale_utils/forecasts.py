@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def held_out_design(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)[["rung", "params", "params_non_embedding"]].merge(exposures, how="cross")
 
 
-def forecast_series(fitted: Fitted, design: pd.DataFrame, level: float) -> pd.DataFrame:
+def forecast_series(fitted: Fitted, design: pd.DataFrame, level: float, simulations: int) -> pd.DataFrame:
     """Forecast the held-out rows of one series with every law, each interval beside its coverage in simulation.
 
     `coverage` is how often intervals made this way held the truth in studies of this very design, simulated with the
@@ -115,7 +116,7 @@ def forecast_series(fitted: Fitted, design: pd.DataFrame, level: float) -> pd.Da
         if rows.empty:
             continue
         made = laws.forecast(draws, rows, level=level)
-        audited = laws.coverage(draws, rows, level=level)
+        audited = laws.coverage(draws, rows, level=level, simulations=simulations)
         keys = [*SERIES, "rung", "exposure", "kind"]
         tables.append(made.merge(audited[[*keys, "coverage", "simulations"]], on=keys))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -128,9 +129,10 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     truth was not looked at.
     """
     write_json(study.folder / "fits.json", [entry for one in fitted for entry in _fits(one)])
-    work = partial(forecast_series, design=held_out_design(study), level=study.forecasting.level)
+    settings = {"level": study.forecasting.level, "simulations": study.forecasting.simulations}
+    work = partial(forecast_series, design=held_out_design(study), **settings)
     tables = []
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a kernel has threads, which forking breaks
         for one, table in zip(fitted, pool.map(work, fitted), strict=True):
             say(f"{study.name}: forecast {one.objective} {one.metric}")
             tables.append(table)

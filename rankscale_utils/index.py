@@ -29,7 +29,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (report.TEMPLATE / "style.css").read_text(),
         "metric": metric,
-        "answer": findings.answer(study, scored, exponents, compared),
+        "answer": [tables.marked_up(text) for text in findings.answer(study, scored, exponents, compared)],
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”.",
         "forecast_table": tables.shown(last[last["metric"] == metric], **FORECAST_COLUMNS).data,
@@ -114,5 +114,5 @@ def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
     return facts | {
         "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
         "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
-        "made of": f"Python {manifest['python']} and the docstrings of {packages}",
+        "made of": f"the docstrings of {packages}",
     }

@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from rankscale_utils.allocations import budgets, isoflop_tables
@@ -56,9 +57,24 @@ def rung_colours(rungs: Iterable[str]) -> dict[str, str]:
     return {rung: to_hex(plt.get_cmap("plasma")(place)) for rung, place in zip(rungs, places, strict=True)}
 
 
-def label_end(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """Write a line's name at its end."""
-    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", color=colour, va="center", fontsize=9)
+def log_axis(axes: Axes, *, x: bool = True) -> None:
+    """Make an axis logarithmic, with ticks that people read at a glance: 20k, 50k, 100k."""
+    axes.set_xscale("log") if x else axes.set_yscale("log")
+    axis = axes.xaxis if x else axes.yaxis
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 60 else (1,), numticks=8))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name at its end, moved apart where they would overlap. ends: x, y, name, colour."""
+    low, high = axes.get_ylim()
+    gap, above = 0.06 * (high - low), -np.inf
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        above = max(y, above + gap)
+        axes.annotate(name, (x, above), (5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
+                      annotation_clip=False)  # fmt: skip
 
 
 def loss_curve(ledger: dict) -> Axes:
@@ -68,7 +84,7 @@ def loss_curve(ledger: dict) -> Axes:
     colour = colour_of(ledger["objective"])
     axes.plot(curve["pairs"], curve["loss"], color=colour, lw=1, alpha=0.6)
     axes.plot(checkpoints["exposure"], checkpoints["loss"], "o", color=colour, ms=5, label="cool-down to a checkpoint")
-    axes.set_xscale("log")
+    log_axis(axes)
     axes.legend()
     return axes
 
@@ -80,7 +96,7 @@ def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
         rows = table[table["metric"] == metric].sort_values("exposure")
         axes = panel(metric, "training pairs seen", f"{metric}{', nats' if metric.startswith('CE') else ''}")
         axes.plot(rows["exposure"], rows["value"], "o-", color=colour_of(rows["objective"].iloc[0]), ms=5)
-        axes.set_xscale("log")
+        log_axis(axes)
         for name, style in (("ceiling", ":"), ("first_stage", "--")):
             value = rows[name].iloc[0]
             if pd.notna(value):
@@ -118,7 +134,7 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
             truth = held_out[(held_out["objective"] == objective) & (held_out["metric"] == metric)]
             axes.plot(truth["params_non_embedding"], truth["value"], "D", color=HELD_OUT, ms=6, label="held-out runs")
             shown.append(truth["value"])
-        axes.set_xscale("log")
+        log_axis(axes)
         _frame(axes, pd.concat([*shown, lines["forecast"]]))
         axes.legend(loc="best")
         panels.append(axes)
@@ -128,7 +144,7 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
 def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Iterable[str] = ()) -> list[Axes]:
     """A metric against exposure, a panel an objective: every rung's runs (mean over seeds) and its joint law.
 
-    Held-out rungs are drawn dashed with their band; their dots appear where `table` holds them.
+    Held-out rungs are drawn dashed, the largest with its band; their dots appear where `table` holds them.
     """
     panels = []
     for (objective, metric), lines in curves[curves["along"] == "exposure"].groupby(
@@ -136,18 +152,19 @@ def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Itera
     ):
         axes = panel(f"{objective}: {metric}", "training pairs seen", unit(metric))
         mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
-        rungs = lines.sort_values("params_non_embedding")["rung"].unique()
+        rungs, ends = lines.sort_values("params_non_embedding")["rung"].unique(), []
         for rung, colour in rung_colours(rungs).items():
             line, held = lines[lines["rung"] == rung], rung in held_out_rungs
             colour = HELD_OUT if held else colour
             axes.plot(line["exposure"], line["forecast"], "--" if held else "-", color=colour, lw=1.4)
-            if held:
+            if held and rung == rungs[-1]:
                 axes.fill_between(line["exposure"], line["lo"], line["hi"], color=colour, alpha=BAND, lw=0)
             dots = mine[mine["rung"] == rung].groupby("exposure")["value"].mean()
             axes.plot(dots.index, dots, "D" if held else "o", color=colour, ms=4.5)
-            label_end(axes, line["exposure"].iloc[-1], line["forecast"].iloc[-1], rung, colour)
-        axes.set_xscale("log")
+            ends.append((line["exposure"].iloc[-1], line["forecast"].iloc[-1], rung, colour))
+        log_axis(axes)
         _frame(axes, pd.concat([mine["value"], lines["forecast"]]))
+        label_ends(axes, ends)
         panels.append(axes)
     return panels
 
@@ -197,15 +214,18 @@ def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost
 
 def isoflop(curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str, metric: str) -> Axes:
     """One law's value against size at equal training FLOPs; each table has columns flops, size, value."""
-    axes = panel(title, "non-embedding parameters", unit(metric))
+    axes, ends = panel(title, "non-embedding parameters", unit(metric)), []
+    _frame(axes, pd.concat([measured["value"], optima["value"]]))
+    curves = curves[curves["value"].between(*axes.get_ylim())]
     for budget, colour in rung_colours(sorted(curves["flops"].unique())).items():
         line, best = (rows[rows["flops"] == budget] for rows in (curves, optima))
         axes.plot(line["size"], line["value"], color=colour, lw=1.4)
         axes.plot(best["size"], best["value"], "*", color=colour, ms=11)
         dots = measured[np.isclose(measured["flops"], budget)]
         axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
-        label_end(axes, line["size"].iloc[-1], line["value"].iloc[-1], f"{budget:.0e}".replace("e+", "e"), colour)
-    axes.set_xscale("log")
+        ends.append((line["size"].iloc[-1], line["value"].iloc[-1], EngFormatter(places=1, sep="")(budget), colour))
+    log_axis(axes)
+    label_ends(axes, ends)
     return axes
 
 
@@ -214,12 +234,14 @@ def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
     panels, metric = [], table["metric"].iloc[0]
     for column, label in (("p50_ms", "median ms a query"), ("pairs_per_second", "pairs scored a second")):
         axes = panel(f"{metric} against {'latency' if column == 'p50_ms' else 'throughput'}", label, metric)
+        ends = []
         for rung, colour in rung_colours(table["rung"]).items():
             row = table[table["rung"] == rung].iloc[0]
             axes.plot(row[column], row["value"], "o", color=colour, ms=7)
-            label_end(axes, row[column], row["value"], rung, colour)
+            ends.append((row[column], row["value"], rung, colour))
             if column == "p50_ms":
                 axes.plot([row["p50_low"], row["p50_high"]], [row["value"]] * 2, color=colour, lw=1.2)
-        axes.set_xscale("log")
+        log_axis(axes)
+        label_ends(axes, ends)
         panels.append(axes)
     return panels

@@ -36,7 +36,7 @@ class Progress:
         if now - self.said < EVERY_SECONDS and self.done < self.total:
             return
         self.said = now
-        left = f"{(self.total - self.done) / self.rate():,.0f} s left"
+        left = f"{(self.total - self.done) / self.rate():,.0f} s left" if self.done < self.total else ""
         parts = [f"{self.done:,}/{self.total:,} {self.unit}", note, f"{self.rate():,.0f} {self.unit}/s", left]
         say(f"{self.name:<24} " + "  ".join(part for part in parts if part))
 

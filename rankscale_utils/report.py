@@ -50,8 +50,9 @@ def _beautify(data: dict) -> None:
 def inline_svg(svg: str) -> str:
     """Return a figure for use inside a page: the text's ink follows the page's, light or dark."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return svg.replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is enough, and halves the page
+    return svg.replace(INK, "currentColor").replace("<svg ", '<svg role="img" ', 1)
 
 
 def render(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> None:

@@ -24,6 +24,14 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Docstrings(Part):
+    """Which sources the collection `docstrings` reads."""
+
+    packages: tuple[str, ...] = Field(
+        (), description="`python` is the standard library; empty: all that the lock names"
+    )
+
+
 class FirstStage(Part):
     """BM25 (bm25s, method `lucene`) that supplies the candidates."""
 
@@ -139,7 +147,8 @@ class Forecasting(Part):
     metrics: tuple[str, ...] = Field((), description="empty: every metric that the measurements hold")
     headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
     level: float = Field(0.95, gt=0.5, lt=1)
-    draws: int = Field(1000, ge=100)
+    draws: int = Field(1000, ge=100, description="resamples of the runs")
+    simulations: int = Field(200, ge=10, description="simulated studies that tell how often intervals cover")
 
 
 class Allocation(Part):
@@ -169,6 +178,7 @@ class Study(Part):
     title: str = ""
     measurements: Path | None = Field(None, description="a CSV to fit, relative to the YAML; then nothing is trained")
     collection: Literal["docstrings"] = "docstrings"
+    docstrings: Docstrings = Docstrings()
     first_stage: FirstStage = FirstStage()
     text: Text = Text()
     architecture: Literal["bert", "modernbert"] = "bert"
@@ -226,7 +236,8 @@ class Study(Part):
 
     def settings_of(self, run: Run) -> dict[str, Any]:
         """Return all that decides a run's weights, so that a change of anything else trains nothing again."""
-        fields = self.model_dump(mode="json", include={"collection", "first_stage", "text", "architecture", "training"})
+        shared = {"collection", "docstrings", "first_stage", "text", "architecture", "training"}
+        fields = self.model_dump(mode="json", include=shared)
         fields["training"].pop("threads")
         return fields | {
             "run": run.name,
@@ -324,6 +335,19 @@ def _mistakes(error: ValidationError | TypeError) -> str:
 
 
 def _field_names() -> list[str]:
-    parts = [Study, FirstStage, Text, Rung, LearningRate, Objective, Groups, Training, Evaluation, HeldOut, Forecasting]
+    parts = [
+        Study,
+        Docstrings,
+        FirstStage,
+        Text,
+        Rung,
+        LearningRate,
+        Objective,
+        Groups,
+        Training,
+        Evaluation,
+        HeldOut,
+        Forecasting,
+    ]
     parts += [Allocation]
     return [name for part in parts for name in part.model_fields]

@@ -1,5 +1,7 @@
 """Tables and findings as pages show them."""
 
+import math
+import re
 from html import escape
 
 import pandas as pd
@@ -9,7 +11,7 @@ from IPython.display import HTML
 def shown(table: pd.DataFrame, **columns: str) -> HTML:
     """Return the table with only the columns named; each value is a heading, then `|` and a format: `N="params|,.0f"`.
 
-    A column without a format is text. Absent values become a dash.
+    A column without a format is text; `si` is a number people read at a glance, 38k. Absent values become a dash.
     """
     heads = {name: spec.partition("|") for name, spec in columns.items()}
     head = "".join(f"<th{'' if form else _TEXT}>{escape(title)}</th>" for title, _, form in heads.values())
@@ -28,7 +30,17 @@ def _cell(value: object, form: str) -> str:
         return f'<td class="{"hit" if value else "miss"}">{"yes" if value else "no"}</td>'
     if pd.isna(value):
         return "<td>–</td>"
+    if form == "si":
+        return f"<td>{si(value)}</td>"
     return f"<td>{value:{form}}</td>" if form else f"<td{_TEXT}>{escape(str(value))}</td>"
+
+
+def si(value: float) -> str:
+    """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
+    if not 1 <= value < 1e18:
+        return "&lt; 1" if value < 1 else "&gt; 10<sup>18</sup>"
+    power = min(int(math.log10(value) // 3), 5)
+    return f"{value / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
 def facts(**values: object) -> HTML:
@@ -42,4 +54,9 @@ def facts(**values: object) -> HTML:
 
 def finding(sentence: str) -> HTML:
     """Return a sentence computed from the data, set apart from the prose."""
-    return HTML(f'<div class="finding"><p>{escape(sentence)}</p></div>')
+    return HTML(f'<div class="finding"><p>{marked_up(sentence)}</p></div>')
+
+
+def marked_up(sentence: str) -> str:
+    """Return a sentence as HTML, with its powers (`C^0.51`) raised."""
+    return re.sub(r"\^(-?[\d.]+\d)", r"<sup>\1</sup>", escape(sentence))

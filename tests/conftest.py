@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ import torch
 import yaml
 
 from rankscale_utils import batch, study
-from rankscale_utils.collections import Collection, docstrings, open_collection
+from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.study import Study, load_study
 from rankscale_utils.training import train
 
 torch.set_num_threads(1)
-PACKAGES = ("jinja2", "networkx", "tornado")  # the small collection's: about 1,800 pairs
 TINY = {
     "title": "Rerankers that train in a second",
+    "docstrings": {"packages": ["jinja2", "networkx", "tornado"]},  # about 1,800 pairs
     "text": {"vocabulary": 512, "query_tokens": 12, "pair_tokens": 48},
     "ladder": {"w4": {"hidden": 4}, "w6": {"hidden": 6}, "w8": {"hidden": 8}, "w12": {"hidden": 12}},
     "objectives": {"listwise": {"seeds": [0], "learning_rate": {"base": 3.0e-3}}},
@@ -41,18 +40,6 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set RANKSCALE_DATA to the folder that holds it")
     return folder
-
-
-def few_sources(patch: pytest.MonkeyPatch) -> None:
-    """Let the collection's builder see a few packages only, without the standard library."""
-    everything = docstrings.sources
-    versions = {name: metadata.version(name) for name in PACKAGES}
-    patch.setattr(docstrings, "locked_packages", lambda: versions)
-    patch.setattr(
-        docstrings,
-        "sources",
-        lambda packages: [source for source in everything(packages) if not source[0].startswith("python:")],
-    )
 
 
 def use_root(patch: pytest.MonkeyPatch, root: Path, cache: Path | None = None) -> None:
@@ -77,7 +64,6 @@ def session_root(tmp_path_factory) -> Path:
     """Return a root whose cache holds the small collection and where the tiny ladder has been trained."""
     root = tmp_path_factory.mktemp("session")
     with pytest.MonkeyPatch.context() as patch:
-        few_sources(patch)
         use_root(patch, root)
         tiny = write_tiny(root)
         small = open_collection(tiny)
@@ -89,7 +75,6 @@ def session_root(tmp_path_factory) -> Path:
 @pytest.fixture
 def new_study(tmp_path, monkeypatch, session_root) -> Callable[..., Study]:
     """Return what writes a study into a root of its own: new_study(name, field=value, …)."""
-    few_sources(monkeypatch)
     use_root(monkeypatch, tmp_path, session_root / "cache")
     return lambda name="tiny", **changes: write_tiny(tmp_path, name, **changes)
 

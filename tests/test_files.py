@@ -52,9 +52,14 @@ def test_a_file_appears_whole_and_readable_by_all(tmp_path):
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), whole_file(target) as temporary:
-        temporary.write_text("new")
-        raise RuntimeError("half way")
+
+    def write():
+        with whole_file(target) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -60,9 +60,9 @@ class Collection:
 
 def open_collection(study: Study) -> Collection:
     """Return the study's collection, building what the cache lacks (half a minute at first)."""
-    packages = docstrings.locked_packages()
-    source = digest(packages, docstrings.__file__ and Path(docstrings.__file__), length=16)
-    texts = cached_folder(cache_folder() / f"docstrings-{source}", docstrings.build)
+    packages = docstrings.chosen_packages(study.docstrings.packages)
+    source = digest(packages, Path(docstrings.__file__), length=16)  # another builder makes another collection
+    texts = cached_folder(cache_folder() / f"docstrings-{source}", lambda folder: docstrings.build(folder, packages))
     hard_depth = study.training.groups.hard_depth
     retrieval = [source, study.first_stage.model_dump(), study.evaluation.queries, study.evaluation.depth, hard_depth]
     candidates = cached_folder(

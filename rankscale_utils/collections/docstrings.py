@@ -6,10 +6,11 @@ names; the document is the rest of that docstring; the pair is relevant. Sources
 
 import ast
 import inspect
+import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from itertools import chain
@@ -18,39 +19,59 @@ from pathlib import Path
 import pandas as pd
 
 from rankscale_utils.files import digest, write_json
+from rankscale_utils.study import StudyError
 
 LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+STANDARD = "python"  # the standard library, beside the packages
 SPLITS = {"train": 0.80, "dev": 0.10, "test": 0.10}
 QUERY_WORDS = (4, 40)
 DOCUMENT_WORDS = (12, 400)
 
 
 def locked_packages(lock: Path = LOCK) -> dict[str, str]:
-    """Return the installed version of every package that the lock names and this environment holds."""
+    """Return the versions of Python, whose standard library counts as a package, and of all that the lock names."""
     named = {re.split(r"[=;\s\[]", line, maxsplit=1)[0] for line in lock.read_text().splitlines() if "==" in line}
-    installed = {}
+    versions = {STANDARD: sys.version.split()[0]}
     for name in sorted(named, key=str.lower):
         try:
-            installed[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue  # the lock also names packages of other platforms
-    return installed
+    return versions
 
 
-def sources(packages: dict[str, str]) -> list[tuple[str, Path]]:
+def chosen_packages(names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the packages of these names, of all where there are none.
+
+    Raises:
+        StudyError: a package is not among them.
+    """
+    versions = locked_packages()
+    unknown = [name for name in names if name not in versions]
+    if unknown:
+        raise StudyError(f"docstrings.packages names {unknown}, not installed here: choose from {', '.join(versions)}.")
+    return {name: version for name, version in versions.items() if not names or name in names}
+
+
+def sources(packages: Iterable[str]) -> list[tuple[str, Path]]:
     """Return (module file as shown to people, path) of every Python source, tests left out, in a stable order."""
     found = {}
     for name in packages:
+        if name == STANDARD:
+            found |= _standard_library()
+            continue
         for file in metadata.distribution(name).files or []:
             if file.suffix == ".py":
                 found[f"{name}:{file.as_posix()}"] = Path(str(file.locate()))
-    standard = Path(sysconfig.get_path("stdlib"))
-    for path in standard.rglob("*.py"):
-        inside = path.relative_to(standard).as_posix()
-        if not inside.startswith(("site-packages/", "dist-packages/")):
-            found[f"python:{inside}"] = path
     is_test = re.compile(r"(^|[/:_])(tests?|testing|idlelib|lib2to3)([/_.]|$)")
     return sorted((module, path) for module, path in found.items() if not is_test.search(module))
+
+
+def _standard_library() -> dict[str, Path]:
+    folder = Path(sysconfig.get_path("stdlib"))
+    inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    elsewhere = ("site-packages/", "dist-packages/")
+    return {f"{STANDARD}:{name}": path for name, path in inside.items() if not name.startswith(elsewhere)}
 
 
 def split_docstring(text: str) -> tuple[str, str]:
@@ -120,13 +141,13 @@ def _unseen(pairs: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, str, s
             yield module, query, document
 
 
-def build(folder: Path, workers: int = 2) -> None:
-    """Write the collection into `folder`: queries, documents, judgments, and a manifest.
+def build(folder: Path, packages: dict[str, str]) -> None:
+    """Write the collection of these packages into `folder`: queries, documents, judgments, and a manifest.
 
-    The manifest records Python's and the packages' versions, the counts, and the SHA-256 of the pairs.
+    packages: versions by name, `python` being the standard library. The manifest records them, the counts, and the
+    SHA-256 of the pairs.
     """
-    packages = locked_packages()
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
         found = chain.from_iterable(pool.map(_pairs_of, sources(packages), chunksize=64))
         pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
     pairs["split"] = pairs["module"].map(split_of)
@@ -134,7 +155,6 @@ def build(folder: Path, workers: int = 2) -> None:
     document_ids = [f"d{number}" for number in range(len(pairs))]
     manifest = {
         "collection": "docstrings",
-        "python": sys.version.split()[0],
         "packages": packages,
         "pairs": len(pairs),
         "pairs_by_split": pairs["split"].value_counts().to_dict(),

@@ -1,0 +1,70 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rankscale_utils import findings
+from rankscale_utils.collections import open_collection
+from rankscale_utils.evaluation import evaluate
+from rankscale_utils.files import read_json
+
+RUN = "listwise-w8-s0"
+
+
+@pytest.fixture
+def ledger(trained):
+    return read_json(trained.folder / RUN / "ledger.json")
+
+
+def test_a_runs_facts_are_those_of_its_ledger(ledger):
+    facts = findings.run_facts(ledger)
+    assert facts["status"] == "complete"
+    assert facts["rung"] == "w8, seed 0"
+    assert f"{ledger['params']:,}" in facts["parameters"]
+    assert f"{ledger['params_non_embedding']:,}" in facts["parameters"]
+    assert findings.run_facts(ledger | {"flops_per_pair": None})["training_FLOPs_a_pair"] == "–"
+
+
+@pytest.mark.parametrize(("last", "verb"), [(0.5, "fell from"), (1.5, "did not fall")])
+def test_the_sentence_on_training_follows_the_loss(ledger, last, verb):
+    rows = [dict(row, loss=loss) for row, loss in zip(ledger["checkpoints"], (1.0, 0.9, last), strict=True)]
+    said = findings.training(ledger | {"checkpoints": rows})
+    assert verb in said
+    assert "240 to 960 training pairs" in said
+    assert f"{last:.3f}" in said
+
+
+def test_a_failed_run_says_so(ledger):
+    failed = {"status": "failed: the loss became nan at step 4"}
+    assert "no fit uses it" in findings.training(ledger | failed)
+    assert "before its first checkpoint" in findings.training(ledger | failed | {"checkpoints": []})
+
+
+def test_a_runs_metrics_stand_beside_their_limits(trained):
+    table = evaluate(trained, trained.run(RUN), open_collection(trained), torch.device("cpu"))
+    wide = findings.by_exposure(table).set_index("metric")
+    assert list(wide.columns) == ["at_240", "at_480", "at_960", "first_stage", "ceiling"]
+    expected = table[(table["metric"] == "AP") & (table["exposure"] == 480)]["value"].item()
+    assert wide.loc["AP", "at_480"] == expected
+    assert np.isnan(wide.loc["CE9", "ceiling"])
+    headings = findings.exposure_columns(table)
+    assert list(headings) == ["metric", *wide.columns]
+
+
+@pytest.mark.parametrize(("value", "side"), [(0.9, "above"), (0.1, "below")])
+def test_the_sentence_on_evaluation_compares_with_the_first_stage(tiny_study, value, side):
+    row = {"metric": "nDCG@10", "exposure": 960.0, "value": value, "first_stage": 0.5, "ceiling": 0.95, "excluded": ""}
+    table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row])
+    said = findings.evaluation(tiny_study, table)
+    assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} BM25's own order (0.5000)" in said
+    assert "0.9500" in said
+    excluded = findings.evaluation(tiny_study, table.assign(excluded="constant scores"))
+    assert "excluded from fits: constant scores" in excluded
+
+
+def test_the_headline_is_the_studys_choice_or_the_first_metric_that_rises(new_study):
+    table = pd.DataFrame({"metric": ["CE9", "nDCG@10", "AP"]})
+    assert findings.headline(new_study(), table) == "nDCG@10"
+    assert findings.headline(new_study(forecasting={"headline": "AP"}), table) == "AP"
+    assert findings.headline(new_study(forecasting={"headline": "RR@10"}), table) == "nDCG@10"
+    assert findings.headlines(new_study(), table) == ["nDCG@10", "CE9"]

@@ -1,0 +1,212 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils import study as studies
+from rankscale_utils.batch import check
+from rankscale_utils.measurements import limits, of_runs, rising, usable
+from rankscale_utils.study import StudyError, load_study
+
+SIZES = {"17m": 4e6, "32m": 12e6, "68m": 42e6, "1b": 1e9}
+
+
+@pytest.fixture
+def table():
+    rows = [
+        ("listwise", rung, size, exposure, "dev", metric, 0.3 if metric == "nDCG@10" else 2.5)
+        for rung, size in SIZES.items()
+        for exposure in (1000, 2000)
+        for metric in ("nDCG@10", "CE64")
+    ]
+    return pd.DataFrame(rows, columns=["objective", "rung", "params", "exposure", "collection", "metric", "value"])
+
+
+@pytest.fixture
+def brings(tmp_path, monkeypatch):
+    """Write a CSV and a study that brings it; return the study."""
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
+
+    def write(table, held_out=("1b",)):
+        text = table if isinstance(table, str) else table.to_csv(index=False)
+        (tmp_path / "ladder.csv").write_text(text)
+        rungs = ", ".join(held_out)
+        (tmp_path / "mine.yaml").write_text(f"measurements: ladder.csv\nheld_out: {{rungs: [{rungs}]}}\n")
+        return load_study(tmp_path / "mine.yaml")
+
+    return write
+
+
+def changed(table, column, value, row=3):
+    table = table.copy()
+    table[column] = table[column].astype(object)
+    table.loc[row, column] = value
+    return table
+
+
+def sentence_of(study):
+    """Return the one sentence with which a study's measurements are refused before any work is done."""
+    with pytest.raises(StudyError) as caught:
+        check(study)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert len(said) < 300
+    assert said.endswith(".")
+    return said
+
+
+BROKEN = pytest.mark.xfail(
+    strict=True, raises=(AttributeError, pd.errors.ParserError, pd.errors.EmptyDataError, TypeError)
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("params", -5e6, r"line 5: params = .*-5000000\.0\b.*: correct or drop the row"),
+        ("params", 0, r"line 5: params = .*0\.0\b.*: correct or drop the row"),
+        ("params", None, r"line 5: params = .*nan\b.*: correct or drop the row"),
+        ("exposure", -1, r"line 5: exposure = .*-1\b.*: correct or drop the row"),
+        ("exposure", 0, r"line 5: exposure = .*0\b.*: correct or drop the row"),
+        ("value", -0.1, r"line 5: value = .*-0\.1\b.*: correct or drop the row"),
+        ("value", None, r"line 5: value = .*nan\b.*: correct or drop the row"),
+        pytest.param("params", "17M", r"line 5: params = '17M'", marks=BROKEN),
+        pytest.param("exposure", "many", r"line 5: exposure = 'many'", marks=BROKEN),
+        pytest.param("value", "high", r"line 5: value = 'high'", marks=BROKEN),
+    ],
+)
+def test_a_wrong_cell_is_named_with_its_line_and_the_remedy(brings, table, column, value, said):
+    assert re.search(said, sentence_of(brings(changed(table, column, value))))
+
+
+@pytest.mark.parametrize("value", [1.2, 34.8])
+def test_a_metric_above_one_is_refused(brings, table, value):
+    row = table.index[table["metric"] == "nDCG@10"][2]
+    said = sentence_of(brings(changed(table, "value", value, row)))
+    assert f"line {row + 2}: nDCG@10 = {value} is above 1" in said
+    assert "as a share, not in percent" in said
+
+
+def test_entropies_may_exceed_one(brings, table):
+    assert of_runs(brings(table), fitted_only=False)["value"].max() == 2.5
+
+
+def test_a_missing_column_is_named_beside_those_there_are(brings, table):
+    said = sentence_of(brings(table.drop(columns="value")))
+    assert "ladder.csv lacks the column value: it has objective, rung, params" in said
+    said = sentence_of(brings(table.rename(columns={"metric": "measure", "params": "N"})))
+    assert "lacks the columns params, metric: it has objective, rung, N, exposure, collection, measure" in said
+    assert "rename or add" in said
+
+
+def test_repeated_rows_are_named(brings, table):
+    said = sentence_of(brings(pd.concat([table, table.iloc[[2]]])))
+    assert "line 4 repeats run listwise-17m-s0 at exposure 2000" in said
+    assert "drop one of the rows, or give them different seeds" in said
+    two_seeds = pd.concat([table.assign(seed=0), table.assign(seed=1)])
+    assert of_runs(brings(two_seeds), fitted_only=False)["run"].nunique() == 8
+
+
+def test_a_missing_file_is_named(brings, table, tmp_path):
+    study = brings(table)
+    (tmp_path / "ladder.csv").unlink()
+    said = sentence_of(study)
+    assert "measurements = " in said
+    assert "ladder.csv" in said
+    assert "no such file; the path is relative to the YAML" in said
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n1,2,3\n"], ids=["empty", "ragged"])
+@BROKEN
+def test_a_file_that_is_no_table_is_refused(brings, text):
+    assert "ladder.csv" in sentence_of(brings(text))
+
+
+@BROKEN
+def test_a_table_without_rows_is_refused(brings, table):
+    assert "ladder.csv" in sentence_of(brings(table.iloc[:0]))
+
+
+@pytest.mark.xfail(strict=True, reason="numpy's own names show through")
+@pytest.mark.parametrize(("column", "value"), [("params", -5e6), ("exposure", -1)])
+def test_a_refused_value_is_shown_as_it_was_written(brings, table, column, value):
+    said = sentence_of(brings(changed(table, column, value)))
+    assert "np." not in said
+    assert "<Check" not in said
+
+
+@pytest.mark.xfail(strict=True, reason="infinity is a positive number to the schema")
+def test_an_infinite_size_is_refused(brings, table):
+    assert "line 5" in sentence_of(brings(changed(table, "params", np.inf)))
+
+
+def test_held_out_rungs_without_a_row_are_named(brings, table):
+    said = sentence_of(brings(table, held_out=("400m", "2b")))
+    assert "held_out.rungs ['400m', '2b'] have no row in the measurements" in said
+    assert "'17m', '32m', '68m', '1b'" in said
+    assert "correct them" in said
+
+
+def test_three_rungs_must_be_left_to_fit(brings, table):
+    assert "2 rungs are left to fit: a size law needs three or more" in sentence_of(brings(table, ("68m", "1b")))
+
+
+def test_further_columns_are_carried_along_and_absent_ones_get_their_defaults(brings, table):
+    study = brings(table.assign(note="mine", temperature=range(len(table))))
+    check(study)
+    read = of_runs(study, fitted_only=False)
+    assert set(read["note"]) == {"mine"}
+    assert read["temperature"].tolist() == list(range(len(table)))
+    assert set(read["seed"]) == {0}
+    assert (read["params_non_embedding"] == read["params"]).all()
+    assert set(read["run"]) == {f"listwise-{rung}-s0" for rung in SIZES}
+    given = brings(table.assign(seed=3, params_non_embedding=table["params"] / 2))
+    read = of_runs(given, fitted_only=False)
+    assert (read["params_non_embedding"] == read["params"] / 2).all()
+    assert "listwise-1b-s3" in set(read["run"])
+
+
+def test_rungs_may_look_like_numbers(brings, table):
+    numbers = table.assign(rung=table["rung"].map({"17m": 17, "32m": 32, "68m": 68, "1b": 1000}))
+    study = brings(numbers, held_out=("'1000'",))
+    assert set(of_runs(study, fitted_only=True)["rung"]) == {"17", "32", "68"}
+
+
+def test_the_fitted_rows_hold_no_held_out_rung(brings, table):
+    study = brings(table)
+    assert set(of_runs(study, fitted_only=True)["rung"]) == {"17m", "32m", "68m"}
+    assert set(of_runs(study, fitted_only=False)["rung"]) == set(SIZES)
+
+
+def test_a_study_that_trains_names_the_run_that_was_not_evaluated(tiny_study):
+    with pytest.raises(
+        StudyError, match="run listwise-w4-s0 has not been evaluated: run `make study STUDY=tiny` first"
+    ):
+        of_runs(tiny_study, fitted_only=True)
+
+
+def test_rows_with_a_reason_are_no_measurements(table):
+    assert len(usable(table)) == len(table)
+    marked = table.assign(excluded=["failed"] + [""] * (len(table) - 1))
+    assert usable(marked).index.tolist() == list(range(1, len(table)))
+
+
+@pytest.mark.xfail(strict=True, raises=StudyError, reason="an empty cell is read as NaN, which the schema refuses")
+def test_a_table_of_our_own_comes_back_as_a_csv(brings, table):
+    study = brings(table.assign(excluded=["failed"] + [""] * (len(table) - 1)))
+    assert len(usable(of_runs(study, fitted_only=False))) == len(table) - 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "rises"),
+    [
+        *((metric, True) for metric in ("nDCG@10", "RR@10", "AP", "R@100", "P@10", "recall")),
+        *((metric, False) for metric in ("CE64", "CE", "contrastive_entropy", "dev_loss")),
+    ],
+)
+def test_metrics_rise_and_entropies_fall(metric, rises):
+    assert rising(metric) == rises
+    assert limits(metric) == ((0, 1) if rises else (0, np.inf))
+    assert limits(metric, 0.7) == ((0, 0.7) if rises else (0, np.inf))
+    assert limits(metric, np.nan) == limits(metric)

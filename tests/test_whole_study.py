@@ -1,0 +1,179 @@
+"""A tiny study through the whole Snakefile: every notebook is executed, every page rendered, nothing is done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from rankscale_utils import laws
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY = {
+    "docstrings": {"packages": ["scipy", "networkx"]},
+    "text": {"vocabulary": 1024, "query_tokens": 12, "pair_tokens": 32},
+    "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12, 16)},
+    "objectives": {"listwise": {"seeds": [0], "learning_rate": {"base": 2e-3}}},
+    "training": {"exposures": [400, 800, 1600], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
+    "evaluation": {"queries": 60, "depth": 10, "metrics": ["nDCG@10", "RR@10"]},
+    "held_out": {"rungs": ["w16"]},
+    "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100, "simulations": 20},
+}
+
+
+def batch(root, study="tiny", **options):
+    environment = os.environ | {"RANKSCALE_ROOT": str(root)}
+    command = [sys.executable, "-m", "rankscale_utils.batch", study]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, **options)
+
+
+def write(root, name, fields):
+    (root / "params").mkdir(exist_ok=True)
+    (root / "params" / f"{name}.yaml").write_text(yaml.safe_dump(fields))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A study that was killed while it trained, and then run again."""
+    root = tmp_path_factory.mktemp("whole")
+    write(root, "tiny", TINY)
+    environment = os.environ | {"RANKSCALE_ROOT": str(root)}
+    command = [sys.executable, "-m", "rankscale_utils.batch", "tiny"]
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list((root / "runs").glob("tiny/*/measurements.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (root / "reports" / "tiny" / "index.html").exists()
+    done = batch(root)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.rstrip().endswith(str(root / "reports" / "tiny" / "index.html"))
+    return root
+
+
+def test_every_stage_leaves_its_result(root):
+    runs = root / "runs" / "tiny"
+    for result in ("fits.json", "sealed_forecasts.csv", "forecasts.csv", "allocation.csv", "speed.csv"):
+        assert (runs / result).stat().st_size > 0, result
+    assert len(list(runs.glob("*/ledger.json"))) == 5
+    assert len(list(runs.glob("*/*.run.gz"))) == 5 * 3
+    assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 3  # runs, exposures, metrics
+
+
+def test_every_notebook_was_executed_without_an_error(root):
+    executed = [*(root / "runs" / "tiny").glob("*/*.ipynb"), *(root / "runs" / "tiny").glob("*.ipynb")]
+    assert len(executed) == 5 * 2 + 4
+    for notebook in executed:
+        cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in cells), notebook
+        assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"]), notebook
+
+
+def test_pages_need_no_network_and_no_script(root):
+    pages = list((root / "reports" / "tiny").rglob("*.html"))
+    assert len(pages) == 5 * 2 + 4 + 1
+    for page in pages:
+        text = page.read_text()
+        assert "<script" not in text, page
+        assert "https://" not in text.replace("http://www.w3.org", ""), page
+        assert "pairs/s  " not in text, page  # no progress lines
+
+
+def test_the_first_page_opens_with_forecast_and_truth(root):
+    text = (root / "reports" / "tiny" / "index.html").read_text()
+    scored = pd.read_csv(root / "runs" / "tiny" / "forecasts.csv")
+    one = scored[(scored["metric"] == "nDCG@10") & (scored["law"] == "joint")].iloc[-1]
+    assert f"forecast to reach nDCG@10 {one['forecast']:.4f}" in text
+    assert f"{one['actual']:.4f}" in text
+    for link in ("fit.html", "forecast.html", "allocate.html", "speedup.html", "runs/listwise-w16-s0-train.html"):
+        assert f'href="{link}"' in text
+
+
+def test_held_out_runs_were_trained_after_the_seal(root):
+    runs = root / "runs" / "tiny"
+    sealed = (runs / "sealed_forecasts.csv").stat().st_mtime
+    for ledger in runs.glob("*/ledger.json"):
+        assert (ledger.stat().st_mtime > sealed) == ("w16" in ledger.parent.name)
+
+
+def test_scored_forecasts_are_the_sealed_ones(root):
+    sealed = laws.open_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    scored = pd.read_csv(root / "runs" / "tiny" / "forecasts.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(scored[sealed.columns], sealed)
+    assert scored[["forecast", "lo", "hi", "actual", "error", "coverage"]].notna().all(axis=None)
+    assert (scored["lo"] <= scored["forecast"]).all()
+    assert (scored["forecast"] <= scored["hi"]).all()
+
+
+def test_an_interrupted_study_gives_the_numbers_of_an_uninterrupted_one(root, tmp_path):
+    write(tmp_path, "tiny", TINY)
+    (tmp_path / "cache").symlink_to(root / "cache")
+    done = batch(tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tables = [pd.read_parquet(place / "runs" / "tiny" / "measurements.parquet") for place in (root, tmp_path)]
+    pd.testing.assert_frame_equal(*tables)
+    volatile = ["sealed_at", "sealed_sha256"]
+    scored = [
+        pd.read_csv(place / "runs" / "tiny" / "forecasts.csv").drop(columns=volatile) for place in (root, tmp_path)
+    ]
+    pd.testing.assert_frame_equal(*scored)
+
+
+def test_a_second_run_does_no_work(root):
+    results = sorted((root / "runs" / "tiny").rglob("*.ipynb"))
+    before = [file.stat().st_mtime_ns for file in results]
+    began = time.monotonic()
+    assert batch(root).returncode == 0
+    assert time.monotonic() - began < 60
+    assert [file.stat().st_mtime_ns for file in results] == before
+
+
+def test_a_forecast_changed_after_sealing_is_refused(root, tmp_path):
+    runs = root / "runs" / "tiny"
+    sealed = runs / "sealed_forecasts.csv"
+    kept, scored = sealed.read_bytes(), (runs / "forecasts.csv").read_bytes()
+    text = sealed.read_text().replace("nDCG@10,docstrings/test,w16", "nDCG@10,docstrings/test,w17", 1)
+    assert text.encode() != kept
+    times = sealed.stat()
+    try:
+        sealed.write_text(text)
+        (runs / "forecasts.csv").unlink()
+        done = batch(root)
+        assert done.returncode != 0
+        assert "changed after sealing" in done.stderr + done.stdout
+    finally:
+        sealed.write_bytes(kept)
+        os.utime(sealed, ns=(times.st_atime_ns, times.st_mtime_ns))
+        (runs / "forecasts.csv").write_bytes(scored)
+
+
+def test_measurements_of_ones_own_run_through_every_later_stage(root, tmp_path):
+    table = pd.read_parquet(root / "runs" / "tiny" / "measurements.parquet")
+    columns = ["objective", "rung", "params", "seed", "exposure", "collection", "metric", "value"]
+    table = table.loc[table["metric"] == "CE9", columns].assign(note="carried along")
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    table = pd.concat([table, table.assign(objective="mine")])
+    fields = {"measurements": "mine.csv", "held_out": {"rungs": ["w16"]}, "forecasting": {"simulations": 20}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields))
+    done = batch(tmp_path, str(tmp_path / "mine.yaml"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    scored = pd.read_csv(tmp_path / "runs" / "mine" / "forecasts.csv")
+    assert set(scored["objective"]) == {"listwise", "mine"}
+    assert "128 tokens" in (tmp_path / "reports" / "mine" / "allocate.html").read_text()
+
+
+def test_a_mistake_is_one_sentence_before_any_work(tmp_path):
+    write(tmp_path, "wrong", TINY | {"trainning": {}, "held_out": {"rungs": ["w17"]}})
+    done = batch(tmp_path, "wrong")
+    assert done.returncode == 2
+    assert "did you mean training?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
