@@ -10,12 +10,12 @@ TRAINED = {run.name: run for run in study.runs}
 FITTED = [run.name for run in study.fitted_runs]
 PAPERMILL = (
     "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
-    f" papermill {{input.notebook}} {{output.notebook}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
+    f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
 )
 # After a stage: say that it is done, or show the end of its log.
 CHECKED = (
-    " > {log} 2>&1 || {{ tail -n 4 {log} >&2; exit 1; }};"
-    " echo '{study.name}: {rule} {wildcards} done' >> ${{RANKSCALE_PROGRESS:-/dev/stdout}}"
+    " > {log:q} 2>&1 || {{ tail -n 4 {log:q} >&2; exit 1; }};"
+    " echo '{study.name}: {rule} {wildcards} done' >> \"${{RANKSCALE_PROGRESS:-/dev/stdout}}\""
 )
 
 

@@ -5,6 +5,7 @@ are binary; the relevant document is present or absent as BM25 retrieved it, nev
 so no metric can pass the candidates' ceiling. Only the contrastive entropy scores the relevant document always.
 """
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,18 +74,23 @@ def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_ro
 def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
     """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
     measures = [ir_measures.parse_measure(name) for name in test.metrics]
-    retrieved = test.candidates["retrieved"].to_numpy()
-    run = pd.DataFrame(
-        {
-            "query_id": test.candidates["query_id"][retrieved],
-            "doc_id": test.candidates["document_id"][retrieved],
-            "score": scores[retrieved].astype(float),
-        }
-    )
-    values = ir_measures.iter_calc(measures, test.judgments, run)
-    return pd.DataFrame(
-        [(v.query_id, str(v.measure), v.value) for v in values], columns=["query_id", "metric", "value"]
-    )
+    # Ranks instead of scores: ir-measures' providers differ in how they order equal scores.
+    ranks = ranking(test, scores)
+    run = pd.DataFrame({"query_id": ranks["query_id"], "doc_id": ranks["document_id"], "score": -ranks["rank"] + 0.0})
+    values = [(v.query_id, str(v.measure), v.value) for v in ir_measures.iter_calc(measures, test.judgments, run)]
+    order = [str(measure) for measure in measures]
+    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
+    return table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
+def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return the retrieved candidates of every query, best first, with their score and rank (from 1).
+
+    Equal scores are ordered by document id, descending, which is trec_eval's rule.
+    """
+    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
+    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
+    return table.assign(rank=table.groupby("query_row").cumcount() + 1)
 
 
 def entropy_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
@@ -115,13 +121,10 @@ def reference_values(test: Test) -> pd.DataFrame:
 
 def write_run(path: Path, test: Test, scores: np.ndarray, name: str) -> None:
     """Write a TREC run (gzip), best first."""
-    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
-    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
-    table = table.assign(q0="Q0", rank=table.groupby("query_row").cumcount() + 1, name=name)
+    table = ranking(test, scores).assign(q0="Q0", name=name)
+    lines = table[["query_id", "q0", "document_id", "rank", "score", "name"]].to_csv(sep=" ", header=False, index=False)
     with whole_file(path) as temporary:
-        table[["query_id", "q0", "document_id", "rank", "score", "name"]].to_csv(
-            temporary, sep=" ", header=False, index=False, compression={"method": "gzip", "mtime": 0}
-        )
+        temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 def contract(study: Study, collection: Collection) -> dict[str, str]:
@@ -145,8 +148,8 @@ def contract(study: Study, collection: Collection) -> dict[str, str]:
 def evaluate(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
     """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
 
-    A checkpoint whose scores are all the same, and every checkpoint of a run that failed, is kept in the table with
-    the reason in `excluded`.
+    A checkpoint whose scores do not tell documents apart, and every checkpoint of a run that failed, is kept in the
+    table with the reason in `excluded`; a run that failed before its first checkpoint has a table without rows.
     """
     folder = study.run_folder(run)
     ledger = read_json(folder / "ledger.json")
@@ -164,13 +167,32 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
         values = pd.concat([metrics_per_query(test, scores), entropy_per_query(test, scores)])
         per_query.append(values.assign(run=run.name, exposure=exposure))
         means = values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
-        excluded = _reason(ledger["status"], scores)
+        excluded = _reason(ledger["status"], test, scores)
         measured.append(means.assign(**_columns(study, ledger, checkpoint), excluded=excluded))
         progress.advance(len(scores))
-    _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
+    if not measured:
+        return _write_nothing(folder, study, ledger)
     table = pd.concat(measured, ignore_index=True).join(limits, on="metric")
+    _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
     _write(folder / "measurements.parquet", table)
     return table
+
+
+def _write_nothing(folder: Path, study: Study, ledger: dict) -> pd.DataFrame:
+    """Write tables that have their columns and no rows."""
+    seen = dict.fromkeys(("exposure", "queries", "tokens", "flops"), 0)
+    row = {
+        "metric": "",
+        "value": 0.0,
+        **_columns(study, ledger, seen),
+        "excluded": "",
+        "ceiling": 0.0,
+        "first_stage": 0.0,
+    }
+    nothing = pd.DataFrame([row]).iloc[:0]
+    _write(folder / "per_query.parquet", nothing[["run", "exposure", "metric", "value"]].assign(query_id=""))
+    _write(folder / "measurements.parquet", nothing)
+    return nothing
 
 
 def _columns(study: Study, ledger: dict, checkpoint: dict) -> dict:
@@ -180,12 +202,14 @@ def _columns(study: Study, ledger: dict, checkpoint: dict) -> dict:
     return identity | {name: ledger[name] for name in named} | {name: checkpoint[name] for name in seen}
 
 
-def _reason(status: str, scores: np.ndarray) -> str:
+def _reason(status: str, test: Test, scores: np.ndarray) -> str:
+    """Return why a checkpoint is no measurement, or nothing."""
     if status != "complete":
         return status
     if not np.isfinite(scores).all():
         return "scores that are not numbers"
-    return "constant scores" if np.ptp(scores) == 0 else ""
+    spread = pd.Series(scores).groupby(test.candidates["query_row"].to_numpy()).agg(np.ptp)
+    return "constant scores" if spread.max() <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

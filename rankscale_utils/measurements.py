@@ -1,15 +1,41 @@
 """The measurements: one tidy table at which everything meets, its schema, and the reading of a user's CSV."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from rankscale_utils.study import Study, StudyError
 
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
+WORDS = ("objective", "rung", "collection", "metric")
+ONE_ROW = ["run", "exposure", "collection", "metric"]
 ENTROPIES = re.compile(r"^(CE\d*|.*entropy.*|.*loss.*)$", re.IGNORECASE)
+
+Rule = tuple[str, Callable[[pd.Series], pd.Series]]
+FINITE: Rule = ("a finite number", lambda numbers: numbers.notna())
+POSITIVE: Rule = ("a positive, finite number", lambda numbers: numbers > 0)
+NUMBERS: dict[str, Rule] = {
+    "seed": ("a whole number", lambda numbers: (numbers % 1 == 0) & (numbers.abs() < 2**53)),
+    "params": POSITIVE,
+    "params_non_embedding": POSITIVE,
+    "exposure": POSITIVE,
+    "value": ("a finite number and not negative", lambda numbers: numbers >= 0),
+    "queries": FINITE,
+    "tokens": FINITE,
+    "flops": POSITIVE,
+    "ceiling": FINITE,
+    "first_stage": FINITE,
+}
+
+
+def failed(table: pd.DataFrame) -> pd.Series:
+    """Whether a row is no measurement: `excluded` says why."""
+    return table["excluded"].fillna("") != "" if "excluded" in table else pd.Series(False, table.index)
+
 
 SCHEMA = pa.DataFrameSchema(
     {
@@ -22,16 +48,23 @@ SCHEMA = pa.DataFrameSchema(
         "exposure": pa.Column(float, pa.Check.gt(0), coerce=True, description="training pairs seen"),
         "collection": pa.Column(str),
         "metric": pa.Column(str, description="in ir-measures' notation, or CEk: contrastive entropy, nats"),
-        "value": pa.Column(float, pa.Check.ge(0), coerce=True),
-        "queries": pa.Column(float, required=False, coerce=True, description="training queries seen"),
-        "tokens": pa.Column(float, required=False, coerce=True, description="training tokens seen"),
-        "flops": pa.Column(float, pa.Check.gt(0), required=False, coerce=True, description="training FLOPs"),
-        "ceiling": pa.Column(float, required=False, nullable=True, description="value of a perfect reranking"),
-        "first_stage": pa.Column(float, required=False, nullable=True, description="value of the order as retrieved"),
+        "value": pa.Column(float, nullable=True, coerce=True, description="may lack in rows that are excluded"),
+        "queries": pa.Column(float, required=False, nullable=True, coerce=True, description="training queries seen"),
+        "tokens": pa.Column(float, required=False, nullable=True, coerce=True, description="training tokens seen"),
+        "flops": pa.Column(
+            float, pa.Check.gt(0), required=False, nullable=True, coerce=True, description="training FLOPs"
+        ),
+        "ceiling": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="value of a perfect reranking"
+        ),
+        "first_stage": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="value of the order as retrieved"
+        ),
         "excluded": pa.Column(str, required=False, description="why a row is no measurement; empty when it is one"),
     },
+    checks=pa.Check(lambda table: (table["value"] >= 0) | failed(table), name="a value, or why there is none"),
     strict=False,
-    unique=["run", "exposure", "collection", "metric"],
+    unique=ONE_ROW,
 )
 
 
@@ -60,60 +93,103 @@ def read_csv(path: Path) -> pd.DataFrame:
     `seed` is 0 and `params_non_embedding` is `params` where the CSV has no such column.
 
     Raises:
-        StudyError: a column is missing, a size or exposure is not positive, a metric is out of its range, rows repeat.
+        StudyError: the file is no table, a column is missing, a cell is wrong, rows repeat; one sentence says where.
     """
     if not path.is_file():
         raise StudyError(f"measurements = {str(path)!r}: there is no such file; the path is relative to the YAML.")
-    table = pd.read_csv(path)
+    table = _cells(path)
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise StudyError(
             f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
             f"{', '.join(table.columns)}; rename or add what is missing."
         )
+    if table.empty:
+        raise StudyError(f"{path.name} has no rows: add a row for every measurement.")
     if "seed" not in table:
         table["seed"] = 0
     if "params_non_embedding" not in table:
         table["params_non_embedding"] = table["params"]
-    for column in ("objective", "rung", "collection", "metric"):
-        table[column] = table[column].astype(str)
+    table["seed"] = _numbers(table, "seed", path.name).astype(int)
     table["run"] = table["objective"] + "-" + table["rung"] + "-s" + table["seed"].astype(str)
-    return validated(table, path.name)
+    return validated(table, path.name).reset_index(drop=True)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
+    try:
+        as_written = dict.fromkeys([*WORDS, *NUMBERS, "excluded"], str)
+        table = pd.read_csv(path, dtype=as_written, skip_blank_lines=False)
+    except pd.errors.EmptyDataError:
+        raise StudyError(
+            f"{path.name} is empty: write a line of column names and a row for every measurement."
+        ) from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise StudyError(f"{path.name} is no CSV in UTF-8: {reason}; correct that line.") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise StudyError(f"{path.name} has rows with more cells than there are column names: name every column.")
+    return table.dropna(how="all")
 
 
 def validated(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the table when it keeps the schema.
+    """Return the table, its numbers as numbers, when it keeps the schema.
 
     Raises:
-        StudyError: one sentence for the first thing wrong, with its row, column, value and the remedy.
+        StudyError: one sentence for the first thing wrong, with its line, column, value and the remedy.
     """
-    high = table["metric"].map(lambda metric: limits(metric)[1])
-    wrong = table.index[pd.to_numeric(table["value"], errors="coerce") > high]
-    if len(wrong):
-        row = table.loc[wrong[0]]
-        raise StudyError(
-            f"{name}, line {wrong[0] + 2}: {row['metric']} = {row['value']} is above {high[wrong[0]]:g}, the most "
-            "that it can be: give it as a share, not in percent."
-        )
+    table = table.copy()
+    for column in WORDS:
+        if (empty := table[column].isna()).any():
+            raise StudyError(f"{name}, line {_line(empty)}: {column} is empty: fill it in or drop the row.")
+    if "excluded" in table:
+        table["excluded"] = table["excluded"].fillna("")
+    for column in [column for column in NUMBERS if column in table]:
+        table[column] = _numbers(table, column, name)
+    _refuse_percent(table, name)
+    _refuse_repeats(table, name)
     try:
         return SCHEMA.validate(table)
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        raise StudyError(f"{name}: {_sentence(error, table)}") from None
+        raise StudyError(f"{name}: {' '.join(str(error).split())[:200]}.") from None
 
 
-def _sentence(error: pa.errors.SchemaError, table: pd.DataFrame) -> str:
-    cases = error.failure_cases
-    if not isinstance(cases, pd.DataFrame) or "index" not in cases or cases["index"].isna().all():
-        return f"column {error.schema.name}: {' '.join(str(error).split())[:200]}"
-    line = int(cases["index"].dropna().iloc[0])
-    if error.reason_code is not None and error.reason_code.name == "DUPLICATES":
-        row = table.loc[line]
-        return (
-            f"line {line + 2} repeats run {row['run']} at exposure {row['exposure']} for {row['metric']} on "
-            f"{row['collection']}: drop one of the rows, or give them different seeds."
+def _line(wrong: pd.Series) -> int:
+    """Return the line of the first row that is wrong; the header is line 1."""
+    return wrong.idxmax() + 2
+
+
+def _numbers(table: pd.DataFrame, column: str, name: str) -> pd.Series:
+    cells, (must_be, holds) = table[column], NUMBERS[column]
+    numbers = pd.to_numeric(cells, errors="coerce")
+    spared = failed(table) if column == "value" else cells.isna() & SCHEMA.columns[column].nullable
+    wrong = ~(holds(numbers) & np.isfinite(numbers) | spared)
+    if not wrong.any():
+        return numbers
+    cell, number = cells[wrong].iloc[0], numbers[wrong].iloc[0]
+    shown = "is empty" if pd.isna(cell) else f"= {str(cell)!r}" if pd.isna(number) else f"= {cell}"
+    raise StudyError(f"{name}, line {_line(wrong)}: {column} {shown}: must be {must_be}; correct or drop the row.")
+
+
+def _refuse_percent(table: pd.DataFrame, name: str) -> None:
+    high = table["metric"].map(lambda metric: limits(metric)[1])
+    wrong = (table["value"] > high) & ~failed(table)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise StudyError(
+            f"{name}, line {_line(wrong)}: {row['metric']} = {row['value']} is above {high[wrong].iloc[0]:g}, the most "
+            "that it can be: give it as a share, not in percent."
         )
-    value = table.loc[line, error.schema.name]
-    return f"line {line + 2}: {error.schema.name} = {value!r} fails {error.check}: correct or drop the row."
+
+
+def _refuse_repeats(table: pd.DataFrame, name: str) -> None:
+    repeated = table.duplicated(ONE_ROW)
+    if repeated.any():
+        row = table[repeated].iloc[0]
+        raise StudyError(
+            f"{name}, line {_line(repeated)} repeats run {row['run']} at exposure {row['exposure']:.15g} for "
+            f"{row['metric']} on {row['collection']}: drop one of the rows, or give them different seeds."
+        )
 
 
 def check_held_out(table: pd.DataFrame, study: Study) -> None:
@@ -128,14 +204,16 @@ def check_held_out(table: pd.DataFrame, study: Study) -> None:
         raise StudyError(
             f"held_out.rungs {absent} have no row in the measurements, whose rungs are {rungs}: correct them."
         )
-    if len(rungs) - len(set(study.held_out.rungs)) < 3:
-        raise StudyError(
-            f"{len(rungs) - len(study.held_out.rungs)} rungs are left to fit: a size law needs three or more."
-        )
+    if (left := len(rungs) - len(set(study.held_out.rungs))) < 3:
+        raise StudyError(f"{left} rungs are left to fit: a size law needs three or more.")
 
 
 def of_runs(study: Study, fitted_only: bool) -> pd.DataFrame:
-    """Return the study's measurements; with `fitted_only` the files of held-out rungs are not even opened."""
+    """Return the study's measurements; with `fitted_only` the files of held-out rungs are not even opened.
+
+    Raises:
+        StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
+    """
     if study.measurements is not None:
         table = read_csv(study.measurements_file)
         check_held_out(table, study)
@@ -145,9 +223,12 @@ def of_runs(study: Study, fitted_only: bool) -> pd.DataFrame:
     absent = [file.parent.name for file in files if not file.exists()]
     if absent:
         raise StudyError(f"run {absent[0]} has not been evaluated: run `make study STUDY={study.name}` first.")
-    return validated(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), "measurements")
+    tables = [table for table in map(pd.read_parquet, files) if len(table)]  # a run may fail before its first one
+    if not tables:
+        raise StudyError(f"none of {len(runs)} runs left a measurement: lower the learning rate, for they diverged.")
+    return validated(pd.concat(tables, ignore_index=True), "measurements")
 
 
 def usable(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are measurements: those of runs that did not fail."""
-    return table[table["excluded"] == ""] if "excluded" in table else table
+    return table[~failed(table)]

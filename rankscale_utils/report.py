@@ -34,8 +34,13 @@ class Page(Preprocessor):
 
 
 def mathml(markdown: str) -> str:
-    """Return Markdown with its TeX formulas as MathML, which browsers show without a script."""
-    blocks = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), markdown, flags=re.DOTALL)
+    """Return Markdown with its TeX formulas as MathML, which browsers show without a script; code stays as it is."""
+    parts = re.split(r"(```.*?```|`[^`]*`)", markdown, flags=re.DOTALL)
+    return "".join(part if place % 2 else _formulas(part) for place, part in enumerate(parts))
+
+
+def _formulas(text: str) -> str:
+    blocks = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), text, flags=re.DOTALL)
     return re.sub(r"(?<![\\$])\$([^$\n]+?)\$", lambda m: convert(m[1]), blocks)
 
 

@@ -27,9 +27,9 @@ def load_ladder(study: Study, collection: Collection, device: torch.device) -> d
     models = {}
     for run in study.runs:
         if run.objective == objective and run.rung not in models:
-            model = ladder.build(study, run, vocabulary).to(device).eval()
             path = ladder.checkpoint_file(study.run_folder(run), exposure // per_step * per_step)
-            models[run.rung] = ladder.load(model, path)
+            if path.exists():  # else the run failed before it
+                models[run.rung] = ladder.load(ladder.build(study, run, vocabulary).to(device).eval(), path)
     return dict(sorted(models.items(), key=lambda item: study.ladder[item[0]].hidden))
 
 

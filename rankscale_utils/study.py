@@ -2,26 +2,62 @@
 
 import difflib
 import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from rankscale_utils.files import digest
 
 ROOT = Path(os.environ.get("RANKSCALE_ROOT", Path(__file__).resolve().parents[1]))
-OBJECTIVES = ("pointwise", "pairwise", "listwise")
 
 
 class StudyError(ValueError):
     """A study cannot be used as written; the message names every field, its value and the remedy."""
 
 
+def _number(value: Any) -> Any:
+    """Read a number that YAML takes for a word, such as 1e5."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            "becomes a folder's name: use letters, digits, dots, dashes and underscores, and begin with no dot or dash"
+        )
+    return name
+
+
+def refused(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]:
+    """Let a part refuse a field for every sentence that the function makes of it and the valid fields before it."""
+
+    def validator(sentences: Callable[[Any, dict], Iterator[str]]) -> Any:
+        def check(_: type, value: Any, info: Any) -> Any:
+            if mistakes := list(sentences(value, info.data)):
+                raise ValueError(*mistakes)
+            return value
+
+        return field_validator(field)(classmethod(check))
+
+    return validator
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+ObjectiveName = Literal["pointwise", "pairwise", "listwise"]
+
+
 class Part(BaseModel):
     """A part of a study: unknown fields are mistakes, and values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Docstrings(Part):
@@ -42,32 +78,35 @@ class FirstStage(Part):
 class Text(Part):
     """How text becomes tokens: a WordPiece vocabulary trained on the training split, and lengths in tokens."""
 
-    vocabulary: int = Field(8192, ge=256)
-    query_tokens: int = Field(20, ge=1)
-    pair_tokens: int = Field(96, ge=8, description="query, document and the three special tokens together")
+    vocabulary: Whole = Field(8192, ge=256)
+    query_tokens: Whole = Field(20, ge=1)
+    pair_tokens: Whole = Field(96, ge=8, description="query, document and the three special tokens together")
+
+    @refused("pair_tokens")
+    def _no_room(pair_tokens: int, earlier: dict) -> Iterator[str]:
+        query_tokens = earlier.get("query_tokens", 0)
+        if pair_tokens < query_tokens + 4:
+            yield f"leaves no room for a document beside query_tokens = {query_tokens}: raise it or lower query_tokens"
 
 
 class Rung(Part):
     """One model size of the ladder: the hidden size is the dial, and the other shapes follow from it unless given."""
 
-    hidden: int = Field(gt=0)
-    layers: int = Field(2, gt=0)
-    heads: int = Field(0, ge=0, description="0: one for every 16 of hidden, at least one")
-    intermediate: int = Field(0, ge=0, description="MLP width; 0: twice hidden")
+    hidden: Whole = Field(gt=0)
+    layers: Whole = Field(2, gt=0)
+    heads: Whole = Field(0, ge=0, description="0: one for every 16 of hidden, at least one")
+    intermediate: Whole = Field(0, ge=0, description="MLP width; 0: twice hidden")
 
-    @model_validator(mode="before")
+    @field_validator("heads", "intermediate")
     @classmethod
-    def _follow(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and isinstance(hidden := fields.get("hidden"), int) and hidden > 0:
-            follow = {"heads": max(1, hidden // 16), "intermediate": 2 * hidden}
-            return follow | {name: value for name, value in fields.items() if value or name not in follow}
-        return fields
+    def _follow(cls, given: int, info: Any) -> int:
+        hidden = info.data.get("hidden", 0)
+        return given or {"heads": max(1, hidden // 16), "intermediate": 2 * hidden}[info.field_name]
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "Rung":
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}: change one of them")
-        return self
+    @refused("heads")
+    def _indivisible(heads: int, earlier: dict) -> Iterator[str]:
+        if (hidden := earlier.get("hidden", 0)) % heads:
+            yield f"hidden {hidden} is not a multiple of heads {heads}: change one of them"
 
 
 class LearningRate(Part):
@@ -84,17 +123,32 @@ class LearningRate(Part):
 class Objective(Part):
     """What one objective needs: its seeds (one run each on every rung) and its learning-rate rule."""
 
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Whole, ...] = Field((0,), min_length=1)
     learning_rate: LearningRate
+
+    @refused("seeds")
+    def _repeated(seeds: tuple[int, ...], _: dict) -> Iterator[str]:
+        if len(set(seeds)) < len(seeds):
+            yield "the same seed trains the same run again: give every run a seed of its own"
 
 
 class Groups(Part):
     """A training group: one relevant document, hard negatives from BM25's top ranks, random negatives."""
 
-    hard: int = Field(4, ge=0)
-    random: int = Field(1, ge=0)
-    hard_depth: int = Field(20, gt=0, description="hard negatives are drawn from this many top ranks")
-    queries_per_step: int = Field(16, gt=0)
+    hard: Whole = Field(4, ge=0)
+    random: Whole = Field(1, ge=0)
+    hard_depth: Whole = Field(20, gt=0, description="hard negatives are drawn from this many top ranks")
+    queries_per_step: Whole = Field(16, gt=0)
+
+    @refused("random")
+    def _no_negatives(random: int, earlier: dict) -> Iterator[str]:
+        if random == earlier.get("hard") == 0:
+            yield "with hard = 0 a group has no negatives: raise one of them"
+
+    @refused("hard_depth")
+    def _too_shallow(hard_depth: int, earlier: dict) -> Iterator[str]:
+        if hard_depth < (hard := earlier.get("hard", 0)):
+            yield f"so few ranks do not hold hard = {hard} negatives: raise it or lower hard"
 
     @property
     def size(self) -> int:
@@ -110,29 +164,48 @@ class Groups(Part):
 class Training(Part):
     """The training of every run."""
 
-    exposures: tuple[int, ...] = Field(min_length=1, description="training pairs at which a checkpoint is kept")
     groups: Groups = Groups()
+    exposures: tuple[Whole, ...] = Field(min_length=1, description="training pairs at which a checkpoint is kept")
     cooldown: float = Field(0.2, ge=0, lt=1, description="share of each exposure over which the rate falls to zero")
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: Whole = Field(100, ge=0)
     weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms never decay")
-    threads: int = Field(1, gt=0, description="CPU threads of one run; runs share the machine's cores")
+    threads: Whole = Field(1, gt=0, description="CPU threads of one run; runs share the machine's cores")
 
-    @model_validator(mode="after")
-    def _exposures_rise(self) -> "Training":
-        if list(self.exposures) != sorted(set(self.exposures)) or self.exposures[0] < self.groups.pairs_per_step:
-            raise ValueError(
-                f"exposures {list(self.exposures)} must rise and start at one step or more "
-                f"({self.groups.pairs_per_step} pairs): reorder them or raise the first"
+    @refused("exposures")
+    def _not_rising(exposures: tuple[int, ...], earlier: dict) -> Iterator[str]:
+        if "groups" not in earlier:
+            return
+        step = earlier["groups"].pairs_per_step
+        steps = [exposure // step for exposure in exposures]
+        if steps != sorted(set(steps)) or steps[0] < 1:
+            yield (
+                f"must rise by whole steps and start at one step or more ({step} pairs): reorder them or raise those "
+                "that fall into the same step"
             )
-        return self
 
 
 class Evaluation(Part):
     """The test: how many queries, and how many BM25 candidates of each are reranked."""
 
-    queries: int = Field(1000, gt=0)
-    depth: int = Field(20, ge=10)
-    metrics: tuple[str, ...] = ("nDCG@10", "RR@10", "AP", "R@5", "R@10", "P@10")
+    queries: Whole = Field(1000, gt=0)
+    depth: Whole = Field(20, ge=10)
+    metrics: tuple[str, ...] = Field(("nDCG@10", "RR@10", "AP", "R@5", "R@10", "P@10"), validate_default=False)
+
+    @refused("metrics")
+    def _unknown(metrics: tuple[str, ...], _: dict) -> Iterator[str]:
+        if unknown := [metric for metric in metrics if not _is_measure(metric)]:
+            yield f"{unknown} are no rising measures in ir-measures' notation: write nDCG@10, RR@10, AP, R@5, P@10 …"
+
+
+def _is_measure(name: str) -> bool:
+    import ir_measures  # here, since it takes longer to import than all else
+
+    try:
+        measure = ir_measures.parse_measure(name)
+        known = str(measure) == name and ir_measures.DefaultPipeline.supports(measure)
+    except Exception:  # of many kinds: NameError, AssertionError, KeyError, …
+        return False
+    return known and not name.startswith(("Num", "Judged")) and not name.endswith("@0")
 
 
 class HeldOut(Part):
@@ -147,20 +220,20 @@ class Forecasting(Part):
     metrics: tuple[str, ...] = Field((), description="empty: every metric that the measurements hold")
     headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
     level: float = Field(0.95, gt=0.5, lt=1)
-    draws: int = Field(1000, ge=100, description="resamples of the runs")
-    simulations: int = Field(200, ge=10, description="simulated studies that tell how often intervals cover")
+    draws: Whole = Field(1000, ge=100, description="resamples of the runs")
+    simulations: Whole = Field(200, ge=10, description="simulated studies that tell how often intervals cover")
 
 
 class Allocation(Part):
     """What compute is counted with where the measurements bring no FLOPs of their own."""
 
-    tokens_per_pair: int = Field(128, gt=0, description="then a pair costs 6 × non-embedding parameters × tokens")
+    tokens_per_pair: Whole = Field(128, gt=0, description="then a pair costs 6 × non-embedding parameters × tokens")
 
 
 class Run(Part):
     """One independent run: an objective, a rung and a seed."""
 
-    objective: Literal["pointwise", "pairwise", "listwise"]
+    objective: ObjectiveName
     rung: str
     seed: int
 
@@ -173,7 +246,7 @@ class Run(Part):
 class Study(Part):
     """A whole study: either one that trains its own ladder, or one that brings `measurements` as a CSV."""
 
-    name: str
+    name: FolderName
     source: Path = Field(description="the YAML file")
     title: str = ""
     measurements: Path | None = Field(None, description="a CSV to fit, relative to the YAML; then nothing is trained")
@@ -182,31 +255,24 @@ class Study(Part):
     first_stage: FirstStage = FirstStage()
     text: Text = Text()
     architecture: Literal["bert", "modernbert"] = "bert"
-    ladder: dict[str, Rung] = {}
-    objectives: dict[Literal["pointwise", "pairwise", "listwise"], Objective] = {}
+    ladder: dict[FolderName, Rung] = {}
+    objectives: dict[ObjectiveName, Objective] = {}
     training: Training | None = None
     evaluation: Evaluation = Evaluation()
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
 
-    @model_validator(mode="after")
-    def _trains_or_brings(self) -> "Study":
-        if self.measurements is not None:
-            if self.ladder or self.objectives or self.training:
-                raise ValueError("measurements and ladder, objectives or training exclude each other: drop one side")
-            return self
-        missing = [field for field in ("ladder", "objectives", "training") if not getattr(self, field)]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} missing: write them, or point `measurements` at a CSV")
-        unknown = [rung for rung in self.held_out.rungs if rung not in self.ladder]
-        if unknown:
-            raise ValueError(f"held_out.rungs {unknown} are not on the ladder {list(self.ladder)}: name rungs of it")
-        if len(self.ladder) - len(set(self.held_out.rungs)) < 3:
-            raise ValueError("a size law needs three fitted rungs or more: lengthen the ladder or hold out fewer")
-        if self.training and self.text.pair_tokens < self.text.query_tokens + 4:
-            raise ValueError("text.pair_tokens leaves no room for a document: raise it or lower text.query_tokens")
-        return self
+    @refused("held_out")
+    def _too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
+        if ladder := list(earlier.get("ladder", {})):
+            if unknown := [rung for rung in held_out.rungs if rung not in ladder]:
+                yield f"{unknown} are not on the ladder {ladder}: name rungs of it"
+            if len(fitted := [rung for rung in ladder if rung not in held_out.rungs]) < 3:
+                yield (
+                    f"{fitted} are left, but a size law needs three fitted rungs or more: lengthen the ladder or "
+                    "hold out fewer"
+                )
 
     @property
     def runs(self) -> list[Run]:
@@ -305,49 +371,48 @@ def load_study(study: str | Path) -> Study:
         raise StudyError(f"{source.name} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(fields, dict):
         raise StudyError(f"{source.name} holds no fields: write `field: value` lines, as params/demo.yaml does.")
+    mistakes = _between(fields)
     try:
-        return Study(name=source.stem, source=source, **fields)
-    except (ValidationError, TypeError) as error:
-        raise StudyError(f"{source.name}: {_mistakes(error)}") from None
+        study = Study.model_validate(fields | {"name": source.stem, "source": source})
+    except ValidationError as error:
+        mistakes += [sentence for mistake in error.errors() for sentence in _sentences(mistake)]
+    if len(mistakes) > 1:
+        mistakes = [f"{len(mistakes)} mistakes:", *(f"({n}) {said}" for n, said in enumerate(mistakes, 1))]
+    if mistakes:
+        raise StudyError(f"{source.name}: {' '.join(mistakes)}")
+    return study
 
 
-def _mistakes(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return "name and source come from the file's own name: remove these fields."
-    sentences = []
-    for mistake in error.errors():
-        field = ".".join(str(place) for place in mistake["loc"]) or "study"
-        if mistake["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(mistake["loc"][-1]), _field_names(), n=1)
-            sentences.append(f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else "."))
-        elif mistake["type"] == "missing":
-            sentences.append(f"{field} is missing: add it.")
-        elif mistake["type"] == "value_error":
-            sentences.append(f"{mistake['msg'].removeprefix('Value error, ')}.")
-        else:
-            sentences.append(f"{field} = {mistake['input']!r}: {mistake['msg'].lower()}.")
-    count = len(sentences)
-    return (
-        " ".join(sentences)
-        if count == 1
-        else f"{count} mistakes: " + " ".join(f"({n}) {s}" for n, s in enumerate(sentences, 1))
-    )
+def _between(fields: dict) -> list[str]:
+    """Return what is wrong with the choice of fields, whatever they hold."""
+    mistakes = [
+        f"{field} comes from the file's own name: remove the field." for field in ("name", "source") if field in fields
+    ]
+    needed = ("ladder", "objectives", "training")
+    missing = [field for field in needed if not fields.get(field)]
+    if fields.get("measurements") is None:
+        if missing:
+            mistakes.append(f"{', '.join(missing)} missing: write them, or point `measurements` at a CSV.")
+    elif len(missing) < len(needed):
+        mistakes.append("measurements and ladder, objectives or training exclude each other: drop one side.")
+    return mistakes
+
+
+def _sentences(mistake: dict[str, Any]) -> list[str]:
+    kind, value = mistake["type"], mistake["input"]
+    field = ".".join(str(place) for place in mistake["loc"] if place != "[key]")
+    if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
+        return []
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), _field_names(), n=1)
+        return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
+    if kind == "missing":
+        return [f"{field} is missing: add it."]
+    if kind == "invalid_key":
+        return [f"{field} is not a field of a study: field names are words."]
+    reasons = mistake["ctx"]["error"].args if kind == "value_error" else (mistake["msg"].lower(),)
+    return [f"{field} = {value!r}: {reason}." for reason in reasons]
 
 
 def _field_names() -> list[str]:
-    parts = [
-        Study,
-        Docstrings,
-        FirstStage,
-        Text,
-        Rung,
-        LearningRate,
-        Objective,
-        Groups,
-        Training,
-        Evaluation,
-        HeldOut,
-        Forecasting,
-    ]
-    parts += [Allocation]
-    return [name for part in parts for name in part.model_fields]
+    return [name for part in Part.__subclasses__() if part is not Run for name in part.model_fields]

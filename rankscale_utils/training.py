@@ -150,7 +150,7 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
     stops being a number ends with the status `failed: …` and the checkpoints it had.
     """
     folder = study.run_folder(run)
-    identity = digest(study.settings_of(run), collection.manifest["sha256"])
+    identity = digest(study.settings_of(run), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
     ledger_file, resume_file = folder / "ledger.json", folder / "resume.pt"
     if ledger_file.exists() and (ledger := read_json(ledger_file))["identity"] == identity:
         return ledger

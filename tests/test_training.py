@@ -257,7 +257,6 @@ def test_a_run_that_fails_before_its_first_checkpoint_has_a_ledger(tiny_study, m
     assert not list((tiny_study.folder / RUN).glob("*.safetensors"))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="evaluate concatenates no tables at all")
 def test_a_run_without_a_checkpoint_stops_no_study(trained, collection, monkeypatch):
     for run in trained.fitted_runs:
         if run.name == RUN:

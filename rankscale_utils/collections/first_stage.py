@@ -44,8 +44,17 @@ def _hold(retriever: bm25s.BM25) -> None:
 
 def _best(depth: int, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows and the scores of the best documents, each (texts, depth)."""
-    return tuple(_index.retrieve(_words(texts), k=depth, show_progress=False))
+    found = [_top(_index.get_scores(words), depth) for words in _words(texts)]
+    return tuple(np.stack(parts) for parts in zip(*found, strict=True))
 
 
-def _words(texts: pd.Series | np.ndarray) -> bm25s.tokenization.Tokenized:
-    return bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
+def _top(scores: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and values of the largest scores (documents,), equal ones in the order of their rows."""
+    lowest = np.partition(scores, -depth)[-depth]
+    rows = np.flatnonzero(scores >= lowest)
+    rows = rows[np.argsort(-scores[rows], kind="stable")][:depth]
+    return rows, scores[rows]
+
+
+def _words(texts: pd.Series | np.ndarray) -> list[list[str]]:
+    return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)

@@ -46,9 +46,11 @@ def initialise(
     Query and key projections (width, width) are near a multiple of the identity ("mimetic" initialisation, arXiv
     2305.09828), such that a token and its copy have the attention logit ``copy_logit`` whatever the size of a head;
     token embeddings (vocabulary, width) have unit variance; the segment embeddings (2, width) are small and opposite,
-    so that what a query's token attends to tells whether the document holds it. The head's bias starts at the
-    log-odds of ``prior``, the share of relevant pairs in training, or else pointwise training spends its first steps
-    lowering every score and unlearns to match (arXiv 1708.02002). ``seed`` None draws from torch's global generator.
+    so that what a query's token attends to tells whether the document holds it. ModernBERT turns queries and keys by
+    their positions, which weakens the match of distant copies; BERT is the better small model here. The head's bias
+    starts at the log-odds of ``prior``, the share of relevant pairs in training, or else pointwise training spends its
+    first steps lowering every score and unlearns to match (arXiv 1708.02002). ``seed`` None draws from torch's global
+    generator.
     """
     if seed is not None:
         torch.manual_seed(seed)

@@ -21,9 +21,10 @@ def test_ranks_and_scores_equal_those_of_bm25s_in_one_process(collection, settin
     rows, scores = retriever.retrieve(words, k=15, show_progress=False)
 
     assert found["query_id"].tolist() == [query for query in queries["query_id"] for _ in range(15)]
-    assert (
-        found["document_id"].to_numpy().reshape(60, 15).tolist() == documents["document_id"].to_numpy()[rows].tolist()
-    )
+    ours, theirs = found["document_id"].to_numpy().reshape(60, 15), documents["document_id"].to_numpy()[rows]
+    for mine, other, score in zip(ours, theirs, scores, strict=True):
+        alone = np.array([(score == value).sum() == 1 for value in score]) & (score > score[-1])  # no tie leaves room
+        assert (mine[alone] == other[alone]).all()
     np.testing.assert_array_equal(found["score"].to_numpy().reshape(60, 15), scores)
     assert found["rank"].tolist() == list(range(1, 16)) * 60
 
@@ -55,7 +56,6 @@ def test_no_more_documents_are_returned_than_there_are():
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="bm25s selects with argpartition, which leaves the order of ties open")
 def test_equal_scores_keep_the_order_of_the_documents():
     documents = pd.DataFrame({"document_id": [f"d{n}" for n in range(300)], "text": ["green pear", "red apple"] * 150})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["apple"]})
