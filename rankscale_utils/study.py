@@ -221,7 +221,7 @@ class Forecasting(Part):
     headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
     level: float = Field(0.95, gt=0.5, lt=1)
     draws: Whole = Field(1000, ge=100, description="resamples of the runs")
-    simulations: Whole = Field(200, ge=10, description="simulated studies that tell how often intervals cover")
+    simulations: Whole = Field(100, ge=10, description="simulated studies that tell how often intervals cover")
 
 
 class Allocation(Part):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from .fitting import DISTINCT_NEEDED, Problem, fit
 from .forecasting import KINDS, forecast, interval, standard_errors
 from .forms import AdditiveLaw
-from .refitting import refit
+from .refitting import DRAWN, refit
 from .resampling import Draws, add_on_scale, noise_sds, resample, wild_targets
 from .table import Scale
 
@@ -82,7 +82,7 @@ def coverage(
     at: pd.DataFrame,
     *,
     level: float = 0.95,
-    simulations: int = 200,
+    simulations: int = 100,
     draws_each: int = 99,
     seed: int = 0,
     size: str = "params_non_embedding",
@@ -102,11 +102,11 @@ def coverage(
     runs = np.unique(fitted.data["run"], return_inverse=True)[1]
 
     values = _with_noise(draws, np.tile(fitted.predict(*design), (simulations, 1)), runs, rng)
-    coefficients = refit(fitted, values)
+    coefficients = refit(fitted, values, patience=DRAWN)
     centres = fitted.law.predict(coefficients, *design)
     residuals = problem.on_scale(values) - problem.on_scale(centres)
     targets = wild_targets(fitted, residuals, centres, draws_each, rng).reshape(-1, fitted.rows)
-    drawn = refit(fitted, targets, start=np.repeat(coefficients, draws_each, axis=0))
+    drawn = refit(fitted, targets, start=np.repeat(coefficients, draws_each, axis=0), patience=DRAWN)
     predictions = fitted.law.predict(drawn, N, D).reshape(simulations, draws_each, len(N))
     between_sd, within_sd = (sd[:, None] for sd in noise_sds(fitted, residuals))
 

@@ -11,12 +11,28 @@ from numpy.typing import NDArray
 from .fitting import Fit, Problem
 
 BATCH = 250  # refits that move together: their arrays stay in the processor's cache
-ITERATIONS = 400  # most refits need ten; along a curved valley a few need hundreds
 AT_BOUND = 1e-9  # distance at which a coefficient counts as being at its bound
-SETTLED = 1e-10  # relative decrease of the loss below which a refit is done
 
 
-def refit(fit: Fit, targets: NDArray, weights: NDArray | None = None, start: NDArray | None = None) -> NDArray:
+@dataclass(frozen=True)
+class Patience:
+    """When a refit stops: after so many iterations, or when the loss falls by no more than this share."""
+
+    iterations: int
+    settled: float
+
+
+EXACT = Patience(400, 1e-10)  # most refits need ten iterations; along a curved valley a few need hundreds
+DRAWN = Patience(100, 1e-8)  # for draws, whose spread such valleys hardly change: a third of the time
+
+
+def refit(
+    fit: Fit,
+    targets: NDArray,
+    weights: NDArray | None = None,
+    start: NDArray | None = None,
+    patience: Patience = EXACT,
+) -> NDArray:
     """Coefficients (B, k) of the fit's law on its own design, for other values.
 
     targets: (B, rows) values in place of the measured ones; weights: (B, rows) of each row's loss (None: all one);
@@ -29,7 +45,8 @@ def refit(fit: Fit, targets: NDArray, weights: NDArray | None = None, start: NDA
     working = np.clip(problem.to_working(start), *problem.bounds)
     for first in range(0, len(targets), BATCH):
         batch = slice(first, first + BATCH)
-        working[batch] = _Descent(problem, targets[batch], weights[batch], fit.noise).minimise(working[batch])
+        descent = _Descent(problem, targets[batch], weights[batch], fit.noise, patience)
+        working[batch] = descent.minimise(working[batch])
     return problem.from_working(working)
 
 
@@ -41,6 +58,7 @@ class _Descent:
     targets: NDArray
     weights: NDArray
     noise: float
+    patience: Patience
 
     def minimise(self, working: NDArray) -> NDArray:
         """Working coefficients (b, k) at the minimum, from a start within the bounds."""
@@ -48,14 +66,14 @@ class _Descent:
         moving, damping = np.arange(len(working)), np.full(len(working), 0.1)
         residuals = self.problem.predict(working) - self.targets
         loss = self._loss(residuals, moving)
-        for _ in range(ITERATIONS):
+        for _ in range(self.patience.iterations):
             step = self._step(working[moving], residuals[moving], moving, damping[moving])
             share = self._share_within_bounds(working[moving], step)
             proposed = np.clip(working[moving] + share[:, None] * step, *self.problem.bounds)
             new_residuals = self.problem.predict(proposed) - self.targets[moving]
             new_loss = self._loss(new_residuals, moving)
             better = new_loss <= loss[moving]
-            small = loss[moving] - new_loss <= SETTLED * loss[moving]
+            small = loss[moving] - new_loss <= self.patience.settled * loss[moving]
             settled = better & small & (share == 1) & (damping[moving] < 1)  # a shortened step proves nothing
             damping[moving] *= np.where(better, 0.2, 4.0)
             accepted = moving[better]

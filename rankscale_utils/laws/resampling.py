@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
 from .fitting import Fit
-from .refitting import refit
+from .refitting import DRAWN, refit
 
 # Six weights of variance one: Webb, Queen's Economics Department working paper 1315 (2013).
 WEBB = np.outer([-1, 1], np.sqrt([0.5, 1.0, 1.5])).ravel()
@@ -45,7 +45,7 @@ def resample(fit: Fit, *, by: Literal["run"] = "run", draws: int = 1000, seed: i
         raise ValueError(f"by is {by!r}; resample by 'run': checkpoints of one run are not independent")
     targets = wild_targets(fit, fit.residuals, fit.predict(fit.data["N"], fit.data["D"]), draws, seed)
     between, within = noise_sds(fit, fit.residuals)
-    return Draws(fit, refit(fit, targets), degrees_of_freedom(fit), float(between), float(within))
+    return Draws(fit, refit(fit, targets, patience=DRAWN), degrees_of_freedom(fit), float(between), float(within))
 
 
 def wild_targets(fit: Fit, residuals: NDArray, fitted: NDArray, draws: int, seed: int | np.random.Generator) -> NDArray:
