@@ -67,7 +67,8 @@ def allocate_study(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost
 def exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFrame:
     """Return the exponents of the optimal size and exposure in compute, a row a series, with intervals and a verdict.
 
-    `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half.
+    `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half, and
+    the law's own status where that is not `converged`.
     """
     rows = []
     for one in fitted:
@@ -76,6 +77,7 @@ def exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFra
         a, b = laws.exponents(one.joint, cost, level=level).to_dict("records")
         half = 0.5 / cost.growth
         favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
+        favours = favours if one.joint.fit.status == "converged" else one.joint.fit.status
         ends = {f"{name}_{end}": row[end] for name, row in (("a", a), ("b", b)) for end in ("lo", "hi")}
         rows.append(one.labels | {"a": a["value"], "b": b["value"], **ends, "favours": favours})
     return pd.DataFrame(rows)

@@ -199,5 +199,5 @@ def runs_note(study: Study) -> str:
     seeds = ", ".join(f"{name} ({len(settings.seeds)})" for name, settings in study.objectives.items())
     return (
         f"{len(study.ladder)} rungs, objectives with their number of seeds: {seeds}. "
-        f"Learning rates follow one rule, base × (hidden / 32)^−power."
+        "Every rung's learning rate follows from its hidden size by one rule, stated in the study."
     )

@@ -31,7 +31,8 @@ def index_page(study: Study) -> dict[str, Any]:
         "metric": metric,
         "answer": [tables.marked_up(text) for text in findings.answer(study, scored, exponents, compared)],
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
-        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”.",
+        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”. "
+        "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.shown(last[last["metric"] == metric], **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
         "pages": _pages(study),
@@ -45,7 +46,6 @@ FORECAST_COLUMNS = {
     "objective": "objective",
     "rung": "rung",
     "law": "law",
-    "exposure": "pairs|,.0f",
     "forecast": "forecast|.4f",
     "lo": "low|.4f",
     "hi": "high|.4f",
@@ -53,7 +53,7 @@ FORECAST_COLUMNS = {
     "error": "error|+.4f",
     "relative_error": "relative|+.1%",
     "hit": "inside",
-    "coverage": "coverage in simulation|.0%",
+    "coverage": "coverage|.0%",
     "skill": "skill|+.2f",
 }
 

@@ -56,8 +56,13 @@ def inline_svg(svg: str) -> str:
     """Return a figure for use inside a page: the text's ink follows the page's, light or dark."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is enough, and halves the page
+    svg = re.sub(r"<[^>]+>", _rounded, svg)
     return svg.replace(INK, "currentColor").replace("<svg ", '<svg role="img" ', 1)
+
+
+def _rounded(tag: re.Match) -> str:
+    """Cut a tag's coordinates after a hundredth of a point, which is enough and halves the page."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", tag[0])
 
 
 def render(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> None:

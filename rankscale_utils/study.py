@@ -1,233 +1,37 @@
-"""A study's parameters, validated, its grid of runs, and its paths: the one place that knows where things lie."""
+"""A study, validated, its grid of runs, and its paths: the one place that knows where things lie."""
 
 import difflib
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from rankscale_utils.files import digest
+from rankscale_utils.parts import (
+    Allocation,
+    Docstrings,
+    Evaluation,
+    FirstStage,
+    FolderName,
+    Forecasting,
+    HeldOut,
+    Objective,
+    ObjectiveName,
+    Part,
+    Rung,
+    Text,
+    Training,
+    refused,
+)
 
 ROOT = Path(os.environ.get("RANKSCALE_ROOT", Path(__file__).resolve().parents[1]))
 
 
 class StudyError(ValueError):
     """A study cannot be used as written; the message names every field, its value and the remedy."""
-
-
-def _number(value: Any) -> Any:
-    """Read a number that YAML takes for a word, such as 1e5."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _folder_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise ValueError(
-            "becomes a folder's name: use letters, digits, dots, dashes and underscores, and begin with no dot or dash"
-        )
-    return name
-
-
-def refused(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]:
-    """Let a part refuse a field for every sentence that the function makes of it and the valid fields before it."""
-
-    def validator(sentences: Callable[[Any, dict], Iterator[str]]) -> Any:
-        def check(_: type, value: Any, info: Any) -> Any:
-            if mistakes := list(sentences(value, info.data)):
-                raise ValueError(*mistakes)
-            return value
-
-        return field_validator(field)(classmethod(check))
-
-    return validator
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
-ObjectiveName = Literal["pointwise", "pairwise", "listwise"]
-
-
-class Part(BaseModel):
-    """A part of a study: unknown fields are mistakes, and values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Docstrings(Part):
-    """Which sources the collection `docstrings` reads."""
-
-    packages: tuple[str, ...] = Field(
-        (), description="`python` is the standard library; empty: all that the lock names"
-    )
-
-
-class FirstStage(Part):
-    """BM25 (bm25s, method `lucene`) that supplies the candidates."""
-
-    k1: float = Field(0.9, ge=0)
-    b: float = Field(0.4, ge=0, le=1)
-
-
-class Text(Part):
-    """How text becomes tokens: a WordPiece vocabulary trained on the training split, and lengths in tokens."""
-
-    vocabulary: Whole = Field(8192, ge=256)
-    query_tokens: Whole = Field(20, ge=1)
-    pair_tokens: Whole = Field(96, ge=8, description="query, document and the three special tokens together")
-
-    @refused("pair_tokens")
-    def _no_room(pair_tokens: int, earlier: dict) -> Iterator[str]:
-        query_tokens = earlier.get("query_tokens", 0)
-        if pair_tokens < query_tokens + 4:
-            yield f"leaves no room for a document beside query_tokens = {query_tokens}: raise it or lower query_tokens"
-
-
-class Rung(Part):
-    """One model size of the ladder: the hidden size is the dial, and the other shapes follow from it unless given."""
-
-    hidden: Whole = Field(gt=0)
-    layers: Whole = Field(2, gt=0)
-    heads: Whole = Field(0, ge=0, description="0: one for every 16 of hidden, at least one")
-    intermediate: Whole = Field(0, ge=0, description="MLP width; 0: twice hidden")
-
-    @field_validator("heads", "intermediate")
-    @classmethod
-    def _follow(cls, given: int, info: Any) -> int:
-        hidden = info.data.get("hidden", 0)
-        return given or {"heads": max(1, hidden // 16), "intermediate": 2 * hidden}[info.field_name]
-
-    @refused("heads")
-    def _indivisible(heads: int, earlier: dict) -> Iterator[str]:
-        if (hidden := earlier.get("hidden", 0)) % heads:
-            yield f"hidden {hidden} is not a multiple of heads {heads}: change one of them"
-
-
-class LearningRate(Part):
-    """The rule that gives each rung its rate: base × (hidden / 32)^−power."""
-
-    base: float = Field(gt=0, lt=1)
-    power: float = Field(0.75, ge=0)
-
-    def of(self, rung: Rung) -> float:
-        """Return the learning rate of a rung."""
-        return self.base * (rung.hidden / 32) ** -self.power
-
-
-class Objective(Part):
-    """What one objective needs: its seeds (one run each on every rung) and its learning-rate rule."""
-
-    seeds: tuple[Whole, ...] = Field((0,), min_length=1)
-    learning_rate: LearningRate
-
-    @refused("seeds")
-    def _repeated(seeds: tuple[int, ...], _: dict) -> Iterator[str]:
-        if len(set(seeds)) < len(seeds):
-            yield "the same seed trains the same run again: give every run a seed of its own"
-
-
-class Groups(Part):
-    """A training group: one relevant document, hard negatives from BM25's top ranks, random negatives."""
-
-    hard: Whole = Field(4, ge=0)
-    random: Whole = Field(1, ge=0)
-    hard_depth: Whole = Field(20, gt=0, description="hard negatives are drawn from this many top ranks")
-    queries_per_step: Whole = Field(16, gt=0)
-
-    @refused("random")
-    def _no_negatives(random: int, earlier: dict) -> Iterator[str]:
-        if random == earlier.get("hard") == 0:
-            yield "with hard = 0 a group has no negatives: raise one of them"
-
-    @refused("hard_depth")
-    def _too_shallow(hard_depth: int, earlier: dict) -> Iterator[str]:
-        if hard_depth < (hard := earlier.get("hard", 0)):
-            yield f"so few ranks do not hold hard = {hard} negatives: raise it or lower hard"
-
-    @property
-    def size(self) -> int:
-        """Documents in a group."""
-        return 1 + self.hard + self.random
-
-    @property
-    def pairs_per_step(self) -> int:
-        """Training pairs of one optimiser step."""
-        return self.size * self.queries_per_step
-
-
-class Training(Part):
-    """The training of every run."""
-
-    groups: Groups = Groups()
-    exposures: tuple[Whole, ...] = Field(min_length=1, description="training pairs at which a checkpoint is kept")
-    cooldown: float = Field(0.2, ge=0, lt=1, description="share of each exposure over which the rate falls to zero")
-    warmup_steps: Whole = Field(100, ge=0)
-    weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms never decay")
-    threads: Whole = Field(1, gt=0, description="CPU threads of one run; runs share the machine's cores")
-
-    @refused("exposures")
-    def _not_rising(exposures: tuple[int, ...], earlier: dict) -> Iterator[str]:
-        if "groups" not in earlier:
-            return
-        step = earlier["groups"].pairs_per_step
-        steps = [exposure // step for exposure in exposures]
-        if steps != sorted(set(steps)) or steps[0] < 1:
-            yield (
-                f"must rise by whole steps and start at one step or more ({step} pairs): reorder them or raise those "
-                "that fall into the same step"
-            )
-
-
-class Evaluation(Part):
-    """The test: how many queries, and how many BM25 candidates of each are reranked."""
-
-    queries: Whole = Field(1000, gt=0)
-    depth: Whole = Field(20, ge=10)
-    metrics: tuple[str, ...] = Field(("nDCG@10", "RR@10", "AP", "R@5", "R@10", "P@10"), validate_default=False)
-
-    @refused("metrics")
-    def _unknown(metrics: tuple[str, ...], _: dict) -> Iterator[str]:
-        if unknown := [metric for metric in metrics if not _is_measure(metric)]:
-            yield f"{unknown} are no rising measures in ir-measures' notation: write nDCG@10, RR@10, AP, R@5, P@10 …"
-
-
-def _is_measure(name: str) -> bool:
-    import ir_measures  # here, since it takes longer to import than all else
-
-    try:
-        measure = ir_measures.parse_measure(name)
-        known = str(measure) == name and ir_measures.DefaultPipeline.supports(measure)
-    except Exception:  # of many kinds: NameError, AssertionError, KeyError, …
-        return False
-    return known and not name.startswith(("Num", "Judged")) and not name.endswith("@0")
-
-
-class HeldOut(Part):
-    """Rungs that no fit may see; their forecasts are sealed before they are opened."""
-
-    rungs: tuple[str, ...] = Field(min_length=1)
-
-
-class Forecasting(Part):
-    """What is forecast, and with which confidence."""
-
-    metrics: tuple[str, ...] = Field((), description="empty: every metric that the measurements hold")
-    headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
-    level: float = Field(0.95, gt=0.5, lt=1)
-    draws: Whole = Field(1000, ge=100, description="resamples of the runs")
-    simulations: Whole = Field(100, ge=10, description="simulated studies that tell how often intervals cover")
-
-
-class Allocation(Part):
-    """What compute is counted with where the measurements bring no FLOPs of their own."""
-
-    tokens_per_pair: Whole = Field(128, gt=0, description="then a pair costs 6 × non-embedding parameters × tokens")
 
 
 class Run(Part):
@@ -255,8 +59,8 @@ class Study(Part):
     first_stage: FirstStage = FirstStage()
     text: Text = Text()
     architecture: Literal["bert", "modernbert"] = "bert"
-    ladder: dict[FolderName, Rung] = {}
-    objectives: dict[ObjectiveName, Objective] = {}
+    ladder: dict[FolderName, Rung] = Field(default_factory=dict)
+    objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
     training: Training | None = None
     evaluation: Evaluation = Evaluation()
     held_out: HeldOut

@@ -8,7 +8,7 @@ import bm25s
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.study import FirstStage
+from rankscale_utils.parts import FirstStage
 
 CHUNK = 1000  # queries that a worker answers at a time
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankscale_utils.study import Groups
+from rankscale_utils.parts import Groups
 
 
 @dataclass(frozen=True)

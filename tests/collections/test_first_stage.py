@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections import first_stage
-from rankscale_utils.study import FirstStage
+from rankscale_utils.parts import FirstStage
 
 
 @pytest.mark.parametrize("settings", [FirstStage(), FirstStage(k1=1.5, b=0.75)], ids=["default", "other"])

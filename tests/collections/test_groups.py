@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankscale_utils.collections.groups import TrainingQueries, steps
-from rankscale_utils.study import Groups
+from rankscale_utils.parts import Groups
 
 GROUPS = Groups(hard=3, random=2, hard_depth=6, queries_per_step=4)
 QUERIES = 22  # five whole steps an epoch, and two queries left over
