@@ -135,7 +135,7 @@ def contract(study: Study, collection: Collection) -> dict[str, str]:
         "collection": f"{study.collection}, test split: {manifest['test_queries']:,} queries",
         "candidates": f"BM25 (bm25s lucene, k1 {first.k1}, b {first.b}) over all {manifest['pairs']:,} documents",
         "depth": f"the {study.evaluation.depth} best are reranked",
-        "relevant_document": f"as retrieved, among the candidates of {manifest['candidates_with_positive']:.1%}",
+        "relevant_document": f"as retrieved: {manifest['candidates_with_positive']:.1%} of queries have it",
         "judgments": "binary, one relevant document a query; unjudged counts as not relevant",
         "ties": "trec_eval's rule: equal scores are ordered by document id, descending",
         "measures": f"ir-measures {ir_measures.__version__}: {', '.join(study.evaluation.metrics)}; every query counts",

@@ -6,6 +6,8 @@ from rankscale_utils.forecasts import Fitted
 from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
 
+WORST_SKILL = -10  # beyond it “no change” was right by luck
+
 
 def run_facts(ledger: dict) -> dict[str, str]:
     """Return what a run is: size, learning rate, cost, hardware."""
@@ -55,7 +57,7 @@ def by_exposure(table: pd.DataFrame) -> pd.DataFrame:
 
 def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
     """Return the headings of `by_exposure`."""
-    exposures = {f"at_{int(e)}": f"{int(e):,} pairs|.4f" for e in sorted(table["exposure"].unique())}
+    exposures = {f"at_{int(e)}": f"{int(e):,}|.4f" for e in sorted(table["exposure"].unique())}
     return {"metric": "metric"} | exposures | {"first_stage": "first stage|.4f", "ceiling": "ceiling|.4f"}
 
 
@@ -100,9 +102,15 @@ def at_largest_exposure(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts of one new run; where they are scored, `hit` says whether all new runs fell inside."""
+    """Return the forecasts of one new run; where they are scored, `hit` says whether all new runs fell inside.
+
+    `skill_shown` is the skill in words where “no change” was so nearly right that the number means nothing.
+    """
     table = forecasts[forecasts["kind"] == "new_run"] if len(forecasts) else forecasts
-    return table.assign(hit=[bool(share == 1) for share in table["covered"]]) if "covered" in table else table
+    if "covered" not in table:
+        return table
+    skill = [f"{value:+.2f}" if value >= WORST_SKILL else f"below {WORST_SKILL}" for value in table["skill"]]
+    return table.assign(hit=[bool(share == 1) for share in table["covered"]], skill_shown=skill)
 
 
 def sealed(forecasts: pd.DataFrame) -> str:

@@ -54,7 +54,7 @@ FORECAST_COLUMNS = {
     "relative_error": "relative|+.1%",
     "hit": "inside",
     "coverage": "coverage|.0%",
-    "skill": "skill|+.2f",
+    "skill_shown": "skill",
 }
 
 
