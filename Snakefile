@@ -33,7 +33,7 @@ rule index:
     input: executed(), template=f"{workflow.basedir}/reports/template"
     output: f"{REPORTS}/index.html"
     log: f"{RUNS}/logs/report.log"
-    shell: "python -m rankscale_utils.report '{study.source}'" + CHECKED
+    shell: "python -m rankscale_utils.publish '{study.source}'" + CHECKED
 
 rule collection:
     output: f"{RUNS}/collection.json", f"{RUNS}/ladder.json"

@@ -1,12 +1,10 @@
-"""Render a study's executed notebooks as self-contained pages: `python -m rankscale_utils.report STUDY`."""
+"""Render an executed notebook as a self-contained page."""
 
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import papermill
-from jinja2 import Environment, FileSystemLoader
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
@@ -14,7 +12,7 @@ from nbformat import NotebookNode
 
 from rankscale_utils.files import whole_file
 from rankscale_utils.plots import INK
-from rankscale_utils.study import Study, load_study
+from rankscale_utils.study import Study
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "reports" / "template"
 
@@ -97,24 +95,3 @@ def provenance(nb: NotebookNode) -> dict[str, str]:
         "executed": f"{run.get('start_time', '')[:19].replace('T', ' ')} UTC, {run.get('duration') or 0:.1f} s",
         "papermill": papermill.__version__,
     }
-
-
-def render_study(study: Study) -> Path:
-    """Render every page of a study and, last, its index; return the index's path."""
-    from rankscale_utils.index import index_page
-
-    for run in study.runs:
-        for step in ("1_train", "2_evaluate"):
-            notebook = study.run_folder(run) / f"{step}.ipynb"
-            render(notebook, study, study.reports / "runs" / f"{run.name}-{step[2:]}.html", [run.name, step[2:]])
-    for notebook in sorted(study.folder.glob("[3-6]_*.ipynb")):
-        render(notebook, study, study.reports / f"{notebook.stem[2:]}.html", [notebook.stem[2:]])
-    templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    index = study.reports / "index.html"
-    with whole_file(index) as temporary:
-        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)))
-    return index
-
-
-if __name__ == "__main__":
-    print(render_study(load_study(sys.argv[1])))
