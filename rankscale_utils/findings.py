@@ -156,23 +156,26 @@ def coverage(scored: pd.DataFrame) -> str:
 
 
 def allocation(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """Say how size and exposure should grow for the headline metric, and what following the law would have cost."""
+    """Say what ten times the compute should buy for the headline metric, and what following the law would have cost."""
     metric = headline(study, exponents)
-    sentences = [
-        f"{row['objective']}: optimal size grows as C^{row['a']:.2f} [{row['a_lo']:.2f}, {row['a_hi']:.2f}], "
-        f"exposure as C^{row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
+    growth = [
+        f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']})"
         for _, row in exponents[exponents["metric"] == metric].iterrows()
     ]
+    spent = f"For {metric}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
     rows = compared[compared["metric"] == metric]
     if rows.empty:
-        return (
-            f"{metric}. {'; '.join(sentences)}. No budget was spent by two rungs, so the law's pick cannot be checked."
-        )
+        return f"{spent} No budget was spent by two rungs, so the law's pick cannot be checked."
     right = (rows["picked"] == rows["best"]).mean()
     return (
-        f"{metric}. {'; '.join(sentences)}. At {len(rows)} budgets that two rungs or more spent, the law "
-        f"picked the rung that was really best in {right:.0%}; its picks lost {rows['regret'].mean():.4f} on average."
+        f"{spent} At {len(rows)} budgets that two rungs or more spent, the law picked the rung that was really best in "
+        f"{right:.0%}; its picks lost {rows['regret'].mean():.4f} on average."
     )
+
+
+def _tenfold(row: pd.Series, exponent: str) -> str:
+    times, low, high = (10 ** row[f"{exponent}{end}"] for end in ("", "_lo", "_hi"))
+    return f"{times:.1f} [{low:.1f}, {high:.1f}] times"
 
 
 def speed(table: pd.DataFrame) -> str:

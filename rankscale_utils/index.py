@@ -29,7 +29,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (report.TEMPLATE / "style.css").read_text(),
         "metric": metric,
-        "answer": [tables.marked_up(text) for text in findings.answer(study, scored, exponents, compared)],
+        "answer": findings.answer(study, scored, exponents, compared),
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”. "
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",

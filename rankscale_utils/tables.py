@@ -1,7 +1,6 @@
 """Tables and findings as pages show them."""
 
 import math
-import re
 from html import escape
 
 import pandas as pd
@@ -54,9 +53,4 @@ def facts(**values: object) -> HTML:
 
 def finding(sentence: str) -> HTML:
     """Return a sentence computed from the data, set apart from the prose."""
-    return HTML(f'<div class="finding"><p>{marked_up(sentence)}</p></div>')
-
-
-def marked_up(sentence: str) -> str:
-    """Return a sentence as HTML, with its powers (`C^0.51`) raised."""
-    return re.sub(r"\^(-?[\d.]+\d)", r"<sup>\1</sup>", escape(sentence))
+    return HTML(f'<div class="finding"><p>{escape(sentence)}</p></div>')
