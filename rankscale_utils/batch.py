@@ -45,15 +45,17 @@ def run(study: Study) -> int:
     """Run a study and return Snakemake's exit status.
 
     Raises:
-        StudyError: the same study is running already.
+        StudyError: the same study is running already, or another one of that name keeps its results here.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     progress = study.folder / "progress.log"
-    progress.write_text("")
-    with _lock(study), _shown(progress):
+    with _lock(study):
+        _claim(study)
+        progress.write_text("")
         environment = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(ROOT)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment | {"PATH": path})
+        with _shown(progress):
+            return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment | {"PATH": path})
 
 
 def _lock(study: Study) -> FileLock:
@@ -63,6 +65,15 @@ def _lock(study: Study) -> FileLock:
     except Timeout:
         raise StudyError(f"study {study.name} is running already: wait for it, or stop it first.") from None
     return lock
+
+
+def _claim(study: Study) -> None:
+    """Mark the study's folder as this YAML's own, as results are kept by name alone."""
+    mark = study.folder / "source.txt"
+    other = Path(mark.read_text()) if mark.exists() else study.source
+    if other != study.source and other.exists():
+        raise StudyError(f"{study.folder} holds the results of {other}: rename {study.source.name} or move them away.")
+    mark.write_text(str(study.source))
 
 
 class _shown:

@@ -60,6 +60,18 @@ def test_a_study_runs_once_at_a_time(tiny_study, snakemake, capsys):
     assert batch.main("tiny") == 0
 
 
+def test_two_studies_of_one_name_do_not_share_a_folder(tiny_study, snakemake, tmp_path, capsys):
+    assert batch.main("tiny") == 0
+    other = tmp_path / "elsewhere" / "tiny.yaml"
+    other.parent.mkdir()
+    other.write_text(tiny_study.source.read_text())
+    assert batch.main(str(other)) == 2
+    assert f"holds the results of {tiny_study.source}: rename tiny.yaml" in capsys.readouterr().err
+    assert len(snakemake["calls"]) == 1
+    tiny_study.source.unlink()  # moved, not copied
+    assert batch.main(str(other)) == 0
+
+
 @pytest.mark.parametrize(("gpus", "kernel"), [(0, "rankscale-cpu"), (2, "rankscale-gpu")])
 def test_the_kernel_is_the_one_that_the_machine_has(tiny_study, gpus, kernel):
     command = batch.command(tiny_study, cores=3, gpu_count=gpus)
