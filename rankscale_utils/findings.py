@@ -200,7 +200,16 @@ def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared
         f"{'inside' if row['hit'] else 'outside'} the interval."
         for _, row in rows[rows["law"] == law].iterrows()
     ]
-    return [*sentences, coverage(scored), allocation(study, exponents, compared)]
+    return [*sentences, f"{coverage(scored)} {persistence(rows)}", allocation(study, exponents, compared)]
+
+
+def persistence(rows: pd.DataFrame) -> str:
+    """Say how often “no change” was nearer to the truth than these forecasts."""
+    nearer = int((rows["skill"] < 0).sum())
+    return (
+        f"“No change from the largest fitted rung” was nearer to the truth in {nearer} of the {len(rows)} forecasts of "
+        f"{rows['metric'].iloc[0]} at the largest exposure, of either law."
+    )
 
 
 def runs_note(study: Study) -> str:
