@@ -66,6 +66,9 @@ def _rounded(tag: re.Match) -> str:
 def render(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> None:
     """Write an executed notebook as one self-contained page."""
     nb = nbformat.read(notebook, as_version=4)
+    nb.cells = [
+        cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]  # see provenance
     home = Path(*[".."] * len(target.relative_to(study.reports).parent.parts)) / "index.html"
     page = {
         "title": title_of(nb),

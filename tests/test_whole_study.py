@@ -85,6 +85,7 @@ def test_pages_need_no_network_and_no_script(root):
         assert "<script" not in text, page
         assert "https://" not in text.replace("http://www.w3.org", ""), page
         assert "pairs/s  " not in text, page  # no progress lines
+        assert str(root) not in text, page  # no paths of the machine
 
 
 def test_the_first_page_opens_with_forecast_and_truth(root):
