@@ -96,8 +96,8 @@ def data_laws_table(fitted: list[Fitted]) -> pd.DataFrame:
 
 
 def at_largest_exposure(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return each law's forecasts at the largest exposure that it speaks of."""
-    largest = forecasts.groupby(["objective", "metric", "collection", "law"])["exposure"].transform("max")
+    """Return each law's forecasts of every rung at the largest exposure that it speaks of."""
+    largest = forecasts.groupby(["objective", "metric", "collection", "law", "rung"])["exposure"].transform("max")
     return forecasts[forecasts["exposure"] == largest]
 
 
