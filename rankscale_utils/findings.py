@@ -114,11 +114,17 @@ def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def sealed(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, when and on which data."""
+    """Say what was sealed, when, on which data, and whether the truth could have been known."""
     first = forecasts.iloc[0]
+    known = (
+        "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
+        "forecasts were not changed since."
+        if first["truth_existed"]
+        else "No held-out run had been trained by then."
+    )
     return (
-        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}, before the held-out rungs were opened. "
-        f"SHA-256 of the forecasts: {first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
+        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
     )
 
 

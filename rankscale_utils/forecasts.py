@@ -87,9 +87,9 @@ def fit_study(study: Study) -> list[Fitted]:
 
 
 def held_out_design(study: Study) -> pd.DataFrame:
-    """Return what is to be forecast — rung, its sizes, exposure, by series where the study's CSV names them — unread.
+    """Return what is to be forecast: rung, its sizes, exposure, and the series where the study's CSV names them.
 
-    A study that trains knows its held-out rungs from their configurations; a CSV is read without its values.
+    A study that trains knows its held-out rungs from their configurations; of a CSV the values are dropped.
     """
     if study.measurements is not None:
         table = read_csv(study.measurements_file).drop(columns="value")
@@ -125,8 +125,8 @@ def forecast_series(fitted: Fitted, design: pd.DataFrame, level: float, simulati
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Write `fits.json` and `sealed_forecasts.csv`; return the sealed forecasts.
 
-    The seal holds the hash of the measurements that were fitted and the time, so that nobody need believe that the
-    truth was not looked at.
+    The seal holds the hash of the measurements that were fitted, the time, and whether the truth was there to be read
+    already (`truth_existed`): always in a CSV, and in a study that trains when its forecasts are made a second time.
     """
     write_json(study.folder / "fits.json", [entry for one in fitted for entry in _fits(one)])
     settings = {"level": study.forecasting.level, "simulations": study.forecasting.simulations}
@@ -138,8 +138,16 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
             tables.append(table)
     forecasts = pd.concat(tables, ignore_index=True)
     ordered = [*COLUMNS, *(column for column in forecasts if column not in COLUMNS)]
+    forecasts = forecasts[ordered].assign(truth_existed=truth_exists(study))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return laws.seal_forecasts(sealed_file(study), forecasts[ordered], measurements_hash(fitted), now)
+    return laws.seal_forecasts(sealed_file(study), forecasts, measurements_hash(fitted), now)
+
+
+def truth_exists(study: Study) -> bool:
+    """Whether anything of the held-out rungs has been trained or measured yet."""
+    held_out_runs = [run for run in study.runs if run.rung in study.held_out.rungs]
+    trained = any((study.run_folder(run) / "ledger.json").exists() for run in held_out_runs)
+    return study.measurements is not None or trained
 
 
 def measurements_hash(fitted: list[Fitted]) -> str:

@@ -11,6 +11,7 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     """Return a notebook's study and, where it has such parameters, its run, device and further values.
 
     Papermill lets unknown parameters pass; here each name that it injected must be one that the notebook declares.
+
     Raises:
         StudyError: a parameter is unknown, or its value is not one that the study has.
     """

@@ -64,6 +64,13 @@ def test_what_is_held_out_is_designed_without_its_values(study):
     assert len(design) == len(TRUTH) * len(EXPOSURES)
 
 
+def test_a_seal_says_whether_the_truth_was_there_already(study, fitted):
+    sealed = forecasts.seal_study(study, fitted)
+    assert sealed["truth_existed"].all()
+    assert "existed by then" in findings.sealed(sealed)
+    assert "No held-out run had been trained" in findings.sealed(sealed.assign(truth_existed=False))
+
+
 def test_fits_never_see_a_held_out_rung(fitted):
     assert all("xxl" not in set(one.table["rung"]) for one in fitted)
     assert all(draws.fit.data["N"].max() == SIZES["xl"] for one in fitted for draws in one.laws.values())

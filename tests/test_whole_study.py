@@ -107,6 +107,7 @@ def test_held_out_runs_were_trained_after_the_seal(root):
 
 def test_scored_forecasts_are_the_sealed_ones(root):
     sealed = laws.open_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    assert not sealed["truth_existed"].any()
     scored = pd.read_csv(root / "runs" / "tiny" / "forecasts.csv")
     pd.testing.assert_frame_equal(scored[sealed.columns], sealed)
     assert scored[["forecast", "lo", "hi", "actual", "error", "coverage"]].notna().all(axis=None)
