@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 
 from .fitting import DISTINCT_NEEDED, Problem, fit
 from .forecasting import KINDS, forecast, interval, standard_errors
-from .forms import AdditiveLaw
+from .forms import Law
 from .refitting import DRAWN, refit
 from .resampling import Draws, add_on_scale, noise_sds, resample, wild_targets
-from .table import Scale
+from .scales import Scale
 
 LABELS = ("objective", "metric", "collection")  # columns that tell measurements apart, where a table has them
 
@@ -48,7 +48,7 @@ def score(
 
 
 def backtest(
-    law: AdditiveLaw,
+    law: Law,
     table: pd.DataFrame,
     *,
     size: str = "params_non_embedding",

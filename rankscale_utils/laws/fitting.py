@@ -11,9 +11,10 @@ from scipy.optimize import least_squares
 
 from rankscale_utils.files import digest
 
-from .forms import AdditiveLaw
+from .forms import Law
 from .projection import variable_projection
-from .table import Scale, measurements
+from .scales import SCALES, Scale, gap, slope
+from .table import measurements
 
 LARGEST_CONDITION = 1e6  # of the Jacobian with columns of length one; beyond it coefficients trade off freely
 DISTINCT_NEEDED = 3  # sizes, and exposures: fewer cannot show how a curve bends
@@ -29,7 +30,7 @@ class Fit:
     absolute. data: the columns run, N, D, value that were used; data_sha256 is their hash.
     """
 
-    law: AdditiveLaw
+    law: Law
     coefficients: dict[str, float]
     status: str
     scale: Scale
@@ -64,6 +65,7 @@ class Fit:
         """Everything but the rows, at full precision, ready for JSON (an infinite limit becomes null)."""
         return {
             "law": self.law.name,
+            "law_scale": self.law.scale,
             "rising": self.law.rising,
             "limits": [limit if np.isfinite(limit) else None for limit in self.law.limits],
             "coefficients": self.coefficients,
@@ -86,14 +88,14 @@ class Problem:
     Sizes and exposures are counted in units of their geometric mean, which keeps amplitudes and exponents apart.
     """
 
-    law: AdditiveLaw
+    law: Law
     N: NDArray
     D: NDArray
     value: NDArray
     scale: Scale
 
     @classmethod
-    def of(cls, law: AdditiveLaw, data: pd.DataFrame, scale: Scale) -> "Problem":
+    def of(cls, law: Law, data: pd.DataFrame, scale: Scale) -> "Problem":
         """The problem of fitting `law` to the columns N, D and value."""
         return cls(law, *(data[name].to_numpy(float) for name in ("N", "D", "value")), scale)
 
@@ -104,34 +106,48 @@ class Problem:
 
     @cached_property
     def axes(self) -> dict[str, NDArray]:
-        """The law's axes, each (n,), in their units."""
-        return {axis: getattr(self, axis) / unit for axis, unit in zip(self.law.axes, self.units, strict=True)}
+        """Sizes and exposures (n,), the law's axes in their units."""
+        units = dict(zip(self.law.axes, self.units, strict=True))
+        return {axis: getattr(self, axis) / units.get(axis, 1.0) for axis in ("N", "D")}
 
     @cached_property
     def spread(self) -> float:
-        """How far the values reach, or their size where they are all the same."""
-        return float(np.ptp(self.value) or np.abs(self.value).max() or 1.0)
+        """How far the values reach on the law's scale, or their size where they are all the same."""
+        numbers = self.law.to_scale(self.value)
+        return float(np.ptp(numbers) or np.abs(numbers).max() or 1.0)
 
     @cached_property
     def bounds(self) -> tuple[NDArray, NDArray]:
         """Lowest and highest working coefficients, each (k,)."""
         return self.law.working_bounds(self.spread)
 
+    @cached_property
+    def nearest(self) -> float:
+        """A hundredth of the smallest measured gap: a law that comes nearer to the limit, or passes it, counts so."""
+        return 1e-2 * float(gap(self.value, self.law.rising, self.law.limits).min())
+
     def on_scale(self, values: NDArray) -> NDArray:
-        """Values as residuals see them; a law below a hundredth of the smallest value counts as that on a log scale."""
-        return np.log(np.maximum(values, 1e-2 * self.value.min())) if self.scale == "log" else values
+        """Values as residuals see them."""
+        if self.scale == "gap":
+            limit = self.law.limits[1] - self.nearest if self.law.rising else self.law.limits[0] + self.nearest
+            values = np.minimum(values, limit) if self.law.rising else np.maximum(values, limit)
+        return self.law.to_scale(values, self.scale)
 
     def predict(self, working: NDArray) -> NDArray:
         """Predictions (..., n) on the scale, for working coefficients (..., k)."""
-        return self.on_scale(self.law.predict(self.law.from_working(working), **self.axes))
+        coefficients = self.law.from_working(working)
+        if self.scale == self.law.scale:
+            return self.law.predict(coefficients, **self.axes, scale=self.scale)
+        return self.on_scale(self.law.predict(coefficients, **self.axes))
 
     def jacobian(self, working: NDArray) -> NDArray:
         """Derivatives (..., n, k) of `predict`."""
         coefficients = self.law.from_working(working)
+        if self.scale == self.law.scale:
+            return self.law.jacobian(coefficients, **self.axes, scale=self.scale)
         derivatives = self.law.jacobian(coefficients, **self.axes)
-        if self.scale == "log":
-            derivatives /= np.exp(self.predict(working))[..., None]
-        return derivatives
+        values = self.law.from_scale(self.predict(working), self.scale)
+        return derivatives * slope(self.scale, values, self.law.rising, self.law.limits)[..., None]
 
     def to_working(self, coefficients: NDArray) -> NDArray:
         """Working coefficients in the problem's units, from natural ones in the table's."""
@@ -143,15 +159,16 @@ class Problem:
 
     def start(self) -> NDArray:
         """Working coefficients (k,) of the variable projection, strictly inside the bounds."""
-        weights = 1 / self.value**2 if self.scale == "log" else np.ones_like(self.value)
-        start = variable_projection(self.law, np.stack(list(self.axes.values())), self.value, weights)
+        weights = slope(self.scale, self.value, self.law.rising, self.law.limits)
+        weights /= slope(self.law.scale, self.value, self.law.rising, self.law.limits)
+        start = variable_projection(self.law, **self.axes, y=self.law.to_scale(self.value), weights=weights**2)
         low, high = self.bounds
         margin = 1e-3 * np.minimum(high - low, np.r_[self.spread, np.ones(len(low) - 1)])
         return np.clip(self.law.to_working(start), low + margin, high - margin)
 
 
 def fit(
-    law: AdditiveLaw,
+    law: Law,
     table: pd.DataFrame,
     *,
     size: str = "params_non_embedding",
@@ -161,14 +178,15 @@ def fit(
 ) -> Fit:
     """Fit a law to one objective's, metric's and collection's measurements.
 
-    table: columns run (id of an independent run), `size`, `exposure` and value. scale: residuals of values or of their
-    logarithms. noise: where Huber's loss turns from squared to absolute, on that scale (None: 1.345 robust standard
+    table: columns run (id of an independent run), `size`, `exposure` and value. scale: of the residuals (see `scales`).
+    noise: where Huber's loss turns from squared to absolute, on that scale (None: 1.345 robust standard
     deviations of the start's residuals; 1e-3 on logarithms is the objective of arXiv 2203.15556 eq. 3).
     Raises ValueError where the table cannot be fitted at all; a law that the table cannot identify is a status.
     """
     if noise is not None and not noise > 0:
         raise ValueError(f"noise is {noise}; give a positive number on the residuals' scale, or None to estimate it")
-    data = measurements(table, size, exposure, scale)
+    data = measurements(table, size, exposure)
+    _check_limits(law, data, scale)
     problem = Problem.of(law, data, scale)
     y, start = problem.on_scale(problem.value), problem.start()
     if noise is None:
@@ -200,6 +218,17 @@ def fit(
         data=data,
         data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
     )
+
+
+def _check_limits(law: Law, data: pd.DataFrame, scale: Scale) -> None:
+    """On the scale of the gap a value at the limit or beyond has no logarithm."""
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; use 'value' or 'gap'")
+    beyond = gap(data["value"], law.rising, law.limits) <= 0
+    if "gap" in (scale, law.scale) and beyond.any():
+        value, run = data.loc[beyond, ["value", "run"]].iloc[0]
+        limit = law.limits[1] if law.rising else law.limits[0]
+        raise ValueError(f"value is {value} in run {run!r}, not short of the limit {limit}; correct one of them")
 
 
 def _noise(residuals: NDArray, y: NDArray, coefficients: int) -> float:

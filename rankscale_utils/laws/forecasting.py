@@ -46,9 +46,7 @@ def standard_errors(fit: Fit, predictions: NDArray, between_sd: NDArray, within_
 
     predictions: (..., draws, n) of the drawn laws; between_sd, within_sd: one number, or (..., 1).
     """
-    if fit.scale == "log":
-        predictions = np.log(np.maximum(predictions, np.finfo(float).tiny))
-    law_sd = robust_sd(predictions)
+    law_sd = robust_sd(fit.law.to_scale(predictions, fit.scale))
     return law_sd, np.sqrt(law_sd**2 + between_sd**2 + within_sd**2)
 
 

@@ -1,48 +1,69 @@
 """Law forms: how a metric depends on the size N and the exposure D.
 
-A form knows nothing of data. The words: *coefficients* are the natural ones, in the order of `coefficient_names`
-(asymptote, A, alpha, B, beta); *working* coefficients are what optimisers move (amplitudes A and B as logarithms).
+A form knows nothing of data. The words: *coefficients* are the natural ones, in the order of `coefficient_names`;
+*working* coefficients are what optimisers move (those that must be positive as logarithms). A form adds its terms on
+its `scale` (see `scales`): on "gap" it can never pass the limits that the metric is known to have.
+
+Every form here is separable: given its `shapes` (exponents, and what else bends the curve) it is linear in the rest.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-POWER_TERMS = {"N": ("A", "alpha"), "D": ("B", "beta")}
-NAMES = {("N",): "size", ("D",): "data", ("N", "D"): "joint"}
+from .scales import SCALES, Scale, from_scale, slope, to_scale
+
 EXPONENTS = (0.01, 4.0)  # flatter is a logarithm, steeper is a step: neither can be told from data
 AMPLITUDES = (1e-6, 1e6)  # of a term at the middle of the data, in units of the values' spread
+GRID = np.geomspace(0.02, 3.0, 24)  # exponents tried on each axis before a fit
 
 
 @dataclass(frozen=True)
-class AdditiveLaw:
-    """y = y∞ ∓ Σ amplitude · axis^−exponent: − for a metric that rises with the axes, + for an entropy that falls.
+class Law(ABC):
+    """What all forms share: y = y∞ ∓ terms, − for a metric that rises with the axes, + for an entropy that falls.
 
-    axes: ("N",) size law, ("D",) data law or ("N", "D") joint law. limits: the asymptote's (lowest, highest) value.
-    Source: arXiv 2603.04816 (rising), arXiv 2203.15556 eq. 10 (joint, falling), arXiv 2403.18684 (falling).
+    axes: ("N",), ("D",) or ("N", "D"). limits: the metric's (lowest, highest) value; on the scale "value" they bound
+    the asymptote, on "gap" the whole curve.
     """
 
     axes: tuple[str, ...]
     rising: bool
     limits: tuple[float, float]
+    scale: Scale = "value"
 
     def __post_init__(self):
-        """Raise ValueError where the axes are unknown or the limits are not in order."""
-        if self.axes not in NAMES:
-            raise ValueError(f"axes is {self.axes!r}; use one of {', '.join(map(str, NAMES))}")
+        """Raise ValueError where the axes or the scale are unknown or the limits are not in order."""
+        if self.axes not in self.possible_axes:
+            known = ", ".join(map(str, self.possible_axes))
+            raise ValueError(f"axes is {self.axes!r}; use one of {known}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale is {self.scale!r}; use 'value' or 'gap'")
         if not self.limits[0] < self.limits[1]:
             raise ValueError(f"limits is {self.limits!r}; give the asymptote's lowest value, then its highest")
+        if self.scale == "gap" and not np.isfinite(self.limits[1 if self.rising else 0]):
+            raise ValueError(f"limits is {self.limits!r}; the gap needs a finite limit on the better side")
 
     @property
+    @abstractmethod
+    def possible_axes(self) -> tuple[tuple[str, ...], ...]:
+        """Which axes the form can have."""
+
+    @property
+    @abstractmethod
     def name(self) -> str:
-        """size, data or joint."""
-        return NAMES[self.axes]
+        """What tables and figures call the form."""
 
     @property
+    @abstractmethod
     def coefficient_names(self) -> tuple[str, ...]:
-        """Names in the order of a coefficient array's last axis."""
-        return ("asymptote", *(name for axis in self.axes for name in POWER_TERMS[axis]))
+        """Names in the order of a coefficient array's last axis; the asymptote comes first."""
+
+    @property
+    @abstractmethod
+    def logarithmic(self) -> tuple[int, ...]:
+        """Places of the coefficients that work as logarithms."""
 
     @property
     def between_run_coefficients(self) -> int:
@@ -51,69 +72,281 @@ class AdditiveLaw:
 
     @property
     def sign(self) -> float:
-        """Sign of the power terms."""
+        """Sign of the terms."""
         return -1.0 if self.rising else 1.0
 
-    def predict(self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0) -> NDArray:
-        """Values (..., n) of the law for coefficients (..., k) at sizes N and exposures D, each (n,) or one number."""
-        coefficients = np.asarray(coefficients, float)
-        terms, _ = self._terms(coefficients, N, D)
-        return coefficients[..., :1] + self.sign * terms.sum(-2)
+    def to_scale(self, values: ArrayLike, scale: Scale | None = None) -> NDArray:
+        """Values on a scale (None: the form's own)."""
+        return to_scale(scale or self.scale, values, self.rising, self.limits)
 
-    def jacobian(self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0) -> NDArray:
+    def from_scale(self, numbers: ArrayLike, scale: Scale | None = None) -> NDArray:
+        """Values from numbers on a scale (None: the form's own)."""
+        return from_scale(scale or self.scale, numbers, self.rising, self.limits)
+
+    def predict(
+        self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
+    ) -> NDArray:
+        """Predictions (..., n) for coefficients (..., k) at sizes N and exposures D, each (n,) or one number."""
+        coefficients = np.asarray(coefficients, float)
+        numbers = coefficients[..., :1] + self.sign * self._sum(coefficients, *self._axes(N, D))
+        return numbers if scale == self.scale else self.to_scale(self.from_scale(numbers), scale)
+
+    def jacobian(
+        self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
+    ) -> NDArray:
         """Derivatives of `predict` (..., n, k) with respect to the working coefficients."""
-        terms, x = self._terms(np.asarray(coefficients, float), N, D)
-        derivatives = np.empty((*terms.shape[:-2], len(self.coefficient_names), terms.shape[-1]))
+        coefficients = np.asarray(coefficients, float)
+        derivatives = self.sign * self._derivatives(coefficients, *self._axes(N, D))
         derivatives[..., 0, :] = 1.0
-        np.multiply(self.sign, terms, out=derivatives[..., 1::2, :])
-        np.multiply(-self.sign * x, terms, out=derivatives[..., 2::2, :])
+        if scale != self.scale:
+            values = self.predict(coefficients, N, D)
+            bend = slope(scale, values, self.rising, self.limits) / slope(self.scale, values, self.rising, self.limits)
+            derivatives *= bend[..., None, :]
         return np.swapaxes(derivatives, -1, -2)
 
-    def _terms(self, coefficients: NDArray, N: ArrayLike, D: ArrayLike) -> tuple[NDArray, NDArray]:
-        """Power terms (..., axes, n) and the axes' logarithms (axes, n)."""
-        N, D = np.broadcast_arrays(np.atleast_1d(np.asarray(N, float)), np.asarray(D, float))
-        x = np.log([{"N": N, "D": D}[axis] for axis in self.axes])
-        log_amplitudes, exponents = np.log(coefficients[..., 1::2]), coefficients[..., 2::2]
-        return np.exp(log_amplitudes[..., None] - exponents[..., None] * x), x
+    def _axes(self, N: ArrayLike, D: ArrayLike) -> tuple[NDArray, NDArray]:
+        return np.broadcast_arrays(np.atleast_1d(np.asarray(N, float)), np.asarray(D, float))
+
+    @abstractmethod
+    def _sum(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        """The terms (..., n), without their sign."""
+
+    @abstractmethod
+    def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        """Derivatives of the terms (..., k, n) with respect to working coefficients; the asymptote's row is unused."""
 
     def to_working(self, coefficients: ArrayLike) -> NDArray:
-        """Working coefficients (..., k): amplitudes as natural logarithms."""
-        working = np.array(coefficients, float)
-        working[..., 1::2] = np.log(working[..., 1::2])
+        """Working coefficients (..., k): the positive ones as natural logarithms."""
+        working, logs = np.array(coefficients, float), list(self.logarithmic)
+        working[..., logs] = np.log(working[..., logs])
         return working
 
     def from_working(self, working: ArrayLike) -> NDArray:
         """Natural coefficients (..., k), the inverse of `to_working`."""
-        coefficients = np.array(working, float)
-        coefficients[..., 1::2] = np.exp(coefficients[..., 1::2])
+        coefficients, logs = np.array(working, float), list(self.logarithmic)
+        coefficients[..., logs] = np.exp(coefficients[..., logs])
         return coefficients
 
+    @abstractmethod
     def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:
-        """Coefficients of the same law when each axis is counted in its unit: A' = A · unit^−alpha. units: (axes,)."""
+        """Coefficients of the same law when each axis is counted in its unit. units: (axes,)."""
+
+    @abstractmethod
+    def term_bounds(self, spread: float) -> list[tuple[float, float]]:
+        """Lowest and highest working coefficient of each but the asymptote; axes in units of their middle."""
+
+    def working_bounds(self, spread: float) -> tuple[NDArray, NDArray]:
+        """Lowest and highest working coefficients (k,); spread: the values' range on the form's scale."""
+        asymptote = self.limits if self.scale == "value" else (-np.inf, np.inf)
+        low, high = np.array([asymptote, *self.term_bounds(spread)], float).T
+        return low, high
+
+    @abstractmethod
+    def shapes(self) -> NDArray:
+        """Grid (choices, s) of what the form is not linear in, axes in units of their middle; alpha first."""
+
+    @abstractmethod
+    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        """What the linear coefficients multiply, (choices, terms, n), for shapes (choices, s)."""
+
+    @abstractmethod
+    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:
+        """Coefficients (..., k) from shapes (..., s) and linear ones (..., 1 + terms): asymptote, then amplitudes."""
+
+
+@dataclass(frozen=True)
+class AdditiveLaw(Law):
+    """y = y∞ ∓ Σ amplitude · axis^−exponent: the size law, the data law and, with both axes, the joint law.
+
+    Source: arXiv 2603.04816 (rising), arXiv 2203.15556 eq. 10 (joint, falling), arXiv 2403.18684 (falling).
+    """
+
+    possible_axes = (("N",), ("D",), ("N", "D"))
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return {("N",): "size", ("D",): "data"}.get(self.axes, "joint")
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:  # noqa: D102
+        powers = {"N": ("A", "alpha"), "D": ("B", "beta")}
+        return ("asymptote", *(name for axis in self.axes for name in powers[axis]))
+
+    @property
+    def logarithmic(self) -> tuple[int, ...]:  # noqa: D102
+        return tuple(range(1, 2 * len(self.axes), 2))
+
+    def _powers(self, coefficients: NDArray, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray]:
+        """Power terms (..., axes, n) and the axes' logarithms (axes, n)."""
+        x = np.log([{"N": N, "D": D}[axis] for axis in self.axes])
+        log_amplitudes, exponents = np.log(coefficients[..., 1::2]), coefficients[..., 2::2]
+        return np.exp(log_amplitudes[..., None] - exponents[..., None] * x), x
+
+    def _sum(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        return self._powers(coefficients, N, D)[0].sum(-2)
+
+    def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        powers, x = self._powers(coefficients, N, D)
+        derivatives = np.empty((*powers.shape[:-2], coefficients.shape[-1], powers.shape[-1]))
+        derivatives[..., 1::2, :] = powers
+        np.multiply(-x, powers, out=derivatives[..., 2::2, :])
+        return derivatives
+
+    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:  # noqa: D102
         scaled = np.array(coefficients, float)
         scaled[..., 1::2] *= np.asarray(units, float) ** -scaled[..., 2::2]
         return scaled
 
-    def working_bounds(self, spread: float) -> tuple[NDArray, NDArray]:
-        """Lowest and highest working coefficients (k,); spread: the values' range, axes in units of their middle."""
-        term = np.stack([np.log(spread * np.array(AMPLITUDES)), EXPONENTS], axis=1)
-        low, high = np.concatenate([np.array(self.limits)[:, None], np.tile(term, len(self.axes))], axis=1)
-        return low, high
+    def term_bounds(self, spread: float) -> list[tuple[float, float]]:  # noqa: D102
+        return [tuple(np.log(spread * np.array(AMPLITUDES))), EXPONENTS] * len(self.axes)
+
+    def shapes(self) -> NDArray:  # noqa: D102
+        return np.stack(np.meshgrid(*[GRID] * len(self.axes), indexing="ij"), -1).reshape(-1, len(self.axes))
+
+    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
+        x = np.log([{"N": N, "D": D}[axis] for axis in self.axes])
+        return np.exp(-shapes[..., None] * x)
+
+    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:  # noqa: D102
+        coefficients = np.empty((*linear.shape[:-1], len(self.coefficient_names)))
+        coefficients[..., 0], coefficients[..., 1::2], coefficients[..., 2::2] = linear[..., 0], linear[..., 1:], shapes
+        return coefficients
 
 
-def size_law(rising: bool, limits: tuple[float, float] | None = None) -> AdditiveLaw:
+@dataclass(frozen=True)
+class KaplanLaw(Law):
+    """y = y∞ ∓ [(A/N)^(α/β) + B/D]^β: size and exposure limit one another instead of adding up.
+
+    Source: arXiv 2001.08361 eq. 1.5, with an asymptote in arXiv 2403.18684 (joint law).
+    """
+
+    possible_axes = (("N", "D"),)
+    coefficient_names = ("asymptote", "A", "alpha", "B", "beta")
+    logarithmic = (1, 3)
+    name = "Kaplan"
+
+    @staticmethod
+    def _parts(coefficients: NDArray, N: NDArray, D: NDArray) -> tuple[NDArray, ...]:
+        """alpha, beta (..., 1), log(A/N), (A/N)^(α/β) and B/D (..., n)."""
+        A, alpha, B, beta = (coefficients[..., place, None] for place in range(1, 5))
+        ratio = np.log(A) - np.log(N)
+        return alpha, beta, ratio, np.exp(np.minimum(ratio * alpha / beta, 300)), B / D
+
+    def _sum(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        _, beta, _, by_size, by_data = self._parts(coefficients, N, D)
+        return (by_size + by_data) ** beta
+
+    def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        alpha, beta, ratio, by_size, by_data = self._parts(coefficients, N, D)
+        both = by_size + by_data
+        inner = both ** (beta - 1)
+        by_alpha = inner * by_size * ratio
+        by_beta = both**beta * np.log(both) - alpha / beta * by_alpha
+        rows = [np.ones_like(both), alpha * inner * by_size, by_alpha, beta * inner * by_data, by_beta]
+        return np.stack(rows, axis=-2)
+
+    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:  # noqa: D102
+        scaled = np.array(coefficients, float)
+        scaled[..., [1, 3]] /= np.asarray(units, float)
+        return scaled
+
+    def term_bounds(self, spread: float) -> list[tuple[float, float]]:  # noqa: D102
+        return [(-60.0, 60.0), EXPONENTS, (-60.0, 60.0), EXPONENTS]
+
+    def shapes(self) -> NDArray:
+        """Grid of alpha, beta and the size's share of both limits at the middle of the data."""
+        shares = 1 / (1 + np.exp(-np.linspace(-7, 7, 15)))
+        return np.stack(np.meshgrid(GRID[4::2], GRID[4::2], shares, indexing="ij"), -1).reshape(-1, 3)
+
+    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
+        alpha, beta, share = (shapes[:, place, None] for place in range(3))
+        both = share * N ** -(alpha / beta) + (1 - share) / D
+        return (both**beta)[:, None]
+
+    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:  # noqa: D102
+        (alpha, beta, share), both = np.moveaxis(shapes, -1, 0), linear[..., 1] ** (1 / shapes[..., 1])
+        return np.stack([linear[..., 0], (both * share) ** (beta / alpha), alpha, both * (1 - share), beta], -1)
+
+
+@dataclass(frozen=True)
+class BrokenLaw(Law):
+    """y = y∞ ∓ A·x^−α·(1 + (x/d)^(1/f))^(−c·f): the exponent changes from α to α + c around the breakpoint d.
+
+    f: how smoothly. Source: arXiv 2210.14891 eq. 1 with one break.
+    """
+
+    possible_axes = (("N",), ("D",))
+    coefficient_names = ("asymptote", "A", "alpha", "change", "breakpoint", "smoothness")
+    logarithmic = (1, 4, 5)
+    name = "broken"
+
+    @property
+    def between_run_coefficients(self) -> int:  # noqa: D102
+        return 6 if self.axes == ("N",) else 1
+
+    def _parts(self, coefficients: NDArray, N: NDArray, D: NDArray) -> tuple[NDArray, ...]:
+        """The term (..., n) and what its derivatives are made of."""
+        x = np.log(N if self.axes == ("N",) else D)
+        A, alpha, change, breakpoint_, smoothness = (coefficients[..., place, None] for place in range(1, 6))
+        beyond = x - np.log(breakpoint_)
+        bend = smoothness * np.logaddexp(0, beyond / smoothness)
+        return np.exp(np.log(A) - alpha * x - change * bend), x, change, beyond, bend, smoothness
+
+    def _sum(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        return self._parts(coefficients, N, D)[0]
+
+    def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        term, x, change, beyond, bend, smoothness = self._parts(coefficients, N, D)
+        side = 1 / (1 + np.exp(-np.clip(beyond / smoothness, -300, 300)))
+        rows = [term, term, -term * x, -term * bend, term * change * side, -term * change * (bend - side * beyond)]
+        return np.stack(rows, axis=-2)
+
+    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:  # noqa: D102
+        scaled, unit = np.array(coefficients, float), np.asarray(units, float)[0]
+        scaled[..., 1] *= unit ** -scaled[..., 2]
+        scaled[..., 4] /= unit
+        return scaled
+
+    def term_bounds(self, spread: float) -> list[tuple[float, float]]:  # noqa: D102
+        amplitude = tuple(np.log(spread * np.array(AMPLITUDES)))
+        return [amplitude, EXPONENTS, (-4.0, 20.0), (-12.0, 12.0), (np.log(0.003), np.log(10.0))]
+
+    def shapes(self) -> NDArray:
+        """Grid of alpha, change, breakpoint and smoothness."""
+        changes, breakpoints = np.array([-1, -0.3, 0.3, 1, 2, 4, 8]), np.geomspace(0.05, 20, 25)
+        grids = GRID[::4], changes, breakpoints, np.geomspace(0.01, 1, 5)
+        return np.stack(np.meshgrid(*grids, indexing="ij"), -1).reshape(-1, 4)
+
+    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
+        return self._sum(self.assemble(shapes, np.ones((len(shapes), 2))), N, D)[:, None]
+
+    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:  # noqa: D102
+        return np.concatenate([linear, shapes], axis=-1)
+
+
+def size_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ A·N^−alpha; limits of the asymptote default to (0, 1) where rising and (0, inf) where falling."""
-    return AdditiveLaw(("N",), rising, limits or _default_limits(rising))
+    return AdditiveLaw(("N",), rising, limits or _default_limits(rising), scale)
 
 
-def data_law(rising: bool, limits: tuple[float, float] | None = None) -> AdditiveLaw:
+def data_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ B·D^−beta; limits as in `size_law`."""
-    return AdditiveLaw(("D",), rising, limits or _default_limits(rising))
+    return AdditiveLaw(("D",), rising, limits or _default_limits(rising), scale)
 
 
-def joint_law(rising: bool, limits: tuple[float, float] | None = None) -> AdditiveLaw:
+def joint_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ A·N^−alpha ∓ B·D^−beta; limits as in `size_law`."""
-    return AdditiveLaw(("N", "D"), rising, limits or _default_limits(rising))
+    return AdditiveLaw(("N", "D"), rising, limits or _default_limits(rising), scale)
+
+
+def kaplan_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> KaplanLaw:
+    """y = y∞ ∓ [(A/N)^(α/β) + B/D]^β; limits as in `size_law`."""
+    return KaplanLaw(("N", "D"), rising, limits or _default_limits(rising), scale)
+
+
+def broken_law(axis: str, rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> BrokenLaw:
+    """A power law of one axis ("N" or "D") whose exponent changes once; limits as in `size_law`."""
+    return BrokenLaw((axis,), rising, limits or _default_limits(rising), scale)
 
 
 def _default_limits(rising: bool) -> tuple[float, float]:

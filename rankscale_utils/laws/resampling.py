@@ -96,7 +96,7 @@ def t_quantile(level: float, degrees: int) -> float:
 
 def add_on_scale(fit: Fit, values: NDArray, change: NDArray) -> NDArray:
     """Values moved by a change that is stated on the fit's scale."""
-    return values * np.exp(change) if fit.scale == "log" else values + change
+    return fit.law.from_scale(fit.law.to_scale(values, fit.scale) + change, fit.scale)
 
 
 def _between(fit: Fit) -> int:

@@ -1,17 +1,11 @@
 """The measurements that a fit uses, checked."""
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 
-Scale = Literal["value", "log"]  # what residuals are differences of
 
-
-def measurements(table: pd.DataFrame, size: str, exposure: str, scale: Scale = "value") -> pd.DataFrame:
+def measurements(table: pd.DataFrame, size: str, exposure: str) -> pd.DataFrame:
     """Return the columns run, N, D and value that a fit uses; raise ValueError naming what is wrong and the remedy."""
-    if scale not in ("value", "log"):
-        raise ValueError(f"scale is {scale!r}; use 'value' or 'log'")
     columns = {"run": "run", size: "N", exposure: "D", "value": "value"}
     missing = [name for name in columns if name not in table]
     if missing:
@@ -23,7 +17,7 @@ def measurements(table: pd.DataFrame, size: str, exposure: str, scale: Scale = "
     data = pd.DataFrame({"run": table["run"].astype(str)})
     for name, column in list(columns.items())[1:]:
         data[column] = pd.to_numeric(table[name], errors="coerce").astype(float)
-        positive = column != "value" or scale == "log"
+        positive = column != "value"
         wrong = ~np.isfinite(data[column]) | ((data[column] <= 0) & positive)
         if wrong.any():
             found, run = table.loc[wrong, [name, "run"]].iloc[0]

@@ -34,7 +34,7 @@ def loss_and_scipy(fitted, targets, coefficients):
     return (inner * (size - inner / 2)).sum(), found.cost, problem.from_working(found.x)
 
 
-@pytest.mark.parametrize(("seeds", "scale"), [(3, "value"), (3, "log"), (1, "value")])
+@pytest.mark.parametrize(("seeds", "scale"), [(3, "value"), (3, "gap"), (1, "value")])
 def test_refits_together_find_what_scipy_finds_one_by_one(law, ladder, seeds, scale):
     fitted = fit(law, ladder(seeds=seeds), scale=scale)
     values = fitted.predict(fitted.data["N"], fitted.data["D"])
@@ -108,7 +108,7 @@ def test_wild_draws_do_not_carry_the_interval():
 
 def test_a_falling_law_is_resampled_on_logarithms(ladder):
     falling = joint_law(rising=False)
-    draws = resample(fit(falling, ladder(law=falling), scale="log"), draws=200)
+    draws = resample(fit(falling, ladder(law=falling), scale="gap"), draws=200)
     truth = falling.predict(TRUTH, 1.1e5, 1.6e5)
     assert np.median(draws.predict(1.1e5, 1.6e5)) == pytest.approx(truth[0], rel=0.02)
 
