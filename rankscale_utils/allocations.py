@@ -1,40 +1,58 @@
-"""How a study's compute should be spent: the optimum of every series, and what equal compute really bought."""
+"""How a study's compute and money should be spent: optima of every series, and what equal compute really bought."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.files import whole_file
-from rankscale_utils.forecasts import Fitted
-from rankscale_utils.measurements import of_runs, usable
+from rankscale_utils.forecasts import Fitted, with_axes
+from rankscale_utils.laws.allocation import parabola
+from rankscale_utils.laws.serving import FORWARD, Service, least_cost, within_budget
+from rankscale_utils.measurements import headline, of_runs, rising, usable
 from rankscale_utils.study import Study
 
+SIZES = {"params_non_embedding": "non-embedding parameters", "params": "parameters", "flops_per_pair": "FLOPs a pair"}
+EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
+AXES = {"size": "N", "exposure": "D"}
 BUDGETS = 5
+NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
+MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
 
 
 def training_cost(study: Study, table: pd.DataFrame) -> tuple[laws.Cost, str]:
-    """Return the training cost of a pair by size, and a sentence that says how it was counted."""
-    rungs = table.groupby("rung")
-    sizes = rungs["params_non_embedding"].first()
-    if "flops" in table:
-        return laws.Cost.from_ladder(sizes, rungs["flops"].sum() / rungs["exposure"].sum()), (
+    """Return the training cost of a unit of exposure by size, and a sentence that says how it was counted.
+
+    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them.
+    """
+    counted, tokens = "flops" in table, study.allocation.tokens_per_pair
+    flops = table["flops"] if counted else 6 * table["params_non_embedding"] * tokens * table["exposure"]
+    rungs = table.assign(flops=flops).groupby("rung")
+    cost = laws.Cost.from_ladder(rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum())
+    if counted:
+        return cost, (
             "Training FLOPs are the runs' own: counted from the models' matrix products and the real pair lengths."
         )
-    tokens = study.allocation.tokens_per_pair
-    return laws.Cost.from_ladder(sizes, 6 * sizes * tokens), (
+    return cost, (
         f"The measurements bring no FLOPs: a pair is assumed to cost 6 × non-embedding parameters × {tokens} tokens. "
         "The exponents do not depend on the number of tokens."
     )
 
 
+def units(study: Study) -> tuple[str, str]:
+    """Return in words what the study's laws count sizes and exposures in."""
+    return SIZES[study.forecasting.size], EXPOSURES[study.forecasting.exposure]
+
+
 def all_measurements(study: Study) -> pd.DataFrame:
-    """Return the usable measurements of every rung, held-out ones included."""
-    return usable(of_runs(study, fitted_only=False))
+    """Return the usable measurements of every rung, held-out ones included, with N and D as the study's laws count."""
+    return with_axes(usable(of_runs(study, fitted_only=False)), study)
 
 
 def budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
     """Return training budgets in FLOPs, evenly spaced in logarithms over what the runs spent: (budgets,)."""
-    spent = cost.flops_per_unit(table["params_non_embedding"]) * table["exposure"]
+    spent = cost.flops_per_unit(table["N"]) * table["D"]
     low, high = np.quantile(spent, [0.1, 1.0])
     return np.geomspace(low, high, BUDGETS)
 
@@ -68,7 +86,7 @@ def exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFra
     """Return the exponents of the optimal size and exposure in compute, a row a series, with intervals and a verdict.
 
     `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half, and
-    the law's own status where that is not `converged`.
+    the law's own status where its exponents are at a bound or unidentified. `law` is that status.
     """
     rows = []
     for one in fitted:
@@ -77,21 +95,22 @@ def exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFra
         a, b = laws.exponents(one.joint, cost, level=level).to_dict("records")
         half = 0.5 / cost.growth
         favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
-        favours = favours if one.joint.fit.status == "converged" else one.joint.fit.status
+        status = one.joint.fit.status
+        favours = status if status.startswith(NOT_TO_BE_BELIEVED) else favours
         ends = {f"{name}_{end}": row[end] for name, row in (("a", a), ("b", b)) for end in ("lo", "hi")}
-        rows.append(one.labels | {"a": a["value"], "b": b["value"], **ends, "favours": favours})
+        rows.append(one.labels | {"a": a["value"], "b": b["value"], **ends, "favours": favours, "law": status})
     return pd.DataFrame(rows)
 
 
 def equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
     """Compare the law's pick with the best of the rungs really trained, at equal compute, a row a series and budget."""
     tables = [
-        laws.equal_compute(rows_of(one, table), one.joint.fit, cost).assign(**one.labels)
+        laws.equal_compute(rows_of(one, table), one.joint.fit, cost, **AXES).assign(**one.labels)
         for one in fitted
         if one.joint is not None
     ]
     compared = pd.concat(tables, ignore_index=True)
-    rung_of = table.drop_duplicates("rung").set_index("params_non_embedding")["rung"]
+    rung_of = table.drop_duplicates("rung").set_index("N")["rung"]
     return compared.assign(picked=compared["picked"].map(rung_of), best=compared["best"].map(rung_of))
 
 
@@ -103,16 +122,116 @@ def isoflop_tables(
     A rung's checkpoint at a budget is read off its measured curve, linear in log FLOPs, and never beyond its ends.
     """
     mine = rows_of(one, table)
-    low, high = mine["params_non_embedding"].min() / 3, mine["params_non_embedding"].max() * 3
+    low, high = mine["N"].min() / 3, mine["N"].max() * 3
     curves = laws.isoflop(one.joint.fit, cost, levels, np.geomspace(low, high, 60))
-    reach = mine["exposure"].min() / 3, mine["exposure"].max() * 3
+    reach = mine["D"].min() / 3, mine["D"].max() * 3
     curves = curves[curves["exposure"].between(*reach)]
     measured = []
-    for size, rows in mine.groupby("params_non_embedding"):
-        values = rows.groupby("exposure")["value"].mean()
+    for size, rows in mine.groupby("N"):
+        values = rows.groupby("D")["value"].mean()
         spent = values.index.to_numpy() * cost.flops_per_unit(size)
         inside = levels[(levels >= spent[0]) & (levels <= spent[-1])]
         found = np.interp(np.log(inside), np.log(spent), values)
         measured.append(pd.DataFrame({"flops": inside, "size": size, "value": found}))
     optima = laws.optimal(one.joint.fit, cost, levels)
     return curves, optima[optima["exposure"].between(*reach)], pd.concat(measured)
+
+
+def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
+    """Return the series with a joint law of the headline metric, then those of the first entropy where there is one."""
+    joint = [one for one in fitted if one.joint is not None]
+    if not joint:
+        return []
+    metrics = pd.DataFrame({"metric": [one.metric for one in joint]})
+    entropies = [metric for metric in metrics["metric"].unique() if not rising(metric)]
+    shown = dict.fromkeys([headline(study, metrics), *entropies[:1]])
+    return [one for metric in shown for one in joint if one.metric == metric]
+
+
+def service(study: Study, table: pd.DataFrame) -> Service:
+    """Return what the system will serve and what compute costs.
+
+    Scoring a pair costs a third of training on it, whatever the laws count exposure in.
+    """
+    given = study.allocation
+    of_a_pair = FORWARD * table["D"].sum() / table["exposure"].sum()
+    return Service(given.queries, given.depth, given.training_price, given.serving_price, of_a_pair)
+
+
+def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
+    """Return the dollars for training and serving together: the study's own, or such as it would take to go on.
+
+    Absent: ten times what the costliest run spent on training, and what serving its model would cost.
+    """
+    if study.allocation.budget is not None:
+        return study.allocation.budget
+    flops = cost.flops_per_unit(table["N"]) * table["D"]
+    largest = np.log(table["N"].loc[flops.idxmax()])
+    prices = service(study, table)
+    training = MORE_TRAINING * flops.max() * prices.training_price / 1e18
+    return float(training + np.exp(prices.log_serving(cost, largest)))
+
+
+def wanted_value(study: Study, one: Fitted, table: pd.DataFrame) -> float:
+    """Return the value to be reached: the study's own of its headline metric, or the largest rung's best measured one.
+
+    A rung's value at an exposure is the mean over its runs.
+    """
+    if study.allocation.wanted is not None and one.metric == headline(study, table):
+        return study.allocation.wanted
+    mine = rows_of(one, table)
+    largest = mine[mine["N"] == mine["N"].max()]
+    means = largest.groupby("D")["value"].mean()
+    return float(means.max() if rising(one.metric) else means.min())
+
+
+def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    """Return the best size and exposure when one budget pays for training and serving, a row a series shown.
+
+    `share` is serving's share of the budget; `beyond` is the exposure in units of the longest measured one; `law` is
+    the law's status.
+    """
+    budget, prices = total_budget(study, table, cost), service(study, table)
+    level = study.forecasting.level
+    return _served(fitted, table, study, lambda one: within_budget(one.joint, cost, prices, budget, level=level))
+
+
+def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    """Return the cheapest size and exposure that reach the wanted value, a row a series shown; see `least_cost`.
+
+    Further columns as in `best_within_budget`.
+    """
+    prices, level = service(study, table), study.forecasting.level
+    return _served(
+        fitted,
+        table,
+        study,
+        lambda one: least_cost(one.joint, cost, prices, wanted_value(study, one, table), level=level),
+    )
+
+
+def _served(
+    fitted: list[Fitted], table: pd.DataFrame, study: Study, solve: Callable[[Fitted], pd.DataFrame]
+) -> pd.DataFrame:
+    rows = []
+    for one in allocated(study, fitted):
+        found = solve(one).assign(**one.labels, law=one.joint.fit.status)
+        total = found["total"] if "total" in found else found["budget"]
+        longest = rows_of(one, table)["D"].max()
+        rows.append(found.assign(share=found["serving"] / total, beyond=found["exposure"] / longest))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    """Compare the law's optimum with the isoFLOP parabola's vertex, a row an objective and budget; headline metric.
+
+    Its columns are those of `laws.allocation.parabola` and the series' labels; no rows where no three rungs ever spent
+    the same.
+    """
+    metric = headline(study, table)
+    tables = [
+        parabola(rows_of(one, table), one.joint.fit, cost, **AXES).assign(**one.labels)
+        for one in fitted
+        if one.joint is not None and one.metric == metric
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from rankscale_utils import laws
 from rankscale_utils.forecasts import Fitted
 from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
@@ -73,15 +74,57 @@ def evaluation(study: Study, table: pd.DataFrame) -> str:
     )
 
 
-def fits_table(fitted: list[Fitted]) -> pd.DataFrame:
-    """Return every law's coefficients and status, a row a fit."""
+def choice(fitted: list[Fitted]) -> str:
+    """Say which laws are averaged, and what decided it."""
+    table = fitted[0].choice
+    best, kept = table.iloc[0], table[table["kept"]]
+    spread = (
+        f"those within one standard error of {best['candidate']}"
+        if best["observations"] > 1
+        else "all of them, as one observation tells nothing apart"
+    )
+    return (
+        f"{best['observations']} times a rung could be forecast from two or more smaller ones (once for each objective "
+        f"and rung). The best candidate, {best['candidate']}, was wrong by {best['loss']:.1%} on average; averaged are "
+        f"{spread}: {', '.join(kept['candidate'])}."
+    )
+
+
+def choice_table(fitted: list[Fitted]) -> pd.DataFrame:
+    """Return every candidate's past, the best first."""
+    return fitted[0].choice.astype({"kept": object})
+
+
+def noise_scales(fitted: list[Fitted]) -> str:
+    """Say on which scale metrics are fitted, and how even their noise is there."""
     rows = []
     for one in fitted:
-        for draws in one.laws.values():
+        known = one.average.series
+        ratios = [laws.unevenness(one.raw, known.rising, known.limits, scale) for scale in ("value", "gap")]
+        rows.append((known.scale, *ratios) if known.rising else None)
+    table = pd.DataFrame([row for row in rows if row], columns=["scale", "value", "gap"])
+    if table.empty or table[["value", "gap"]].isna().any(axis=None):
+        return (
+            "All series are fitted on the logarithm of the gap to their known limit: runs have too few checkpoints to "
+            "see on which scale noise is even."
+        )
+    gap = (table["scale"] == "gap").mean()
+    return (
+        f"The noisiest run's checkpoints scatter {table['value'].median():.1f} times as much as the quietest run's on "
+        f"the metric's own scale and {table['gap'].median():.1f} times on the logarithm of the gap to the ceiling "
+        f"(medians over rising series); {gap:.0%} of these series are fitted on the gap."
+    )
+
+
+def fits_table(fitted: list[Fitted]) -> pd.DataFrame:
+    """Return every averaged law's coefficients and status, a row a fit."""
+    rows = []
+    for one in fitted:
+        for name, draws in one.laws.items():
             fit = draws.fit
             noise = {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
-            rows.append(one.labels | {"law": fit.law.name, "status": fit.status, "runs": fit.runs, "r2": fit.r2}
-                        | fit.coefficients | noise)  # fmt: skip
+            facts = {"law": name, "scale": fit.scale, "status": fit.status, "runs": fit.runs, "r2": fit.r2}
+            rows.append(one.labels | facts | fit.coefficients | noise)
     return pd.DataFrame(rows)
 
 
@@ -95,10 +138,9 @@ def data_laws_table(fitted: list[Fitted]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def at_largest_exposure(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return each law's forecasts of every rung at the largest exposure that it speaks of."""
-    largest = forecasts.groupby(["objective", "metric", "collection", "law", "rung"])["exposure"].transform("max")
-    return forecasts[forecasts["exposure"] == largest]
+def averages(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return the averages' forecasts of one new run."""
+    return new_run(forecasts[forecasts["law"] == "average"])
 
 
 def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
@@ -107,10 +149,15 @@ def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
     `skill_shown` is the skill in words where “no change” was so nearly right that the number means nothing.
     """
     table = forecasts[forecasts["kind"] == "new_run"] if len(forecasts) else forecasts
-    if "covered" not in table:
-        return table
+    table = table.assign(interval=_intervals(table)) if len(table) else table
+    if "skill" not in table:
+        return table.assign(hit=table["covered"].map(bool)) if "covered" in table else table
     skill = [f"{value:+.2f}" if value >= WORST_SKILL else f"below {WORST_SKILL}" for value in table["skill"]]
     return table.assign(hit=[bool(share == 1) for share in table["covered"]], skill_shown=skill)
+
+
+def _intervals(forecasts: pd.DataFrame) -> list[str]:
+    return [f"{row['lo']:.4f} – {row['hi']:.4f}" if pd.notna(row["lo"]) else "–" for _, row in forecasts.iterrows()]
 
 
 def sealed(forecasts: pd.DataFrame) -> str:
@@ -142,23 +189,65 @@ def past(backtested: pd.DataFrame) -> str:
 def forecasting(study: Study, scored: pd.DataFrame) -> str:
     """Say how the headline forecasts did."""
     metric = headline(study, scored)
-    rows = scored[(scored["metric"] == metric) & (scored["kind"] == "new_run")]
-    last = at_largest_exposure(rows)
+    rows = averages(scored[scored["metric"] == metric])
     sentences = [
-        f"{row['objective']} {row['rung']} ({row['law']} law): forecast {row['forecast']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}], measured {row['actual']:.4f}"
-        for _, row in last[last["law"] == last["law"].iloc[0]].iterrows()
+        f"{row['objective']} {row['rung']}: forecast {row['forecast']:.4f} [{row['lo']:.4f}, {row['hi']:.4f}], "
+        f"measured {row['actual']:.4f}"
+        for _, row in rows.iterrows()
     ]
     return f"{metric}: {'; '.join(sentences)}. {coverage(scored)}"
 
 
 def coverage(scored: pd.DataFrame) -> str:
-    """Say how often the intervals held the truth, beside how often they should have."""
-    runs = scored[(scored["kind"] == "new_run") & scored["covered"].notna()]
+    """Say how often the averages' intervals held the truth, beside how often they should have."""
+    runs = averages(scored)
+    runs = runs[runs["covered"].notna()]
+    width = ((runs["hi"] - runs["lo"]) / runs["actual"]).median()
     return (
         f"Of all {len(runs)} forecasts, {runs['covered'].mean():.0%} of the new runs fell inside their "
-        f"{runs['level'].iloc[0]:.0%} interval (in simulation of this design: {runs['coverage'].mean():.0%})."
+        f"{runs['level'].iloc[0]:.0%} interval (in simulated studies of this design: {runs['coverage'].mean():.0%}); "
+        f"the median interval is {width:.0%} of the value wide."
     )
+
+
+def side_by_side(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return ours beside the baselines, a row a rung and law: mean errors, coverage, width, interval score."""
+    runs = scored[(scored["kind"] == "new_run") & scored["actual"].notna()]
+    runs = runs.assign(
+        relative=runs["relative_error"].abs(),
+        inside=runs["covered"].where(runs["lo"].notna()),
+        width=(runs["hi"] - runs["lo"]) / runs["actual"],
+        score=runs["interval_score"] / runs["actual"],
+    )
+    first = {"average": 0, "P0 size": 1, "P0 joint": 2, "no change": 3}
+    runs = runs.assign(order=runs["law"].map(first).fillna(4)).sort_values(["params", "order"])
+    table = runs.groupby(["rung", "law"], sort=False).agg(
+        forecasts=("actual", "size"), relative=("relative", "mean"), bias=("relative_error", "mean"),
+        inside=("inside", "mean"), width=("width", "median"), score=("score", "mean"), skill=("skill", "mean"),
+        skill_to_p0=("skill_to_p0", "mean"))  # fmt: skip
+    return table.reset_index()
+
+
+def beside_p0(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the averages' scored forecasts with P0's: p0_forecast, p0_interval, p0_error, p0_hit."""
+    keys = ["objective", "metric", "collection", "rung"]
+    theirs = new_run(scored[scored["law"] == "P0 size"]).drop(columns="error")
+    theirs = theirs.rename(columns={"relative_error": "error"})
+    theirs = theirs.set_index(keys)[["forecast", "interval", "error", "hit"]].add_prefix("p0_")
+    return averages(scored).merge(theirs, left_on=keys, right_index=True, how="left")
+
+
+def comparison(scored: pd.DataFrame) -> str:
+    """Say how our errors compare with P0's protocol and with no change, rung by rung."""
+    table = side_by_side(scored).set_index(["rung", "law"])["relative"]
+    sentences = []
+    for rung in table.index.get_level_values("rung").unique():
+        ours, theirs, unchanged = (table.get((rung, law), float("nan")) for law in ("average", "P0 size", "no change"))
+        sentences.append(
+            f"{rung}: mean absolute error {ours:.1%} of the value, against {theirs:.1%} by P0's protocol and "
+            f"{unchanged:.1%} by “no change”"
+        )
+    return "; ".join(sentences) + "."
 
 
 def allocation(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -198,15 +287,15 @@ def speed(table: pd.DataFrame) -> str:
 def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """Return the sentences that a study's first page opens with: forecast, truth, and how to spend the budget."""
     metric = headline(study, scored)
-    rows = at_largest_exposure(new_run(scored[scored["metric"] == metric]))
-    law = "joint" if "joint" in rows["law"].to_numpy() else "size"
+    rows = averages(scored[scored["metric"] == metric])
     sentences = [
         f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}] ({law} law); it reached {row['actual']:.4f}, "
+        f"[{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
         f"{'inside' if row['hit'] else 'outside'} the interval."
-        for _, row in rows[rows["law"] == law].iterrows()
+        for _, row in rows.iterrows()
     ]
-    return [*sentences, f"{coverage(scored)} {persistence(rows)}", allocation(study, exponents, compared)]
+    audit = f"{coverage(scored)} {comparison(scored)} {persistence(rows)}"
+    return [*sentences, audit, allocation(study, exponents, compared)]
 
 
 def persistence(rows: pd.DataFrame) -> str:
@@ -214,7 +303,7 @@ def persistence(rows: pd.DataFrame) -> str:
     nearer = int((rows["skill"] < 0).sum())
     return (
         f"“No change from the largest fitted rung” was nearer to the truth in {nearer} of the {len(rows)} forecasts of "
-        f"{rows['metric'].iloc[0]} at the largest exposure, of either law."
+        f"{rows['metric'].iloc[0]}."
     )
 
 
@@ -226,4 +315,39 @@ def runs_note(study: Study) -> str:
     return (
         f"{len(study.ladder)} rungs, objectives with their number of seeds: {seeds}. "
         "Every rung's learning rate follows from its hidden size by one rule, stated in the study."
+    )
+
+
+def multiverse(table: pd.DataFrame) -> str:
+    """Say how far the forecast and the allocation exponent move with the analyst's choices."""
+    if table.empty:
+        return "The measurements allow no other analysis."
+    sentences = []
+    for objective, rows in table.groupby("objective", sort=False):
+        low, high = rows.loc[rows["forecast"].idxmin()], rows.loc[rows["forecast"].idxmax()]
+        exponent = rows["exponent"].dropna()
+        favoured = ""
+        if len(exponent):
+            side = (
+                "size" if exponent.min() > 0.5 else "data" if exponent.max() < 0.5 else "size in some, data in others"
+            )
+            favoured = f"; more compute favours {side} (a from {exponent.min():.2f} to {exponent.max():.2f})"
+        sentences.append(
+            f"{objective}, {rows['rung'].iloc[0]}: {rows['metric'].iloc[0]} from {low['forecast']:.4f} "
+            f"({low['choice']}: {low['option']}) to {high['forecast']:.4f} ({high['choice']}: {high['option']})"
+            f"{favoured}"
+        )
+    return f"{len(table.drop_duplicates(['choice', 'option']))} analyses. {'; '.join(sentences)}."
+
+
+def next_run(planned: pd.DataFrame) -> str:
+    """Say which run to train next, and what it would be worth."""
+    if planned.empty:
+        return "No single run would narrow the forecast by one percent or more."
+    first = planned.iloc[0]
+    return (
+        f"Most certainty for each FLOP: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) and "
+        f"{first['D']:,.0f} pairs ({first['objective']}); the interval's half width would go from "
+        f"{first['half_width_now']:.4f} to {first['half_width_after']:.4f}. With few runs any further one helps most "
+        "by saying how much runs differ, so the cheapest come first; this supposes noise as large at every size."
     )

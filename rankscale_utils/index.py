@@ -17,13 +17,13 @@ from rankscale_utils.study import Study
 
 def index_page(study: Study) -> dict[str, Any]:
     """Return what the index template shows."""
-    scored = pd.read_csv(study.folder / "forecasts.csv")
+    scored = forecasts.read_scored(study)
     fitted, table = forecasts.fit_study(study), allocations.all_measurements(study)
     cost, _ = allocations.training_cost(study, table)
     exponents = allocations.exponents(fitted, cost, study.forecasting.level)
     compared = allocations.equal_compute(fitted, table, cost)
     metric = headline(study, scored)
-    last = findings.at_largest_exposure(findings.new_run(scored))
+    last = findings.averages(scored)
     return {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
@@ -31,7 +31,8 @@ def index_page(study: Study) -> dict[str, Any]:
         "metric": metric,
         "answer": findings.answer(study, scored, exponents, compared),
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
-        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”. "
+        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
+        "with its own bar is the protocol of arXiv 2603.04816. "
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.shown(last[last["metric"] == metric], **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
@@ -45,7 +46,6 @@ def index_page(study: Study) -> dict[str, Any]:
 FORECAST_COLUMNS = {
     "objective": "objective",
     "rung": "rung",
-    "law": "law",
     "forecast": "forecast|.4f",
     "lo": "low|.4f",
     "hi": "high|.4f",
@@ -55,6 +55,7 @@ FORECAST_COLUMNS = {
     "hit": "inside",
     "coverage": "coverage|.0%",
     "skill_shown": "skill",
+    "skill_to_p0": "skill to P0|+.2f",
 }
 
 
@@ -69,11 +70,10 @@ def as_svg(axes: Axes) -> str:
 def _figures(study: Study, fitted: list[forecasts.Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
     plots.use_style()
     shown = [one for one in fitted if one.metric == metric]
-    curves, truth = forecasts.all_curves(study, shown), forecasts.held_out(study)
-    last = findings.at_largest_exposure(scored)
+    curves, truth = forecasts.all_curves(study, shown, scored), forecasts.held_out(study)
     return [
-        *plots.forecast_and_truth(last[last["metric"] == metric]),
-        *plots.by_size(forecasts.ends(shown), curves, forecasts.at_exposure_of(truth, shown)),
+        *plots.forecast_and_truth(scored[scored["metric"] == metric]),
+        *plots.by_size(forecasts.ends(shown), curves, forecasts.at_end(truth)),
         *plots.by_exposure(forecasts.tables(shown, truth), curves, study.held_out.rungs),
     ]
 

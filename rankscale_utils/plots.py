@@ -38,9 +38,9 @@ def use_style() -> None:
     set_matplotlib_formats("svg")
 
 
-def panel(title: str, x: str, y: str) -> Axes:
+def panel(title: str, x: str, y: str, height: float = PANEL[1]) -> Axes:
     """Return the axes of a new panel with its title and axis labels (quantity and unit)."""
-    _, axes = plt.subplots(figsize=PANEL, layout="constrained")
+    _, axes = plt.subplots(figsize=(PANEL[0], height), layout="constrained")
     axes.set(title=title, xlabel=x, ylabel=y)
     return axes
 
@@ -113,7 +113,7 @@ def unit(metric: str) -> str:
 
 
 def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
-    """A metric at the largest exposure against size, a panel an objective: runs, each law with its band, the ceiling.
+    """A metric at the end of training against size, a panel an objective: runs, the average with its band, its laws.
 
     table: the fitted runs' rows at that exposure. curves: lines along size. held_out: the held-out runs' rows, absent
     where they have not been opened.
@@ -122,10 +122,13 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
     for (objective, metric), lines in curves[curves["along"] == "size"].groupby(["objective", "metric"], sort=False):
         axes = panel(f"{objective}: {metric}", "non-embedding parameters", unit(metric))
         mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
-        for (law, line), style in zip(lines.groupby("law", sort=False), ("-", "--"), strict=False):
-            colour = colour_of(objective) if style == "-" else INK
-            axes.plot(line["params_non_embedding"], line["forecast"], style, color=colour, lw=1.4, label=f"{law} law")
-            axes.fill_between(line["params_non_embedding"], line["lo"], line["hi"], color=colour, alpha=BAND, lw=0)
+        colour, styles = colour_of(objective), iter(("--", ":", "-.") * 2)
+        for law, line in lines.groupby("law", sort=False):
+            if law == "average":
+                axes.plot(line["params_non_embedding"], line["forecast"], color=colour, lw=1.6, label="average")
+                axes.fill_between(line["params_non_embedding"], line["lo"], line["hi"], color=colour, alpha=BAND, lw=0)
+            else:
+                axes.plot(line["params_non_embedding"], line["forecast"], next(styles), color=INK, lw=0.9, label=law)
         axes.plot(
             mine["params_non_embedding"], mine["value"], "o", color=colour_of(objective), ms=6, label="fitted runs"
         )
@@ -177,32 +180,73 @@ def _frame(axes: Axes, values: pd.Series) -> None:
 
 
 def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
-    """Forecast intervals and the truth at the largest exposure, a panel a metric, a line an objective, rung and law.
+    """Forecasts, intervals and the truth, a panel a metric, a line an objective and rung.
 
-    Thick bar: the law's mean; thin bar: one new run; diamond: what was measured; bar tick: persistence.
+    Thick bar: the law's mean; thin bar: one new run; dot: forecast; diamond: what was measured; bar tick: no change;
+    cross, with its own interval: P0's size law.
     """
     panels = []
     for metric, rows in scored.groupby("metric", sort=False):
-        names = rows[["objective", "rung", "law"]].drop_duplicates().itertuples(index=False)
+        names = rows[["objective", "rung"]].drop_duplicates().itertuples(index=False)
         axes = panel(f"{metric}: forecast and truth", unit(metric), "")
         labels = []
         for place, name in enumerate(names):
-            one = rows[(rows[["objective", "rung", "law"]] == name).all(axis=1)].set_index("kind")
-            mean, new, colour = one.loc["mean_law"], one.loc["new_run"], colour_of(name.objective)
+            mine = rows[(rows[["objective", "rung"]] == name).all(axis=1)]
+            ours, theirs = mine[mine["law"] == "average"].set_index("kind"), mine[mine["law"] == "P0 size"]
+            mean, new, colour = ours.loc["mean_law"], ours.loc["new_run"], colour_of(name.objective)
             axes.plot([new["lo"], new["hi"]], [place, place], color=colour, lw=1.2)
             axes.plot([mean["lo"], mean["hi"]], [place, place], color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
             axes.plot(mean["forecast"], place, "o", color=colour, ms=5)
+            axes.plot(theirs[["lo", "hi"]].to_numpy().ravel(), [place + 0.25] * 2, color=INK, lw=1, alpha=0.6)
+            axes.plot(theirs["forecast"], [place + 0.25], "x", color=INK, ms=5, alpha=0.8)
             axes.plot(mean["persistence"], place, "|", color=INK, ms=11, mew=1.4)
             axes.plot(mean["actual"], place, "D", color=HELD_OUT, ms=6)
-            labels.append(f"{name.objective} {name.rung}, {name.law} law")
+            labels.append(f"{name.objective} {name.rung}")
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         centre = rows[["forecast", "actual", "persistence"]].to_numpy()
         reach = max(np.ptp(centre) * 1.2, (rows["hi"] - rows["lo"]).median() * 0.6)
-        axes.set_xlim(centre.min() - reach, centre.max() + reach)
+        axes.set_xlim(np.nanmin(centre) - reach, np.nanmax(centre) + reach)
         panels.append(axes)
     return panels
+
+
+def multiverse(table: pd.DataFrame, forecasts: pd.DataFrame) -> list[Axes]:
+    """The forecast and the allocation exponent under every analysis choice, choices on the axis.
+
+    table: columns objective, metric, choice, option, forecast, exponent. forecasts: scored averages of one new run of
+    the same rung; their interval is the band, a diamond line the truth. A panel for each objective's forecast, and one
+    for the exponents.
+    """
+    choices = table[["choice", "option"]].drop_duplicates()
+    labels = [f"{row.choice}: {row.option}" for row in choices.itertuples()]
+    places = {label: place for place, label in enumerate(labels)}
+    panels = []
+    for (objective, metric), rows in table.groupby(["objective", "metric"], sort=False):
+        axes = panel(f"{objective} {rows['rung'].iloc[0]}", unit(metric), "", height=4.6)
+        ours = forecasts[(forecasts["objective"] == objective) & (forecasts["metric"] == metric)]
+        for _, one in ours.iterrows():
+            axes.axvspan(one["lo"], one["hi"], color=colour_of(objective), alpha=BAND, lw=0)
+            axes.axvline(one["actual"], color=HELD_OUT, lw=1.4, ls="--")
+        at = [places[f"{row.choice}: {row.option}"] for row in rows.itertuples()]
+        axes.plot(rows["forecast"], at, "o", color=colour_of(objective), ms=5)
+        _choices_axis(axes, labels)
+        panels.append(axes)
+    axes = panel("How the optimum grows", "a: optimal size grows as compute to the power a", "", height=4.6)
+    for objective, rows in table.groupby("objective", sort=False):
+        at = [places[f"{row.choice}: {row.option}"] for row in rows.itertuples()]
+        axes.plot(rows["exponent"], at, "o", color=colour_of(objective), ms=5, label=objective)
+    axes.axvline(0.5, color=INK, lw=1, alpha=0.5)
+    _choices_axis(axes, labels)
+    axes.legend()
+    return [*panels, axes]
+
+
+def _choices_axis(axes: Axes, labels: list[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
 
 
 def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost) -> list[Axes]:

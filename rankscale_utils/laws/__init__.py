@@ -2,43 +2,77 @@
 
 from .allocation import Cost, equal_compute, exponents, isoflop, optimal
 from .audit import backtest, coverage, score
+from .averaging import (
+    Average,
+    Calibration,
+    Candidate,
+    Series,
+    averages,
+    calibrated,
+    candidates,
+    choose,
+    expanding,
+    expanding_intervals,
+)
 from .baselines import p0_joint, p0_size, persistence
 from .fitting import Fit, fit
 from .forecasting import forecast
 from .forms import AdditiveLaw, BrokenLaw, KaplanLaw, Law, broken_law, data_law, joint_law, kaplan_law, size_law
+from .planning import candidate_runs, next_runs, plan
+from .pooling import Prior, pool, resample_pooled
 from .refitting import refit
-from .resampling import Draws, resample
+from .resampling import Draws, resample, spare_runs
 from .sealing import SealBroken, open_sealed, seal, seal_forecasts
+from .windows import averaged, unevenness
 
 __all__ = [
     "AdditiveLaw",
+    "Average",
     "BrokenLaw",
+    "Calibration",
+    "Candidate",
     "Cost",
     "Draws",
     "Fit",
     "KaplanLaw",
     "Law",
+    "Prior",
     "SealBroken",
+    "Series",
+    "averaged",
+    "averages",
     "backtest",
     "broken_law",
+    "calibrated",
+    "candidate_runs",
+    "candidates",
+    "choose",
     "coverage",
     "data_law",
     "equal_compute",
+    "expanding",
+    "expanding_intervals",
     "exponents",
     "fit",
     "forecast",
     "isoflop",
     "joint_law",
     "kaplan_law",
+    "next_runs",
     "open_sealed",
     "optimal",
     "p0_joint",
     "p0_size",
     "persistence",
+    "plan",
+    "pool",
     "refit",
     "resample",
+    "resample_pooled",
     "score",
     "seal",
     "seal_forecasts",
     "size_law",
+    "spare_runs",
+    "unevenness",
 ]

@@ -1,5 +1,6 @@
 """Compute-optimal size and exposure, and what equal compute really bought."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from .fitting import Fit
+from .forecasting import interval
+from .forms import KaplanLaw, Law
 from .resampling import Draws, robust_sd, t_quantile
 
 
@@ -50,9 +53,19 @@ class Cost:
 
     def flops_per_unit(self, N: ArrayLike) -> NDArray:
         """FLOPs c(N) of one unit of exposure at sizes N."""
-        x, knots, slopes = np.log(np.asarray(N, float)), np.array(self.log_sizes), self.slopes
-        segment = np.clip(np.searchsorted(knots, x) - 1, 0, len(slopes) - 1)
-        return np.exp(np.array(self.log_flops)[segment] + slopes[segment] * (x - knots[segment]))
+        return np.exp(self.log_per_unit(np.log(np.asarray(N, float))))
+
+    def log_per_unit(self, log_N: ArrayLike) -> NDArray:
+        """Logarithm of c(N) at logarithms of sizes, which may be too far out for the sizes themselves."""
+        knots, slopes = np.array(self.log_sizes), self.slopes
+        segment = np.clip(np.searchsorted(knots, log_N) - 1, 0, len(slopes) - 1)
+        return np.array(self.log_flops)[segment] + slopes[segment] * (log_N - knots[segment])
+
+    def log_size(self, log_per_unit: ArrayLike) -> NDArray:
+        """Logarithm of the size at which a unit costs this much, the inverse of `log_per_unit`."""
+        knots, slopes = np.array(self.log_flops), self.slopes
+        segment = np.clip(np.searchsorted(knots, log_per_unit) - 1, 0, len(slopes) - 1)
+        return np.array(self.log_sizes)[segment] + (log_per_unit - knots[segment]) / slopes[segment]
 
 
 def optimal(law: Fit | Draws, cost: Cost, flops: ArrayLike, *, level: float = 0.95) -> pd.DataFrame:
@@ -60,24 +73,61 @@ def optimal(law: Fit | Draws, cost: Cost, flops: ArrayLike, *, level: float = 0.
 
     Where c(N) = κ·N^m, setting the derivative of A·N^−α + B·(C/c(N))^−β to zero gives
     N = (αA / βmB)^(1/(α+βm)) · (C/κ)^(β/(α+βm)) and D = C / c(N); arXiv 2203.15556 eq. 4 is m = 1, κ = 6. Where c(N)
-    has several slopes the best of the segments' optima is exact, as the sum is convex on each.
+    has several slopes the best of the segments' optima is exact, as the sum is convex on each. Kaplan's law is such a
+    sum inside a power (`terms`), and a law on the gap such a sum inside a logarithm: neither moves the optimum.
     flops: (n,). Returns columns flops, size, exposure, value; from draws also level, and _lo and _hi of each, which
     are estimate ± t · sd of the draws, sizes and exposures in logarithms. Raises ValueError for a law without N or D.
     """
     fit = law if isinstance(law, Fit) else law.fit
     flops = np.atleast_1d(np.asarray(flops, float))
     best = _optimum(fit, fit.vector, cost, flops)
-    table = pd.DataFrame({"flops": flops, "size": best[0], "exposure": best[1], "value": best[2]})
+    table = {"flops": flops, "size": np.exp(best[0]), "exposure": np.exp(best[1]), "value": best[2]}
     if isinstance(law, Draws):
         drawn = _optimum(fit, law.coefficients[:, None, :], cost, flops)
-        for name, centre, values in zip(("size", "exposure", "value"), best, drawn, strict=True):
-            logs = name != "value"
-            reach = t_quantile(level, law.degrees) * robust_sd(np.log(values) if logs else values)
-            for side, end in ((-1, "lo"), (1, "hi")):
-                moved = centre * np.exp(side * reach) if logs else np.clip(centre + side * reach, *fit.law.limits)
-                table[f"{name}_{end}"] = moved
-        table["level"] = level
-    return table
+        table |= log_ends(law, "size", best[0], drawn[0], level) | log_ends(law, "exposure", best[1], drawn[1], level)
+        table |= value_ends(law, best[2], drawn[2], level) | {"level": level}
+    return pd.DataFrame(table)
+
+
+def terms(law: Law, coefficients: ArrayLike) -> tuple[NDArray, ...]:
+    """A joint law's sum as (A·N^−α + B·D^−β)^power: log A, α, log B, β and power, each (...).
+
+    The power is 1 but for Kaplan's law, whose A^(α/β), α/β and 1 stand for A, α and β, and whose power is β.
+    """
+    log_A, alpha, log_B, beta = np.moveaxis(law.to_working(coefficients)[..., 1:], -1, 0)
+    one = np.ones_like(beta)
+    if isinstance(law, KaplanLaw):
+        return alpha / beta * log_A, alpha / beta, log_B, one, beta
+    return log_A, alpha, log_B, beta, one
+
+
+def log_sum(parts: tuple[NDArray, ...], log_N: ArrayLike, log_D: ArrayLike) -> NDArray:
+    """Logarithm of a joint law's sum, from its `terms` and logarithms of size and exposure."""
+    log_A, alpha, log_B, beta, power = parts
+    return power * np.logaddexp(log_A - alpha * log_N, log_B - beta * log_D)
+
+
+def values(law: Law, coefficients: ArrayLike, logarithm: ArrayLike) -> NDArray:
+    """Values of a joint law (...) whose sum has this logarithm (...)."""
+    with np.errstate(over="ignore"):
+        return law.from_scale(np.asarray(coefficients, float)[..., 0] + law.sign * np.exp(logarithm))
+
+
+def log_ends(draws: Draws, name: str, estimate: NDArray, drawn: NDArray, level: float) -> dict[str, NDArray]:
+    """Columns name_lo and name_hi (n,) of a positive quantity whose logarithms are estimate (n,) and drawn (draws, n).
+
+    An estimate of zero, whose logarithm is −∞, has no width.
+    """
+    none = np.isneginf(estimate)
+    with np.errstate(over="ignore"):
+        reach = t_quantile(level, draws.degrees) * robust_sd(np.where(none, 0.0, drawn))
+        return {f"{name}_{end}": np.exp(estimate + side * reach) for side, end in ((-1, "lo"), (1, "hi"))}
+
+
+def value_ends(draws: Draws, estimate: NDArray, drawn: NDArray, level: float) -> dict[str, NDArray]:
+    """Columns value_lo and value_hi (n,) around values (n,), from drawn ones (draws, n), as forecasts have them."""
+    sd = robust_sd(draws.fit.law.to_scale(drawn, draws.fit.scale))
+    return dict(zip(("value_lo", "value_hi"), interval(draws.fit, estimate, sd, level, draws.degrees), strict=True))
 
 
 def exponents(draws: Draws, cost: Cost, *, level: float = 0.95) -> pd.DataFrame:
@@ -86,7 +136,7 @@ def exponents(draws: Draws, cost: Cost, *, level: float = 0.95) -> pd.DataFrame:
     Returns two rows (exponent a of size, b of exposure) with value, lo, hi, level; intervals are value ± t · sd of the
     draws, clipped to what any law allows.
     """
-    _joint(draws.fit)
+    check_joint(draws.fit)
     m = cost.growth
 
     def of(coefficients: NDArray) -> NDArray:
@@ -102,7 +152,7 @@ def exponents(draws: Draws, cost: Cost, *, level: float = 0.95) -> pd.DataFrame:
 
 def isoflop(fit: Fit, cost: Cost, flops: ArrayLike, sizes: ArrayLike) -> pd.DataFrame:
     """The law's value at each size when a budget is spent whole: columns flops, size, exposure, value."""
-    _joint(fit)
+    check_joint(fit)
     budget, size = (grid.ravel() for grid in np.meshgrid(flops, np.asarray(sizes, float), indexing="ij"))
     exposure = budget / cost.flops_per_unit(size)
     return pd.DataFrame({"flops": budget, "size": size, "exposure": exposure, "value": fit.predict(size, exposure)})
@@ -123,21 +173,63 @@ def equal_compute(
     are `levels` evenly spaced logarithms, kept where two or more rungs were measured. Returns columns flops, rungs
     (compared), picked, best (sizes), picked_value, best_value, regret (≥ 0, value lost by the law's choice).
     """
-    _joint(fit)
-    curves = {float(N): _curve(rung.groupby(exposure)["value"].mean(), N, cost) for N, rung in table.groupby(size)}
-    ends = [(curve.index.min(), curve.index.max()) for curve in curves.values()]
+    check_joint(fit)
     rows = []
-    for log_flops in np.linspace(min(low for low, _ in ends), max(high for _, high in ends), levels):
-        trained = [N for N, (low, high) in zip(curves, ends, strict=True) if low <= log_flops <= high]
-        if len(trained) < 2:
-            continue
-        sizes, flops = np.array(trained), np.exp(log_flops)
-        measured = np.array([np.interp(log_flops, curves[N].index, curves[N]) for N in trained])
+    for flops, sizes, measured in _at_equal_compute(table, cost, levels, 2, size, exposure):
         predicted = fit.predict(sizes, flops / cost.flops_per_unit(sizes))
-        picked, best = (int(np.argmin(fit.law.sign * values)) for values in (predicted, measured))
-        rows.append((flops, len(trained), sizes[picked], sizes[best], measured[picked], measured[best]))
+        picked, best = (int(np.argmin(fit.law.sign * found)) for found in (predicted, measured))
+        rows.append((flops, len(sizes), sizes[picked], sizes[best], measured[picked], measured[best]))
     compared = pd.DataFrame(rows, columns=["flops", "rungs", "picked", "best", "picked_value", "best_value"])
     return compared.assign(regret=(compared["best_value"] - compared["picked_value"]).abs())
+
+
+def parabola(
+    table: pd.DataFrame,
+    fit: Fit,
+    cost: Cost,
+    *,
+    levels: int = 12,
+    size: str = "params_non_embedding",
+    exposure: str = "exposure",
+) -> pd.DataFrame:
+    """The isoFLOP parabola beside the law: a cross-check of the optimum that needs no law.
+
+    At budgets where three rungs or more have checkpoints (as in `equal_compute`), least squares of the measured value
+    on log N and its square; the vertex is the best size. Source: arXiv 2203.15556, approach 2. Returns columns flops,
+    rungs, vertex (NaN where there is none inside the measured sizes), law_size, ratio (law_size / vertex) and status:
+    `inside`, `bends the wrong way`, or `beyond the smallest rung` or `largest`.
+    """
+    check_joint(fit)
+    rows = []
+    for flops, sizes, measured in _at_equal_compute(table, cost, levels, 3, size, exposure):
+        vertex, status = _vertex(np.log(sizes), fit.law.sign * measured)
+        law_size = optimal(fit, cost, flops)["size"].iloc[0]
+        rows.append((flops, len(sizes), vertex, law_size, law_size / vertex, status))
+    return pd.DataFrame(rows, columns=["flops", "rungs", "vertex", "law_size", "ratio", "status"])
+
+
+def _vertex(log_sizes: NDArray, falling: NDArray) -> tuple[float, str]:
+    """Size at the minimum of a parabola through values (rungs,) that are better when lower, NaN without one inside."""
+    bend, slope, _ = np.polyfit(log_sizes, falling, 2)
+    if bend <= 0:
+        return np.nan, "bends the wrong way"
+    vertex = -slope / (2 * bend)
+    if not log_sizes[0] <= vertex <= log_sizes[-1]:
+        return np.nan, f"beyond the {'smallest' if vertex < log_sizes[0] else 'largest'} rung"
+    return float(np.exp(vertex)), "inside"
+
+
+def _at_equal_compute(
+    table: pd.DataFrame, cost: Cost, levels: int, rungs: int, size: str, exposure: str
+) -> Iterator[tuple[float, NDArray, NDArray]]:
+    """Yield a budget, the sizes (rungs,) that were measured at it, increasing, and their values (rungs,)."""
+    curves = {float(N): _curve(rung.groupby(exposure)["value"].mean(), N, cost) for N, rung in table.groupby(size)}
+    ends = [(curve.index.min(), curve.index.max()) for curve in curves.values()]
+    for log_flops in np.linspace(min(low for low, _ in ends), max(high for _, high in ends), levels):
+        trained = [N for N, (low, high) in zip(curves, ends, strict=True) if low <= log_flops <= high]
+        if len(trained) >= rungs:
+            measured = np.array([np.interp(log_flops, curves[N].index, curves[N]) for N in trained])
+            yield float(np.exp(log_flops)), np.array(trained), measured
 
 
 def _curve(values: pd.Series, N: float, cost: Cost) -> pd.Series:
@@ -145,15 +237,19 @@ def _curve(values: pd.Series, N: float, cost: Cost) -> pd.Series:
     return values.set_axis(np.log(values.index * cost.flops_per_unit(N)))
 
 
-def _joint(fit: Fit) -> None:
+def check_joint(fit: Fit) -> None:
+    """Raise ValueError for a law that lacks size or exposure."""
     if fit.law.axes != ("N", "D"):
         raise ValueError(f"the law is a {fit.law.name} law; allocate with a joint law of size and exposure")
 
 
 def _optimum(fit: Fit, coefficients: NDArray, cost: Cost, flops: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Best size, exposure and value, each (..., n), for coefficients (..., 1, k) or (k,) and budgets (n,)."""
-    _joint(fit)
-    log_A, alpha, log_B, beta = np.moveaxis(fit.law.to_working(coefficients)[..., 1:], -1, 0)
+    """Logarithms of the best size and exposure, and the value there, each (..., n).
+
+    coefficients: (..., 1, k) or (k,). flops: (n,).
+    """
+    check_joint(fit)
+    parts = log_A, alpha, log_B, beta, _ = terms(fit.law, coefficients)
     knots, log_flops = np.array(cost.log_sizes), np.array(cost.log_flops)
     ends = np.r_[-np.inf, knots[1:-1], np.inf]
     sizes = []
@@ -161,11 +257,10 @@ def _optimum(fit: Fit, coefficients: NDArray, cost: Cost, flops: NDArray) -> tup
         log_kappa = log_flops[i] - m * knots[i]
         ratio = np.log(alpha / (beta * m)) + log_A - log_B
         log_N = (ratio + beta * (np.log(flops) - log_kappa)) / (alpha + beta * m)
-        sizes.append(np.exp(np.clip(log_N, ends[i], ends[i + 1])))
-    N = np.stack(sizes)
-    D = flops / cost.flops_per_unit(N)
-    A, B = np.exp(log_A), np.exp(log_B)
-    left = A * N**-alpha + B * D**-beta
+        sizes.append(np.clip(log_N, ends[i], ends[i + 1]))
+    log_N = np.stack(sizes)
+    log_D = np.log(flops) - cost.log_per_unit(log_N)
+    left = log_sum(parts, log_N, log_D)
     best = left.argmin(0)[None]
-    N, D, left = (np.take_along_axis(part, best, 0)[0] for part in (N, D, left))
-    return N, D, coefficients[..., 0] + fit.law.sign * left
+    log_N, log_D, left = (np.take_along_axis(part, best, 0)[0] for part in (log_N, log_D, left))
+    return log_N, log_D, values(fit.law, coefficients, left)

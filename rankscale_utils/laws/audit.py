@@ -25,8 +25,8 @@ def score(
 
     truth: columns run, `size`, `exposure`, value, and objective, metric and collection where forecasts have them.
     actual: mean over runs; error: forecast − actual; covered: for mean_law 1 where the interval holds the actual, for
-    new_run the share of single runs that it holds; skill: 1 − |error| / |error of persistence|. A forecast without
-    truth keeps empty cells. Raises ValueError where no forecast has any.
+    new_run the share of single runs that it holds; skill: 1 − |error| / |error of persistence|; interval_score:
+    see there. A forecast without truth keeps empty cells. Raises ValueError where no forecast has any.
     """
     keys = [size, exposure, *(name for name in LABELS if name in forecasts and name in truth)]
     scored = forecasts.assign(order=range(len(forecasts))).astype({size: float, exposure: float})
@@ -44,7 +44,17 @@ def score(
         relative_error=error / actual,
         covered=np.where(forecasts["kind"] == "mean_law", mean_inside, inside.reindex(scored["order"])),
         skill=1 - np.abs(error) / np.where(change > 0, change, np.nan),
+        interval_score=interval_score(forecasts, actual),
     )
+
+
+def interval_score(forecasts: pd.DataFrame, actual: NDArray) -> NDArray:
+    """Width of each interval plus 2/(1 − level) times how far the truth lies outside; smaller is better.
+
+    Source: Gneiting and Raftery, Journal of the American Statistical Association 102 (2007), eq. 43.
+    """
+    lo, hi, level = (forecasts[name].to_numpy(float) for name in ("lo", "hi", "level"))
+    return hi - lo + 2 / (1 - level) * np.maximum(np.maximum(lo - actual, actual - hi), 0)
 
 
 def backtest(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from rankscale_utils.files import digest
 
-from .forms import Law
+from .forms import Curve, Law
 from .projection import variable_projection
 from .scales import SCALES, Scale, gap, slope
 from .table import measurements
@@ -24,13 +24,14 @@ DISTINCT_NEEDED = 3  # sizes, and exposures: fewer cannot show how a curve bends
 class Fit:
     """A fitted law and what it was fitted to.
 
-    coefficients: by natural name, N and D in the table's own units. status: "converged", "at a bound: <coefficients>"
-    or "unidentified: <why>". objective: half the sum of Huber's loss. residuals: (rows,) measured − fitted, on
-    `scale`, in the order of `data`; r2 and rmse are on that scale too. noise: where Huber's loss turns from squared to
-    absolute. data: the columns run, N, D, value that were used; data_sha256 is their hash.
+    coefficients: by natural name, N and D in the table's own units. status: "converged", "at a bound: <coefficients>",
+    "unidentified: <why>" or, where pooled, "led by the prior". objective: half the sum of Huber's loss. residuals:
+    (rows,) measured − fitted, on `scale`, in the order of `data`; r2 and rmse are on that scale too. noise: where
+    Huber's loss turns from squared to absolute. data: the columns run, N, D, value that were used; data_sha256 is their
+    hash. pooled: whether the size exponent was pooled over series (see `pooling`).
     """
 
-    law: Law
+    law: Curve
     coefficients: dict[str, float]
     status: str
     scale: Scale
@@ -41,6 +42,7 @@ class Fit:
     residuals: NDArray
     data: pd.DataFrame
     data_sha256: str
+    pooled: bool = False
 
     @property
     def vector(self) -> NDArray:
@@ -71,7 +73,8 @@ class Fit:
             "coefficients": self.coefficients,
             "status": self.status,
             "scale": self.scale,
-            "noise": self.noise,
+            "pooled": self.pooled,
+            "noise": self.noise if np.isfinite(self.noise) else None,
             "objective": self.objective,
             "r2": self.r2,
             "rmse": self.rmse,
@@ -140,13 +143,13 @@ class Problem:
             return self.law.predict(coefficients, **self.axes, scale=self.scale)
         return self.on_scale(self.law.predict(coefficients, **self.axes))
 
-    def jacobian(self, working: NDArray) -> NDArray:
-        """Derivatives (..., n, k) of `predict`."""
+    def jacobian(self, working: NDArray, predicted: NDArray | None = None) -> NDArray:
+        """Derivatives (..., n, k) of `predict`; predicted: what it returned, where that is known already."""
         coefficients = self.law.from_working(working)
         if self.scale == self.law.scale:
             return self.law.jacobian(coefficients, **self.axes, scale=self.scale)
         derivatives = self.law.jacobian(coefficients, **self.axes)
-        values = self.law.from_scale(self.predict(working), self.scale)
+        values = self.law.from_scale(self.predict(working) if predicted is None else predicted, self.scale)
         return derivatives * slope(self.scale, values, self.law.rising, self.law.limits)[..., None]
 
     def to_working(self, coefficients: NDArray) -> NDArray:
@@ -157,14 +160,18 @@ class Problem:
         """Natural coefficients in the table's units."""
         return self.law.in_units(self.law.from_working(working), 1 / self.units)
 
-    def start(self) -> NDArray:
-        """Working coefficients (k,) of the variable projection, strictly inside the bounds."""
+    def starts(self) -> NDArray:
+        """Working coefficients (starts, k) of the variable projection, best first, strictly inside the bounds."""
         weights = slope(self.scale, self.value, self.law.rising, self.law.limits)
         weights /= slope(self.law.scale, self.value, self.law.rising, self.law.limits)
-        start = variable_projection(self.law, **self.axes, y=self.law.to_scale(self.value), weights=weights**2)
+        starts = variable_projection(self.law, **self.axes, y=self.law.to_scale(self.value), weights=weights**2)
         low, high = self.bounds
         margin = 1e-3 * np.minimum(high - low, np.r_[self.spread, np.ones(len(low) - 1)])
-        return np.clip(self.law.to_working(start), low + margin, high - margin)
+        return np.clip(self.law.to_working(starts), low + margin, high - margin)
+
+    def start(self) -> NDArray:
+        """The best start (k,)."""
+        return self.starts()[0]
 
 
 def fit(
@@ -186,24 +193,12 @@ def fit(
     if noise is not None and not noise > 0:
         raise ValueError(f"noise is {noise}; give a positive number on the residuals' scale, or None to estimate it")
     data = measurements(table, size, exposure)
-    _check_limits(law, data, scale)
+    check_limits(law, data, scale)
     problem = Problem.of(law, data, scale)
-    y, start = problem.on_scale(problem.value), problem.start()
+    y, starts = problem.on_scale(problem.value), problem.starts()
     if noise is None:
-        noise = _noise(y - problem.predict(start), y, len(start))
-    found = least_squares(
-        lambda working: problem.predict(working) - y,
-        start,
-        problem.jacobian,
-        bounds=problem.bounds,
-        loss="huber",
-        f_scale=noise,
-        x_scale="jac",
-        xtol=1e-12,
-        ftol=1e-14,
-        gtol=1e-14,
-        max_nfev=500,
-    )
+        noise = _noise(y - problem.predict(starts[0]), y, starts.shape[1])
+    found = min((_descend(problem, y, start, noise) for start in starts), key=lambda found: found.cost)
     coefficients = problem.from_working(found.x)
     return Fit(
         law=law,
@@ -220,7 +215,24 @@ def fit(
     )
 
 
-def _check_limits(law: Law, data: pd.DataFrame, scale: Scale) -> None:
+def _descend(problem: Problem, y: NDArray, start: NDArray, noise: float) -> OptimizeResult:
+    """Minimise Huber's loss from a start (k,)."""
+    return least_squares(
+        lambda working: problem.predict(working) - y,
+        start,
+        problem.jacobian,
+        bounds=problem.bounds,
+        loss="huber",
+        f_scale=noise,
+        x_scale="jac",
+        xtol=1e-12,
+        ftol=1e-14,
+        gtol=1e-14,
+        max_nfev=500,
+    )
+
+
+def check_limits(law: Law, data: pd.DataFrame, scale: Scale) -> None:
     """On the scale of the gap a value at the limit or beyond has no logarithm."""
     if scale not in SCALES:
         raise ValueError(f"scale is {scale!r}; use 'value' or 'gap'")

@@ -17,12 +17,13 @@ from .scales import SCALES, Scale, from_scale, slope, to_scale
 
 EXPONENTS = (0.01, 4.0)  # flatter is a logarithm, steeper is a step: neither can be told from data
 AMPLITUDES = (1e-6, 1e6)  # of a term at the middle of the data, in units of the values' spread
-GRID = np.geomspace(0.02, 3.0, 24)  # exponents tried on each axis before a fit
+SIZE_GRID = np.geomspace(0.03, 3.0, 36)  # exponents of size and of exposure that are tried before a fit
+EXPOSURE_GRID = np.geomspace(0.02, 3.0, 16)
 
 
 @dataclass(frozen=True)
-class Law(ABC):
-    """What all forms share: y = y∞ ∓ terms, − for a metric that rises with the axes, + for an entropy that falls.
+class Curve(ABC):
+    """What every forecast needs: a metric as a function of size and exposure, on a scale of its own.
 
     axes: ("N",), ("D",) or ("N", "D"). limits: the metric's (lowest, highest) value; on the scale "value" they bound
     the asymptote, on "gap" the whole curve.
@@ -32,6 +33,47 @@ class Law(ABC):
     rising: bool
     limits: tuple[float, float]
     scale: Scale = "value"
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What tables and figures call the form."""
+
+    @property
+    @abstractmethod
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names in the order of a coefficient array's last axis."""
+
+    @abstractmethod
+    def predict(
+        self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
+    ) -> NDArray:
+        """Predictions (..., n) for coefficients (..., k) at sizes N and exposures D, each (n,) or one number."""
+
+    @property
+    def between_run_coefficients(self) -> int:
+        """How many coefficients only a comparison of runs can tell: the level, and the size term where there is one."""
+        return 1 + 2 * ("N" in self.axes)
+
+    def to_scale(self, values: ArrayLike, scale: Scale | None = None) -> NDArray:
+        """Values on a scale (None: the form's own)."""
+        return to_scale(scale or self.scale, values, self.rising, self.limits)
+
+    def from_scale(self, numbers: ArrayLike, scale: Scale | None = None) -> NDArray:
+        """Values from numbers on a scale (None: the form's own)."""
+        return from_scale(scale or self.scale, numbers, self.rising, self.limits)
+
+    def convert(self, numbers: NDArray, of: Scale, to: Scale) -> NDArray:
+        """Numbers on one scale as numbers on another."""
+        return numbers if of == to else self.to_scale(self.from_scale(numbers, of), to)
+
+
+@dataclass(frozen=True)
+class Law(Curve):
+    """What separable forms share: y = y∞ ∓ terms, − for a metric that rises with the axes, + for an entropy that falls.
+
+    Axes, limits and scale as in `Curve`; the asymptote is the first coefficient.
+    """
 
     def __post_init__(self):
         """Raise ValueError where the axes or the scale are unknown or the limits are not in order."""
@@ -52,44 +94,20 @@ class Law(ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """What tables and figures call the form."""
-
-    @property
-    @abstractmethod
-    def coefficient_names(self) -> tuple[str, ...]:
-        """Names in the order of a coefficient array's last axis; the asymptote comes first."""
-
-    @property
-    @abstractmethod
     def logarithmic(self) -> tuple[int, ...]:
         """Places of the coefficients that work as logarithms."""
-
-    @property
-    def between_run_coefficients(self) -> int:
-        """How many coefficients only a comparison of runs can tell: the level, and the size term where there is one."""
-        return 1 + 2 * ("N" in self.axes)
 
     @property
     def sign(self) -> float:
         """Sign of the terms."""
         return -1.0 if self.rising else 1.0
 
-    def to_scale(self, values: ArrayLike, scale: Scale | None = None) -> NDArray:
-        """Values on a scale (None: the form's own)."""
-        return to_scale(scale or self.scale, values, self.rising, self.limits)
-
-    def from_scale(self, numbers: ArrayLike, scale: Scale | None = None) -> NDArray:
-        """Values from numbers on a scale (None: the form's own)."""
-        return from_scale(scale or self.scale, numbers, self.rising, self.limits)
-
-    def predict(
+    def predict(  # noqa: D102
         self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
     ) -> NDArray:
-        """Predictions (..., n) for coefficients (..., k) at sizes N and exposures D, each (n,) or one number."""
         coefficients = np.asarray(coefficients, float)
         numbers = coefficients[..., :1] + self.sign * self._sum(coefficients, *self._axes(N, D))
-        return numbers if scale == self.scale else self.to_scale(self.from_scale(numbers), scale)
+        return self.convert(numbers, self.scale, scale)
 
     def jacobian(
         self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
@@ -144,6 +162,10 @@ class Law(ABC):
     @abstractmethod
     def shapes(self) -> NDArray:
         """Grid (choices, s) of what the form is not linear in, axes in units of their middle; alpha first."""
+
+    def valleys(self, shapes: NDArray) -> NDArray:
+        """Which valley of the loss each of the shapes (choices, s) lies in, (choices,): a fit starts once in each."""
+        return np.zeros(len(shapes))
 
     @abstractmethod
     def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:
@@ -201,7 +223,8 @@ class AdditiveLaw(Law):
         return [tuple(np.log(spread * np.array(AMPLITUDES))), EXPONENTS] * len(self.axes)
 
     def shapes(self) -> NDArray:  # noqa: D102
-        return np.stack(np.meshgrid(*[GRID] * len(self.axes), indexing="ij"), -1).reshape(-1, len(self.axes))
+        grids = [{"N": SIZE_GRID, "D": EXPOSURE_GRID}[axis] for axis in self.axes]
+        return np.stack(np.meshgrid(*grids, indexing="ij"), -1).reshape(-1, len(self.axes))
 
     def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
         x = np.log([{"N": N, "D": D}[axis] for axis in self.axes])
@@ -255,8 +278,8 @@ class KaplanLaw(Law):
 
     def shapes(self) -> NDArray:
         """Grid of alpha, beta and the size's share of both limits at the middle of the data."""
-        shares = 1 / (1 + np.exp(-np.linspace(-7, 7, 15)))
-        return np.stack(np.meshgrid(GRID[4::2], GRID[4::2], shares, indexing="ij"), -1).reshape(-1, 3)
+        shares = 1 / (1 + np.exp(-np.linspace(-6, 6, 9)))
+        return np.stack(np.meshgrid(SIZE_GRID[4::2], EXPOSURE_GRID[4:], shares, indexing="ij"), -1).reshape(-1, 3)
 
     def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
         alpha, beta, share = (shapes[:, place, None] for place in range(3))
@@ -314,8 +337,12 @@ class BrokenLaw(Law):
     def shapes(self) -> NDArray:
         """Grid of alpha, change, breakpoint and smoothness."""
         changes, breakpoints = np.array([-1, -0.3, 0.3, 1, 2, 4, 8]), np.geomspace(0.05, 20, 25)
-        grids = GRID[::4], changes, breakpoints, np.geomspace(0.01, 1, 5)
+        grids = EXPOSURE_GRID[::3], changes, breakpoints, np.geomspace(0.01, 1, 5)
         return np.stack(np.meshgrid(*grids, indexing="ij"), -1).reshape(-1, 4)
+
+    def valleys(self, shapes: NDArray) -> NDArray:
+        """The changes: a fit seldom gets from one to a very different one, above all to one of the other sign."""
+        return shapes[:, 1]
 
     def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
         return self._sum(self.assemble(shapes, np.ones((len(shapes), 2))), N, D)[:, None]

@@ -9,10 +9,11 @@ SMALLEST = 1e-3  # an amplitude at the start, in units of the values' spread: po
 
 
 def variable_projection(law: Law, N: NDArray, D: NDArray, y: NDArray, weights: NDArray) -> NDArray:
-    """Best coefficients (k,) on a grid of shapes: given the shapes, the rest is weighted linear least squares.
+    """Best coefficients (valleys, k) on a grid of shapes, one of each of the law's valleys, best first.
 
-    N, D: (n,) sizes and exposures in units of their middle; y: (n,) on the law's scale; weights: (n,). The asymptote is
-    clipped to the law's limits and the amplitudes are kept positive, so a start always exists.
+    Given the shapes, the rest is weighted linear least squares. N, D: (n,) sizes and exposures in units of their
+    middle; y: (n,) on the law's scale; weights: (n,). The asymptote is clipped to the law's limits and the amplitudes
+    are kept positive, so a start always exists.
     """
     shapes = law.shapes()
     terms = law.sign * law.terms(shapes, N, D)  # (choices, terms, n)
@@ -25,7 +26,8 @@ def variable_projection(law: Law, N: NDArray, D: NDArray, y: NDArray, weights: N
     linear[:, 1:] = np.maximum(linear[:, 1:], SMALLEST * (np.ptp(y) or 1.0))
 
     losses = np.einsum("ci,cij,cj->c", linear, gram, linear) - 2 * (linear * moment).sum(1)
-    best = losses.argmin()
+    order = losses.argsort(kind="stable")
+    best = order[np.sort(np.unique(law.valleys(shapes[order]), return_index=True)[1])]
     return law.assemble(shapes[best], linear[best])
 
 

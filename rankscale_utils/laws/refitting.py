@@ -91,12 +91,13 @@ class _Descent:
 
     def _step(self, working: NDArray, residuals: NDArray, rows: NDArray, damping: NDArray) -> NDArray:
         """Newton's step on the rows within the noise, damped by the curvature of Huber's reweighted squares."""
-        jacobian, weights, size = self.problem.jacobian(working), self.weights[rows], np.abs(residuals)
+        jacobian = self.problem.jacobian(working, residuals + self.targets[rows])
+        weights, size = self.weights[rows], np.abs(residuals)
         gradient = (weights * np.clip(residuals, -self.noise, self.noise))[:, None, :] @ jacobian
         reweighted = weights * self.noise / np.maximum(size, self.noise)
         damped = weights * (size <= self.noise) + damping[:, None] * reweighted
         curvature = (jacobian * damped[..., None]).swapaxes(1, 2) @ jacobian
-        diagonal = np.einsum("bnk,bnk,bn->bk", jacobian, jacobian, reweighted, optimize=True)
+        diagonal = (reweighted[:, None, :] @ jacobian**2)[:, 0]
         ridge = 1e-3 * damping[:, None] * diagonal + 1e-14 * diagonal.max(1, keepdims=True)
         curvature += ridge[..., None] * np.eye(ridge.shape[1])
         return self._inward(working, curvature, -gradient[:, 0])

@@ -100,8 +100,8 @@ def add_on_scale(fit: Fit, values: NDArray, change: NDArray) -> NDArray:
 
 
 def _between(fit: Fit) -> int:
-    """Coefficients that only runs can tell: all of them where every run has one row."""
-    return len(fit.coefficients) if fit.rows == fit.runs else fit.law.between_run_coefficients
+    """Coefficients that only runs can tell, all of them where every run has one row; a pooled exponent is none."""
+    return (len(fit.coefficients) if fit.rows == fit.runs else fit.law.between_run_coefficients) - fit.pooled
 
 
 def _run_of_row(fit: Fit) -> tuple[NDArray, NDArray]:

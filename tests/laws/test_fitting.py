@@ -96,18 +96,3 @@ def test_bad_settings_get_one_sentence(law, ladder):
         fit(law, ladder(), scale="raw")
     with pytest.raises(ValueError, match="noise is 0"):
         fit(law, ladder(), noise=0)
-
-
-def test_chinchilla_is_refitted_as_published(real_data):
-    """Besiroglu et al., arXiv 2404.10102: the five highest losses dropped, Huber's delta 1e-3 on logarithms."""
-    points = pd.read_csv(real_data / "scaling/epoch-research_analyzing-chinchilla/svg_extracted_data.csv")
-    points = points.nsmallest(240, "loss").rename(columns={"Model Size": "params_non_embedding", "loss": "value"})
-    exposure = points["Training FLOP"] / (6 * points["params_non_embedding"])
-    table = points.assign(run=np.arange(240), exposure=exposure)
-    fitted = fit(joint_law(rising=False), table, scale="gap", noise=1e-3)
-    assert fitted.status == "converged"
-    assert fitted.objective <= 0.00101827403 * (1 + 1e-6)
-    published = {"A": 477.83, "B": 2143.4, "asymptote": 1.81722, "alpha": 0.34731, "beta": 0.36717}
-    assert fitted.coefficients == pytest.approx(published, rel=1e-4)
-    beta, alpha = fitted.coefficients["beta"], fitted.coefficients["alpha"]
-    assert beta / (alpha + beta) == pytest.approx(0.513, abs=1e-3)

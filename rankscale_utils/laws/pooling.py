@@ -1,0 +1,298 @@
+"""Exponents pooled over series: what a short ladder cannot tell alone, the other series and a stated prior tell.
+
+The size exponent of every series scatters around one mean, for which there is a prior. On a grid of shapes the rest of
+a law is linear, so the likelihood of every shape is exact and a thousand resamples cost a few matrix products.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from rankscale_utils.files import digest
+
+from .fitting import Fit, Problem, check_limits
+from .forms import Curve, Law
+from .projection import SMALLEST
+from .resampling import Draws, degrees_of_freedom, noise_sds, wild_targets
+from .table import measurements
+
+CHUNK = 250  # resamples that are projected together: their arrays stay small
+STEADY = 0.1  # degrees of freedom that the checkpoints' noise lends to the runs'
+PRIOR_LED = 0.8  # an exponent whose spread is still this share of the prior's has learnt little from the data
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal prior of the size exponent's mean over series, and how far a series lies from that mean.
+
+    mean: 0.53, the exponent of contrastive entropy on non-embedding parameters, the same on two collections (arXiv
+    2403.18684). sd: a 95% interval from 0.24 to 0.82, which holds every exponent on non-embedding size that
+    `published/` cites. between: standard deviation of a series' exponent around the mean.
+    """
+
+    mean: float = 0.53
+    sd: float = 0.15
+    between: float = 0.10
+
+    def __post_init__(self):
+        """Raise ValueError where a number is not positive."""
+        for name, number in vars(self).items():
+            if not 0 < number < np.inf:
+                raise ValueError(f"{name} is {number}; give a positive number")
+
+    def on_another_size(self, growth: float) -> "Prior":
+        """The same prior when N counts something that grows as non-embedding size^(1/growth)."""
+        return replace(self, mean=self.mean * growth, sd=self.sd * growth, between=self.between * growth)
+
+
+def pool(
+    laws: Sequence[Law],
+    tables: Sequence[pd.DataFrame],
+    prior: Prior = Prior(),
+    *,
+    size: str = "params_non_embedding",
+    exposure: str = "exposure",
+) -> list[Fit]:
+    """Fit one form to several series at once, their size exponents pooled; returns a Fit for each series.
+
+    laws: the same form for each series, with the series' own limits. tables: as in `fit`. Squared residuals on the
+    laws' scale; the status of a fit whose exponent the data hardly moved is "led by the prior".
+    Raises ValueError as `fit` does, and where the form has no size.
+    """
+    if any("N" not in law.axes for law in laws):
+        raise ValueError("a data law has no size exponent to pool; fit it to its own series")
+    data = [measurements(table, size, exposure) for table in tables]
+    for law, rows in zip(laws, data, strict=True):
+        check_limits(law, rows, law.scale)
+    grids = [Grid.of(law, rows) for law, rows in zip(laws, data, strict=True)]
+    found = _posteriors(grids, [grid.z[None] for grid in grids], prior, None)
+    widest = PRIOR_LED * np.hypot(prior.sd, prior.between)
+    return [
+        squares_fit(law, rows, coefficients[0], "led by the prior" if spread[0] > widest else "converged")
+        for law, rows, (coefficients, spread) in zip(laws, data, found, strict=True)
+    ]
+
+
+def resample_pooled(
+    fits: Sequence[Fit],
+    prior: Prior = Prior(),
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> list[Draws]:
+    """Wild cluster bootstrap of pooled fits: series of the same runs move together, with the same random number a run.
+
+    Returns a Draws for each fit, draw by draw in step. Source and errors as in `resample`.
+    """
+    grids = [Grid.of(fit.law, fit.data) for fit in fits]
+    numbers = seeds(fits, seed)
+    targets = [
+        fit.law.to_scale(wild_targets(fit, fit.residuals, fit.predict(fit.data["N"], fit.data["D"]), draws, number))
+        for fit, number in zip(fits, numbers, strict=True)
+    ]
+    found = refit_pooled(grids, targets, prior, seed)
+    sds = [noise_sds(fit, fit.residuals) for fit in fits]
+    return [
+        Draws(fit, coefficients, degrees_of_freedom(fit), float(between), float(within))
+        for fit, coefficients, (between, within) in zip(fits, found, sds, strict=True)
+    ]
+
+
+def refit_pooled(
+    grids: Sequence["Grid"], targets: Sequence[NDArray], prior: Prior, seed: int | None = None
+) -> list[NDArray]:
+    """Coefficients (B, k) of every series for other numbers (B, rows) on the laws' scale.
+
+    seed: with one, the prior too is drawn anew for each of the B, as a prior that never moved would make resamples look
+    surer than it is (randomise, then optimise: Bardsley et al., SIAM J. Sci. Comput. 36, 2014).
+    """
+    moves = None if seed is None else _moves(grids, len(targets[0]), prior, seed)
+    found: list[list[NDArray]] = [[] for _ in grids]
+    for first in range(0, len(targets[0]), CHUNK):
+        chunk = [target[first : first + CHUNK] for target in targets]
+        moved = None if moves is None else [move[first : first + CHUNK] for move in moves]
+        for coefficients, (new, _) in zip(found, _posteriors(grids, chunk, prior, moved), strict=True):
+            coefficients.append(new)
+    return [np.concatenate(coefficients) for coefficients in found]
+
+
+def _moves(grids: Sequence["Grid"], count: int, prior: Prior, seed: int) -> list[NDArray]:
+    """Where each series' exponent is expected (count,) less the prior's mean: one draw for all, one for its runs."""
+    rng = np.random.default_rng([seed, 1])
+    common = rng.normal(scale=prior.sd, size=count)
+    own = {names: rng.normal(scale=prior.between, size=count) for names in dict.fromkeys(grid.names for grid in grids)}
+    return [common + own[grid.names] for grid in grids]
+
+
+def seeds(fits: Sequence[Fit], seed: int) -> list[list[int]]:
+    """One seed for each set of runs, so that series of the same runs move together and others apart."""
+    sets = [tuple(sorted(fit.data["run"].unique())) for fit in fits]
+    order = {runs: place for place, runs in enumerate(dict.fromkeys(sets))}
+    return [[seed, order[runs]] for runs in sets]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One series on the grid of its law's shapes."""
+
+    problem: Problem
+    names: tuple[str, ...]
+    runs: NDArray
+    shapes: NDArray
+
+    @classmethod
+    def of(cls, law: Law, data: pd.DataFrame) -> "Grid":
+        """The series with columns run, N, D and value."""
+        problem = Problem.of(law, data, law.scale)
+        names, runs = np.unique(data["run"], return_inverse=True)
+        return cls(problem, tuple(names), runs, law.shapes())
+
+    @cached_property
+    def z(self) -> NDArray:
+        """Measured numbers (n,) on the law's scale."""
+        return self.problem.law.to_scale(self.problem.value)
+
+    @cached_property
+    def alphas(self) -> tuple[NDArray, NDArray]:
+        """The exponents on the grid (a,) and which of them each choice has (choices,)."""
+        return np.unique(self.shapes[:, 0], return_inverse=True)
+
+    @cached_property
+    def factors(self) -> tuple[NDArray, NDArray]:
+        """Orthonormal designs (n, choices, l) and what turns projections into amplitudes (choices, l − 1, l)."""
+        q, r = np.linalg.qr(self.design(self.shapes))
+        to_linear = np.linalg.inv(r + 1e-12 * np.abs(r).max() * np.eye(r.shape[-1]))
+        return np.ascontiguousarray(q.swapaxes(0, 1)), to_linear[:, 1:]
+
+    def design(self, shapes: NDArray) -> NDArray:
+        """Columns (choices, n, l) that the linear coefficients multiply."""
+        law = self.problem.law
+        terms = law.sign * law.terms(shapes, self.problem.axes["N"], self.problem.axes["D"])
+        return np.concatenate([np.ones_like(terms[:, :1]), terms], axis=1).swapaxes(1, 2)
+
+    def losses(self, z: NDArray) -> tuple[NDArray, NDArray]:
+        """Sums of squares (B, choices) for numbers z (B, n), and projections; infinite where a term turns negative."""
+        q, to_amplitudes = self.factors
+        projections = np.tensordot(z, q, axes=1)  # (B, choices, l)
+        losses = (z**2).sum(1)[:, None] - np.einsum("bcl,bcl->bc", projections, projections)
+        possible = (np.einsum("ctl,bcl->bct", to_amplitudes, projections) > 0).all(-1)
+        possible |= ~possible.any(1, keepdims=True)
+        return np.where(possible, np.maximum(losses, 0.0), np.inf), projections
+
+    def evidence(self, z: NDArray) -> NDArray:
+        """Logarithm (B, choices) of how well each shape explains numbers z (B, n); −inf where it is impossible.
+
+        Noise between runs and within a run are unknown and integrated out, each with its own degrees of freedom, so
+        that checkpoints of one run do not count as independent (Student's likelihood; Gelman et al., Bayesian Data
+        Analysis, 2013, section 3.2). A trace of the checkpoints' noise steadies the runs' where these are few.
+        """
+        losses, projections = self.losses(z)
+        counts = np.bincount(self.runs)
+        to_means = np.eye(len(counts))[self.runs] / counts
+        by_run = np.tensordot(to_means.T, self.factors[0], axes=1)  # (runs, choices, l)
+        means = (z @ to_means)[:, :, None] - np.einsum("rcl,bcl->brc", by_run, projections)
+        between = np.einsum("r,brc->bc", counts, means**2)
+        possible, trace = np.isfinite(losses), (1e-9 * np.var(z, axis=1) + 1e-24)[:, None]
+        free = len(self.runs) - len(counts)
+        inside = np.where(possible, np.maximum(losses - between, 0), np.inf)
+        steady = STEADY * inside.min(1, keepdims=True) / max(free - 1, 1) if free else 0.0
+        weights = -(max(len(counts) - 2, 0) + STEADY) / 2 * np.log(between + steady + trace)
+        if free:
+            weights -= max(free - 1, 1) / 2 * np.log(inside + max(free - 1, 1) * trace)
+        return np.where(possible, weights, -np.inf)
+
+    def coefficients(self, z: NDArray, shapes: NDArray) -> NDArray:
+        """Natural coefficients (B, k) at shapes (B, s): least squares, amplitudes kept positive."""
+        design = self.design(shapes)  # (B, n, l)
+        transposed = design.swapaxes(1, 2)
+        linear = np.linalg.solve(transposed @ design + 1e-12 * np.eye(design.shape[2]), transposed @ z[..., None])
+        linear = linear[..., 0]
+        floor = SMALLEST * self.problem.spread
+        held = linear[:, 1:] < floor
+        linear[:, 1:] = np.maximum(linear[:, 1:], floor)
+        level = (z[..., None] - design[..., 1:] * linear[:, None, 1:]).sum(-1) - (design.shape[2] - 2) * z
+        linear[:, 0] = np.where(held.any(1), level.mean(1), linear[:, 0])
+        law = self.problem.law
+        return law.in_units(law.assemble(shapes, linear), 1 / self.problem.units)
+
+
+def _posteriors(
+    grids: Sequence[Grid], targets: Sequence[NDArray], prior: Prior, moves: Sequence[NDArray] | None
+) -> list[tuple[NDArray, NDArray]]:
+    """Each series' coefficients (B, k), and the standard deviation (B,) of its exponent."""
+    shape_weights, evidence = [], []
+    for grid, z in zip(grids, targets, strict=True):
+        weights = grid.evidence(z)
+        alphas, alpha_of = grid.alphas
+        by_alpha = [logsumexp(weights[:, alpha_of == place], axis=1) for place in range(len(alphas))]
+        shape_weights.append(weights)
+        evidence.append(np.stack(by_alpha, axis=1))
+    found = []
+    for grid, z, weights, mine, exponents in zip(
+        grids, targets, shape_weights, evidence, _pooled(grids, evidence, prior, moves), strict=True
+    ):
+        alphas, alpha_of = grid.alphas
+        with np.errstate(invalid="ignore"):  # −inf − (−inf): an exponent that no shape allows
+            joint = np.nan_to_num(weights - mine[:, alpha_of], nan=-np.inf) + exponents[:, alpha_of]
+        share = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        shapes = share @ grid.shapes
+        spread = np.sqrt(np.maximum(share @ grid.shapes[:, 0] ** 2 - shapes[:, 0] ** 2, 0))
+        found.append((grid.coefficients(z, shapes), spread))
+    return found
+
+
+def _pooled(
+    grids: Sequence[Grid], evidence: Sequence[NDArray], prior: Prior, moves: Sequence[NDArray] | None
+) -> list[NDArray]:
+    """Log posterior (B, a) of each series' exponent: its own evidence, that of other runs, and the prior.
+
+    Metrics of the same runs are near copies: to others they count as one series, and to each other not at all.
+    """
+    alphas = grids[0].alphas[0]
+    widths = np.gradient(alphas)
+    log_prior = -0.5 * ((alphas - prior.mean) / prior.sd) ** 2 + np.log(widths)
+    moves = [np.zeros(1)] * len(grids) if moves is None else moves
+    around = [_around(alphas, widths, move, prior.between) for move in moves]  # (B, exponent, mean)
+    copies = Counter(grid.names for grid in grids)
+    of_mean = [logsumexp(one[:, :, None] + near, axis=1) for one, near in zip(evidence, around, strict=True)]
+    shares = {names: 0.0 for names in copies}
+    for grid, one in zip(grids, of_mean, strict=True):
+        shares[grid.names] = shares[grid.names] + one / copies[grid.names]
+    posteriors = []
+    for grid, one, near in zip(grids, evidence, around, strict=True):
+        others = log_prior + sum((share for names, share in shares.items() if names != grid.names), 0.0)
+        others = np.broadcast_to(others, (len(one), len(alphas)))
+        posteriors.append(one + logsumexp(others[:, None, :] + near, axis=2))
+    return posteriors
+
+
+def _around(alphas: NDArray, widths: NDArray, moves: NDArray, between: float) -> NDArray:
+    """Log probability (B, a, a) of an exponent given the mean, which is moved by `moves` (B,)."""
+    near = -0.5 * ((alphas[:, None] - alphas - moves[:, None, None]) / between) ** 2 + np.log(widths)[:, None]
+    return near - logsumexp(near, axis=1, keepdims=True)
+
+
+def squares_fit(law: Curve, data: pd.DataFrame, coefficients: NDArray, status: str) -> Fit:
+    """The Fit of pooled coefficients (k,) to the columns run, N, D and value: squared residuals on the law's scale."""
+    z = law.to_scale(data["value"].to_numpy(float))
+    residuals = z - law.predict(coefficients, data["N"], data["D"], scale=law.scale)
+    return Fit(
+        law=law,
+        coefficients=dict(zip(law.coefficient_names, coefficients.tolist(), strict=True)),
+        status=status,
+        scale=law.scale,
+        noise=np.inf,
+        objective=float(0.5 * (residuals**2).sum()),
+        r2=float(1 - (residuals**2).sum() / max(((z - z.mean()) ** 2).sum(), np.finfo(float).tiny)),
+        rmse=float(np.sqrt((residuals**2).mean())),
+        residuals=residuals,
+        data=data,
+        data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
+        pooled=True,
+    )
