@@ -83,6 +83,7 @@ rule forecast:
 rule allocate:
     input: measured(TRAINED), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
     output: notebook=f"{RUNS}/5_allocate.ipynb", result=f"{RUNS}/allocation.csv"
+    params: settings=digest(study.allocation.model_dump())
     log: f"{RUNS}/logs/5_allocate.log"
     shell: PAPERMILL + CHECKED
 
