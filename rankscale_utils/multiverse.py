@@ -69,6 +69,8 @@ def multiverse(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
 def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> list[dict]:
     study = universe.study
     all_series = [_series(universe, one) for one in fitted]
+    if not set(universe.kept) <= set(laws.candidates(all_series)):
+        return []
     prior = forecasts.prior_of(study, pd.concat([one.table for one in all_series]))
     fits = [candidate.fit(all_series, prior) for candidate in universe.kept]
     joint = laws.Candidate("joint", pooled=True)

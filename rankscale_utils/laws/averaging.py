@@ -178,12 +178,13 @@ def expanding(all_series: Sequence[Series], tried: Sequence[Candidate], prior: P
     sizes = np.unique(np.concatenate([one.table["N"] for one in all_series]))
     rows = []
     for fitted in range(2, len(sizes)):
-        smaller = [one.below(sizes[fitted]) for one in all_series]
-        nexts = [one.end[one.end["N"] == sizes[fitted]] for one in all_series]
-        for candidate in tried:
-            possible = candidate.pooled or fitted >= DISTINCT_NEEDED
+        known = [one for one in all_series if _sizes_below(one, sizes[fitted]) >= 2]
+        for candidate in tried if known else []:
+            smaller = [one.below(sizes[fitted]) for one in known]
+            possible = candidate.pooled or min(one.table["N"].nunique() for one in smaller) >= DISTINCT_NEEDED
             fits = candidate.fit(smaller, prior) if possible else [None] * len(smaller)
-            for one, past, following, found in zip(all_series, smaller, nexts, fits, strict=True):
+            for one, past, found in zip(known, smaller, fits, strict=True):
+                following = one.end[one.end["N"] == sizes[fitted]]
                 if following.empty:
                     continue
                 D, actual = following["D"].mean(), following["value"].mean()
@@ -193,6 +194,10 @@ def expanding(all_series: Sequence[Series], tried: Sequence[Candidate], prior: P
                     "rung": following["rung"].iloc[0], "rungs_fitted": fitted, "forecast": forecast, "actual": actual,
                     "no_change": no_change, "error": (forecast - actual) / actual})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _sizes_below(one: Series, N: float) -> int:
+    return one.table.loc[one.table["N"] < N, "N"].nunique()
 
 
 def choose(past: pd.DataFrame) -> pd.DataFrame:
@@ -239,14 +244,15 @@ class Average:
         adds the mean of the laws' noise. Source: Hoeting et al., Statistical Science 14 (1999), eq. 3.
         """
         N, D = at["N"].to_numpy(float), at["D"].to_numpy(float)
-        reach = reach or [t_quantile(level, self.degrees)] * len(KINDS)
+        reach = reach if reach is not None else [t_quantile(level, self.degrees)] * len(KINDS)
         centres = np.stack([self.series.on_scale(draws.fit.predict(N, D)) for draws in self.laws.values()])
         errors = [standard_errors(d.fit, d.predict(N, D), d.between_sd, d.within_sd) for d in self.laws.values()]
         unchanged = persistence(next(iter(self.laws.values())).fit, D)
-        tables = []
+        tables, half = [], np.zeros(len(N))
         for place, kind in enumerate(KINDS):
             centre, sd = combined(centres, np.stack([kinds[place] for kinds in errors]))
-            ends = [self.series.off_scale(centre + side * reach[place] * sd) for side in (-1, 1)]
+            half = np.maximum(half, reach[place] * sd)  # a new run is never surer than the law's mean
+            ends = [self.series.off_scale(centre + side * half) for side in (-1, 1)]
             lo, hi = ends if self.identified else [np.full_like(centre, limit) for limit in self.series.limits]
             table = at.assign(forecast=self.series.off_scale(centre), lo=lo, hi=hi, level=level, kind=kind)
             table[["lo", "hi"]] = table[["lo", "hi"]].clip(*self.series.limits)
@@ -341,7 +347,10 @@ def expanding_intervals(
     tables = []
     for fitted in range(DISTINCT_NEEDED, len(sizes)):
         nexts = [one.end[one.end["N"] == sizes[fitted]] for one in all_series]
-        measured = [place for place, rows in enumerate(nexts) if len(rows)]
+        enough = [_sizes_below(one, sizes[fitted]) >= DISTINCT_NEEDED for one in all_series]
+        measured = [place for place, rows in enumerate(nexts) if len(rows) and enough[place]]
+        if not measured:
+            continue
         found = averages([all_series[place].below(sizes[fitted]) for place in measured], kept, prior, draws)
         ats = [nexts[place][["rung", "N", "D"]].drop_duplicates() for place in measured]
         reach = calibrated(found, ats, kept, prior, level=level, simulations=simulations).reach

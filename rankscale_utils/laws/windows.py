@@ -11,7 +11,7 @@ def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: st
 
     checkpoints: 1 keeps every checkpoint. burn_in: the share of a run's largest exposure before which its checkpoints
     are left out: at first a model ranks by chance, which no power law describes. A run with fewer checkpoints than a
-    window has one row. Numbers are means (of `exposure` the geometric one, as laws are straight in its logarithm).
+    window has one row. Numbers are means (of `exposure` and D geometric ones, as laws are straight in its logarithm).
     """
     ends = table.groupby("run")[exposure].transform("max")
     table = table[table[exposure] >= burn_in * ends]
@@ -23,9 +23,10 @@ def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: st
     table, back = table[full | (back == 0)], back[full | (back == 0)]
     numbers = table.select_dtypes("number").columns
     rules = dict.fromkeys(table.columns.difference(["run"], sort=False), "first") | dict.fromkeys(numbers, "mean")
-    logs = table.assign(**{exposure: np.log(table[exposure])})
+    exposures = [name for name in (exposure, "D") if name in table]
+    logs = table.assign(**{name: np.log(table[name]) for name in exposures})
     windows = logs.groupby(["run", -back], sort=False).agg(rules).reset_index("run").reset_index(drop=True)
-    return windows.assign(**{exposure: np.exp(windows[exposure])})[[*table.columns]]
+    return windows.assign(**{name: np.exp(windows[name]) for name in exposures})[[*table.columns]]
 
 
 def unevenness(
