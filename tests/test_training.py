@@ -17,7 +17,6 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import steps
 from rankscale_utils.evaluation import evaluate
 from rankscale_utils.files import digest, read_json
-from rankscale_utils.forecasts import series
 from rankscale_utils.measurements import of_runs, usable
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops, parameters
@@ -243,9 +242,6 @@ def test_a_diverging_run_is_marked_failed_and_no_fit_uses_it(new_study, trained,
     table = of_runs(study, fitted_only=True)
     assert set(table.loc[table["run"] == failed.name, "excluded"]) == {ledger["status"]}
     assert set(table["run"]) - set(usable(table)["run"]) == {failed.name}
-    fitted = list(series(table, study))
-    assert fitted
-    assert not [rows for rows in fitted if failed.name in set(rows["run"])]
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_has_a_ledger(tiny_study, monkeypatch):
