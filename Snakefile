@@ -29,6 +29,10 @@ def executed():
     return of_runs + [f"{RUNS}/{name}.ipynb" for name in names]
 
 
+# A report that outlived its results, as in a fresh clone, does not count as done.
+rule all:
+    input: executed(), f"{REPORTS}/index.html"
+
 rule index:
     input: executed(), template=f"{workflow.basedir}/reports/template"
     output: f"{REPORTS}/index.html"

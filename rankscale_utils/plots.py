@@ -205,8 +205,9 @@ def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        centre = rows[["forecast", "actual", "persistence"]].to_numpy()
-        reach = max(np.ptp(centre) * 1.2, (rows["hi"] - rows["lo"]).median() * 0.6)
+        shown = rows[rows["law"] == "average"]
+        centre = shown[["forecast", "actual", "persistence"]].to_numpy()
+        reach = max((np.nanmax(centre) - np.nanmin(centre)) * 1.2, (shown["hi"] - shown["lo"]).median() * 0.6)
         axes.set_xlim(np.nanmin(centre) - reach, np.nanmax(centre) + reach)
         panels.append(axes)
     return panels

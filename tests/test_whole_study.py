@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,9 @@ def test_measurements_of_ones_own_run_through_every_later_stage(root, tmp_path):
     scored = pd.read_csv(tmp_path / "runs" / "mine" / "forecasts.csv")
     assert set(scored["objective"]) == {"listwise", "mine"}
     assert "128 tokens" in (tmp_path / "reports" / "mine" / "allocate.html").read_text()
+    shutil.rmtree(tmp_path / "runs" / "mine")  # as in a fresh clone, where only reports are committed
+    assert batch(tmp_path, str(tmp_path / "mine.yaml")).returncode == 0
+    assert (tmp_path / "runs" / "mine" / "forecasts.csv").exists()
 
 
 def test_a_mistake_is_one_sentence_before_any_work(tmp_path):
