@@ -31,7 +31,10 @@ def executed():
 
 # A report that outlived its results, as in a fresh clone, does not count as done.
 rule all:
-    input: executed(), f"{REPORTS}/index.html"
+    input:
+        executed(),
+        [f"{RUNS}/{name}.csv" for name in ("sealed_forecasts", "forecasts", "allocation", *["speed"] * bool(TRAINED))],
+        f"{REPORTS}/index.html",
 
 rule index:
     input: executed(), template=f"{workflow.basedir}/reports/template"
