@@ -236,8 +236,10 @@ def _baselines(one: Fitted, at: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
-    """Write `fits.json` and `sealed_forecasts.csv`; return the sealed forecasts.
+    """Write `fits.json`, `backtest.csv` and `sealed_forecasts.csv`; return the sealed forecasts.
 
+    Beside an average's interval stand its coverage in simulated studies and, of all intervals that the ladder's own
+    past allows, how many held the truth (`past_coverage`, of `past_intervals`).
     The seal holds the hash of the measurements that were fitted, the time, and whether the truth was there to be read
     already (`truth_existed`): always in a CSV, and in a study that trains when its forecasts are made a second time.
     """
@@ -245,11 +247,22 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     design = held_out_design(study, fitted)
     calibration = calibrate(study, fitted, design)
     made = [forecast_series(one, place, design, study, calibration) for place, one in enumerate(fitted)]
-    forecasts = pd.concat(made, ignore_index=True)
+    forecasts = _beside_their_past(pd.concat(made, ignore_index=True), backtests(study, fitted))
     ordered = [*COLUMNS, *(column for column in forecasts if column not in COLUMNS)]
     forecasts = forecasts[ordered].assign(truth_existed=truth_exists(study))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return laws.seal_forecasts(sealed_file(study), forecasts, measurements_hash(fitted), now)
+
+
+def _beside_their_past(forecasts: pd.DataFrame, past: pd.DataFrame) -> pd.DataFrame:
+    """Add to each average how often intervals of its kind held the truth within the fitted ladder."""
+    if past.empty:
+        return forecasts.assign(past_coverage=np.nan, past_intervals=0)
+    covered = past.groupby("kind")["covered"]
+    kinds = forecasts["kind"].where(forecasts["law"] == "average")
+    return forecasts.assign(
+        past_coverage=kinds.map(covered.mean()), past_intervals=kinds.map(covered.size()).fillna(0).astype(int)
+    )
 
 
 def truth_exists(study: Study) -> bool:
@@ -318,9 +331,9 @@ def read_scored(study: Study) -> pd.DataFrame:
 
 
 def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Forecast every fitted rung from the three or more smaller ones, with intervals: the average's own past."""
+    """Forecast every fitted rung from the three or more smaller ones, with intervals, and write `backtest.csv`."""
     settings = study.forecasting
-    return laws.expanding_intervals(
+    past = laws.expanding_intervals(
         [one.average.series for one in fitted],
         fitted[0].kept,
         prior_of(study, tables(fitted)),
@@ -328,6 +341,17 @@ def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         draws=min(settings.draws, 200),
         simulations=min(settings.simulations, 60),
     )
+    with whole_file(study.folder / "backtest.csv") as temporary:
+        past.to_csv(temporary, index=False)
+    return past
+
+
+def read_backtest(study: Study) -> pd.DataFrame:
+    """Return the average's own past, as `seal_study` found it; no rows where the ladder is too short."""
+    try:
+        return pd.read_csv(study.folder / "backtest.csv")
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
 
 
 def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40):

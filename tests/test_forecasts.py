@@ -54,7 +54,9 @@ def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted)
     assert (ours["error"].abs() < 0.02).all()
     assert ours.loc[ours["kind"] == "new_run", "covered"].mean() >= 0.9
     average = scored[scored["law"] == "average"]
-    assert average["coverage"].between(0.5, 1).all()
+    assert average[["coverage", "past_coverage"]].apply(lambda share: share.between(0.5, 1)).all(axis=None)
+    past = forecasts.read_backtest(study)
+    assert average["past_intervals"].tolist() == [(past["kind"] == kind).sum() for kind in average["kind"]]
     assert (average["skill"] > 0.5).all()
 
 
