@@ -32,8 +32,8 @@ class Prior:
     """Normal prior of the size exponent's mean over series, and how far a series lies from that mean.
 
     mean: 0.53, the exponent of contrastive entropy on non-embedding parameters, the same on two collections (arXiv
-    2403.18684). sd: a 95% interval from 0.24 to 0.82, which holds every exponent on non-embedding size that
-    `published/` cites. between: standard deviation of a series' exponent around the mean.
+    2403.18684). sd: a 95% interval from 0.24 to 0.82, which also holds the 0.35 of language models (arXiv
+    2404.10102). between: standard deviation of a series' exponent around the mean.
     """
 
     mean: float = 0.53
