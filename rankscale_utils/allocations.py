@@ -7,9 +7,8 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.files import whole_file
-from rankscale_utils.forecasts import Fitted, with_axes
-from rankscale_utils.laws.allocation import parabola
-from rankscale_utils.laws.serving import FORWARD, Service, least_cost, within_budget
+from rankscale_utils.fits import Fitted, with_axes
+from rankscale_utils.laws import FORWARD, Service, least_cost, parabola, within_budget
 from rankscale_utils.measurements import headline, of_runs, rising, usable
 from rankscale_utils.study import Study
 

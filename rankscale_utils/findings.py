@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.forecasts import Fitted
+from rankscale_utils.fits import Fitted
 from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
 
@@ -150,6 +150,9 @@ def new_run(forecasts: pd.DataFrame) -> pd.DataFrame:
     """
     table = forecasts[forecasts["kind"] == "new_run"] if len(forecasts) else forecasts
     table = table.assign(interval=_intervals(table)) if len(table) else table
+    if "query_lo" in table:
+        ends = table[["query_lo", "query_hi"]].set_axis(["lo", "hi"], axis="columns")
+        table = table.assign(query_interval=_intervals(ends))
     if "skill" not in table:
         return table.assign(hit=table["covered"].map(bool)) if "covered" in table else table
     skill = [f"{value:+.2f}" if value >= WORST_SKILL else f"below {WORST_SKILL}" for value in table["skill"]]
@@ -173,6 +176,24 @@ def sealed(forecasts: pd.DataFrame) -> str:
         f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
         f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
     )
+
+
+def other_queries(forecasts: pd.DataFrame) -> str:
+    """Say how much wider intervals are that must hold on other test queries of the same kind."""
+    if "query_lo" not in forecasts:
+        return "Values of single queries were not measured here, so intervals hold for these very test queries."
+    rows = averages(forecasts)
+    wider = (rows["query_hi"] - rows["query_lo"]) / (rows["hi"] - rows["lo"])
+    return (
+        "These intervals hold for these very test queries. Had other queries of the same kind been drawn, the same "
+        f"for every model, they would be {wider.median():.2f} times as wide (median over forecasts; the most "
+        f"{wider.max():.2f}), as the last column says."
+    )
+
+
+def query_columns(forecasts: pd.DataFrame) -> dict[str, str]:
+    """Return the heading of the intervals on other queries, where there are any."""
+    return {"query_interval": "on other queries"} if "query_lo" in forecasts else {}
 
 
 def past(backtested: pd.DataFrame) -> str:

@@ -1,7 +1,6 @@
-"""A study's laws and forecasts: fitted on the rungs that may be seen, sealed, and scored once the others are opened."""
+"""A study's forecasts: made with calibrated intervals, sealed, and scored once the held-out rungs are opened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,184 +8,25 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.files import digest, read_json, whole_file, write_json
-from rankscale_utils.measurements import limits, of_runs, read_csv, rising, usable
+from rankscale_utils.files import digest, whole_file, write_json
+from rankscale_utils.fits import (
+    SERIES,
+    Fitted,
+    at_end,
+    held_out,
+    held_out_design,
+    interpolated,
+    of_series,
+    prior_of,
+    tables,
+)
+from rankscale_utils.measurements import of_runs
+from rankscale_utils.other_queries import on_other_queries
 from rankscale_utils.progress import say
-from rankscale_utils.study import Study, StudyError
+from rankscale_utils.study import Study
 
-SERIES = ["objective", "metric", "collection"]
 COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law"]
 BASELINES = ("P0 size", "P0 joint", "no change")
-NEEDED = 3  # exposures that show how a curve bends
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """One series — an objective, a metric and a collection — with what was fitted to it.
-
-    raw: its measurements; table: the rows that laws see, with N and D. average: the laws that the ladder's past could
-    not tell apart. joint: the law of size and exposure that budgets are allocated with. data: a data law for each rung.
-    past: every candidate's forecasts of fitted rungs; choice: what followed from them (both of the whole study).
-    """
-
-    objective: str
-    metric: str
-    collection: str
-    raw: pd.DataFrame
-    average: laws.Average
-    joint: laws.Draws | None
-    data: dict[str, laws.Fit]
-    past: pd.DataFrame
-    choice: pd.DataFrame
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The series' name, column by column."""
-        return {name: getattr(self, name) for name in SERIES}
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The rows that laws see."""
-        return self.average.series.table
-
-    @property
-    def kept(self) -> list[laws.Candidate]:
-        """The candidates that are averaged."""
-        names = self.choice.loc[self.choice["kept"], "candidate"]
-        return [laws.Candidate.named(name) for name in names]
-
-    @property
-    def laws(self) -> dict[str, laws.Draws]:
-        """The laws that are averaged."""
-        return self.average.laws
-
-
-def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the table with N and D, counted as the study wants.
-
-    Raises:
-        StudyError: the measurements lack what N or D should count.
-    """
-    size, exposure = study.forecasting.size, study.forecasting.exposure
-    for field, name, column in (("size", size, {"flops_per_pair": "flops"}.get(size, size)),
-                                ("exposure", exposure, exposure)):  # fmt: skip
-        if column not in table or table[column].isna().any():
-            raise StudyError(
-                f"forecasting.{field} = {name}: the measurements have no {column} in every row; add the column, or "
-                f"count {'params_non_embedding' if field == 'size' else 'exposure'}."
-            )
-    N = table[size] if size != "flops_per_pair" else (table["flops"] / table["exposure"]).groupby(table["rung"]).transform("mean")  # fmt: skip  # noqa: E501
-    return table.assign(N=N.astype(float), D=table[exposure].astype(float))
-
-
-def prior_of(study: Study, table: pd.DataFrame) -> laws.Prior:
-    """Return the prior of the size exponent, stated for non-embedding parameters, for what N counts here."""
-    prior = laws.Prior(**study.forecasting.prior.model_dump())
-    sizes = table.drop_duplicates("N")
-    growth = np.polyfit(np.log(sizes["N"]), np.log(sizes["params_non_embedding"]), 1)[0]
-    return prior.on_another_size(float(growth))
-
-
-def rows_for_laws(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the rows that laws see: after the burn-in, neighbouring checkpoints averaged, with N and D."""
-    settings = study.forecasting
-    return laws.averaged(with_axes(raw, study), settings.checkpoints, settings.burn_in)
-
-
-def series_of(raw: pd.DataFrame, study: Study) -> laws.Series:
-    """Return one series on the scale where its noise is even; the gap where there are too few checkpoints to tell."""
-    first = raw.iloc[0]
-    up, known = rising(first["metric"]), limits(first["metric"], first.get("ceiling"))
-    uneven = {scale: laws.unevenness(raw, up, known, scale) for scale in ("value", "gap")}
-    labels = {name: first[name] for name in SERIES}
-    scale = "value" if up and uneven["value"] < uneven["gap"] else "gap"
-    return laws.Series(labels, rows_for_laws(raw, study), up, known, scale)
-
-
-def fit_study(study: Study) -> list[Fitted]:
-    """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened."""
-    table = of_runs(study, fitted_only=True)
-    wanted = study.forecasting.metrics or tuple(table["metric"].unique())
-    groups = usable(table[table["metric"].isin(wanted)]).groupby(SERIES, sort=False)
-    raws = [rows.reset_index(drop=True) for _, rows in groups]
-    all_series = [series_of(raw, study) for raw in raws]
-    prior = prior_of(study, pd.concat([one.table for one in all_series]))
-    tried = laws.candidates(all_series)
-    past = laws.expanding(all_series, tried, prior)
-    choice = laws.choose(past)
-    kept = [laws.Candidate.named(name) for name in choice.loc[choice["kept"], "candidate"]]
-    found = laws.averages(all_series, kept, prior, study.forecasting.draws)
-    joints = _joints(all_series, tried, kept, found, prior, study.forecasting.draws)
-    return [
-        Fitted(**one.labels, raw=raw, average=average, joint=joint, data=_data_laws(one), past=past, choice=choice)
-        for one, raw, average, joint in zip(all_series, raws, found, joints, strict=True)
-    ]
-
-
-def _joints(
-    all_series: Sequence[laws.Series],
-    tried: Sequence[laws.Candidate],
-    kept: Sequence[laws.Candidate],
-    found: Sequence[laws.Average],
-    prior: laws.Prior,
-    draws: int,
-) -> list[laws.Draws | None]:
-    """The law of size and exposure of each series: the best that was kept, or else the pooled joint law."""
-    possible = [one for one in tried if one.form == "joint"]
-    best = next((one for one in kept if one.form == "joint"), None)
-    if best is not None:
-        return [average.laws[best.name] for average in found]
-    if not possible:
-        return [None] * len(found)
-    return possible[0].resample(possible[0].fit(all_series, prior), prior, draws)
-
-
-def _data_laws(one: laws.Series) -> dict[str, laws.Fit]:
-    law = laws.data_law(one.rising, one.limits, one.scale)
-    return {
-        rung: laws.fit(law, rows, size="N", exposure="D", scale=one.scale)
-        for rung, rows in one.table.groupby("rung", sort=False)
-        if rows["D"].nunique() >= NEEDED
-    }
-
-
-def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast, a row for each held-out rung (and series, where a CSV names them), at its end.
-
-    Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
-    measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values
-    are dropped.
-    """
-    if study.measurements is not None:
-        table = read_csv(study.measurements_file).drop(columns="value")
-        table = usable(table[table["rung"].isin(study.held_out.rungs)])
-        ends = at_end(_by_series(table, study))
-        wanted = [*SERIES, "rung", "params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
-        ends = ends[[name for name in wanted if name in ends]]
-        return ends.drop_duplicates([*SERIES, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
-    ladder = read_json(study.folder / "ladder.json")
-    rows = [{"rung": rung, **ladder["rungs"][rung]} for rung in study.held_out.rungs]
-    design = pd.DataFrame(rows).assign(exposure=max(ladder["exposures"]))
-    seen = pd.concat([one.table for one in fitted])
-    return design.assign(N=_along(seen, "params_non_embedding", "N", design), D=_along(seen, "exposure", "D", design))
-
-
-def _along(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:
-    """Return y at other x, as the fitted rungs relate them: straight lines in logarithms, straight on beyond."""
-    pairs = seen.groupby(x)[y].mean()
-    if len(pairs) < 2 or np.allclose(pairs, pairs.index):
-        return at[x].to_numpy(float)
-    return laws.Cost.from_ladder(pairs.index, pairs).flops_per_unit(at[x])
-
-
-def at_end(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each run's last row of each metric."""
-    return table.loc[table.groupby(["run", *SERIES])["exposure"].idxmax()]
-
-
-def of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a design that belong to a series, which are all of them where it names none."""
-    return design.merge(pd.DataFrame([one.labels])) if "objective" in design else design.assign(**one.labels)
 
 
 def calibrate(study: Study, fitted: Sequence[Fitted], design: pd.DataFrame) -> laws.Calibration:
@@ -247,6 +87,8 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     design = held_out_design(study, fitted)
     calibration = calibrate(study, fitted, design)
     made = [forecast_series(one, place, design, study, calibration) for place, one in enumerate(fitted)]
+    if study.runs:
+        made = on_other_queries(study, fitted, made, design)
     forecasts = _beside_their_past(pd.concat(made, ignore_index=True), backtests(study, fitted))
     ordered = [*COLUMNS, *(column for column in forecasts if column not in COLUMNS)]
     forecasts = forecasts[ordered].assign(truth_existed=truth_exists(study))
@@ -365,7 +207,7 @@ def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[floa
     ends = one.average.series.end
     sizes = np.geomspace(rungs["params_non_embedding"].min(), rungs["params_non_embedding"].max(), points)
     along_size = pd.DataFrame({"params_non_embedding": sizes})
-    along_size = along_size.assign(N=_along(rungs, "params_non_embedding", "N", along_size), D=ends["D"].mean())
+    along_size = along_size.assign(N=interpolated(rungs, "params_non_embedding", "N", along_size), D=ends["D"].mean())
     made = [one.average.forecast(along_size, level, reach).assign(along="size")]
     made += [
         along_size.assign(forecast=draws.fit.predict(along_size["N"], along_size["D"]), law=name, kind="mean_law",
@@ -379,7 +221,7 @@ def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[floa
         first, last = one.table["exposure"].min(), max(one.table["exposure"].max(), design["exposure"].max())
         exposures = pd.DataFrame({"exposure": np.geomspace(first, last, points)})
         along = rungs.merge(exposures, how="cross")
-        along = along.assign(D=_along(one.table, "exposure", "D", along))
+        along = along.assign(D=interpolated(one.table, "exposure", "D", along))
         average = laws.Average(one.average.series, knowing)
         made.append(average.forecast(along, level, reach).assign(along="exposure"))
     table = pd.concat(made, ignore_index=True)
@@ -393,28 +235,6 @@ def all_curves(study: Study, fitted: Sequence[Fitted], sealed: pd.DataFrame) -> 
     reaches = [reach["mean_law"], reach["new_run"]]
     made = [curves(one, design, study.forecasting.level, reaches) for one in fitted]
     return pd.concat(made, ignore_index=True)
-
-
-def tables(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of several series in one table, and further ones below."""
-    return pd.concat([*(one.table for one in fitted), *more], ignore_index=True)
-
-
-def ends(fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return the rows that the size laws were fitted to."""
-    return pd.concat([one.average.series.end for one in fitted], ignore_index=True)
-
-
-def held_out(study: Study) -> pd.DataFrame:
-    """Open the held-out rungs' measurements: the rows that laws would have seen."""
-    table = usable(of_runs(study, fitted_only=False))
-    return _by_series(table[table["rung"].isin(study.held_out.rungs)], study)
-
-
-def _by_series(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the rows that laws see, of every series."""
-    rows = [rows_for_laws(rows, study) for _, rows in table.groupby(SERIES, sort=False)]
-    return pd.concat(rows, ignore_index=True)
 
 
 def next_runs(study: Study, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscale_utils import allocations, findings, forecasts, plots, report, tables
+from rankscale_utils import allocations, findings, fits, forecasts, plots, report, tables
 from rankscale_utils.device import hardware
 from rankscale_utils.files import read_json
 from rankscale_utils.measurements import headline
@@ -18,7 +18,7 @@ from rankscale_utils.study import Study
 def index_page(study: Study) -> dict[str, Any]:
     """Return what the index template shows."""
     scored = forecasts.read_scored(study)
-    fitted, table = forecasts.fit_study(study), allocations.all_measurements(study)
+    fitted, table = fits.fit_study(study), allocations.all_measurements(study)
     cost, _ = allocations.training_cost(study, table)
     exponents = allocations.exponents(fitted, cost, study.forecasting.level)
     compared = allocations.equal_compute(fitted, table, cost)
@@ -67,14 +67,14 @@ def as_svg(axes: Axes) -> str:
     return report.inline_svg(out.getvalue())
 
 
-def _figures(study: Study, fitted: list[forecasts.Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
+def _figures(study: Study, fitted: list[fits.Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
     plots.use_style()
     shown = [one for one in fitted if one.metric == metric]
-    curves, truth = forecasts.all_curves(study, shown, scored), forecasts.held_out(study)
+    curves, truth = forecasts.all_curves(study, shown, scored), fits.held_out(study)
     return [
         *plots.forecast_and_truth(scored[scored["metric"] == metric]),
-        *plots.by_size(forecasts.ends(shown), curves, forecasts.at_end(truth)),
-        *plots.by_exposure(forecasts.tables(shown, truth), curves, study.held_out.rungs),
+        *plots.by_size(fits.ends(shown), curves, fits.at_end(truth)),
+        *plots.by_exposure(fits.tables(shown, truth), curves, study.held_out.rungs),
     ]
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from rankscale_utils import forecasts, laws
+from rankscale_utils import fits, laws
 from rankscale_utils.allocations import training_cost
-from rankscale_utils.forecasts import Fitted
+from rankscale_utils.fits import Fitted
 from rankscale_utils.measurements import headline
 from rankscale_utils.study import Study, StudyError
 
@@ -55,8 +55,8 @@ def multiverse(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     the pooled joint law), a row for each universe and objective. Universes that need a column which the measurements
     lack, or more rungs than there are, have no rows.
     """
-    metric = headline(study, forecasts.tables(fitted))
-    cost, _ = training_cost(study, forecasts.tables(fitted))
+    metric = headline(study, fits.tables(fitted))
+    cost, _ = training_cost(study, fits.tables(fitted))
     found = []
     for universe in universes(study, fitted):
         try:
@@ -71,18 +71,18 @@ def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: 
     all_series = [_series(universe, one) for one in fitted]
     if not set(universe.kept) <= set(laws.candidates(all_series)):
         return []
-    prior = forecasts.prior_of(study, pd.concat([one.table for one in all_series]))
-    fits = [candidate.fit(all_series, prior) for candidate in universe.kept]
+    prior = fits.prior_of(study, pd.concat([one.table for one in all_series]))
+    found = [candidate.fit(all_series, prior) for candidate in universe.kept]
     joint = laws.Candidate("joint", pooled=True)
-    joints = joint.fit(all_series, prior) if all_series[0].table["D"].nunique() >= forecasts.NEEDED else None
-    design = forecasts.held_out_design(study, [replace(one, average=laws.Average(series, {}))
+    joints = joint.fit(all_series, prior) if all_series[0].table["D"].nunique() >= fits.NEEDED else None
+    design = fits.held_out_design(study, [replace(one, average=laws.Average(series, {}))
                                                for one, series in zip(fitted, all_series, strict=True)])  # fmt: skip
     rows = []
     for place, (one, series) in enumerate(zip(fitted, all_series, strict=True)):
         if one.metric != metric:
             continue
-        at = forecasts.of_series(one, design).sort_values("N").iloc[[-1]]
-        numbers = [series.on_scale(law[place].predict(at["N"], at["D"])) for law in fits]
+        at = fits.of_series(one, design).sort_values("N").iloc[[-1]]
+        numbers = [series.on_scale(law[place].predict(at["N"], at["D"])) for law in found]
         exponent = float("nan")
         if joints is not None:
             alpha, beta = (joints[place].coefficients[name] for name in ("alpha", "beta"))
@@ -105,6 +105,6 @@ def _series(universe: Universe, one: Fitted) -> laws.Series:
     raw = one.raw
     if universe.without_smallest:
         raw = raw[raw["params"] > raw["params"].min()]
-    series = forecasts.series_of(raw, universe.study)
+    series = fits.series_of(raw, universe.study)
     scale = universe.scale if universe.scale and series.rising else one.average.series.scale
     return replace(series, scale=scale)

@@ -237,7 +237,7 @@ class Allocation(Part):
     tokens_per_pair: Whole = Field(
         128, gt=0, description="without counted FLOPs a pair costs 6 × non-embedding parameters × tokens"
     )
-    queries: Finite = Field(1e9, ge=0, description="served over the system's life; 0: only training is paid for")
+    queries: Finite = Field(1e7, ge=0, description="served over the system's life; 0: only training is paid for")
     depth: Whole = Field(100, gt=0, description="candidates scored a query when it serves")
     training_price: Finite = Field(1.4, gt=0, description="dollars per 1e18 FLOPs of training")
     serving_price: Finite = Field(1.4, ge=0, description="dollars per 1e18 FLOPs of serving")

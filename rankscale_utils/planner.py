@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from rankscale_utils import laws
 from rankscale_utils.allocations import allocated, rows_of, service, total_budget, units
-from rankscale_utils.forecasts import Fitted
-from rankscale_utils.laws.forms import KaplanLaw
-from rankscale_utils.laws.resampling import spare_runs, t_quantile
-from rankscale_utils.laws.serving import Service, best_sizes, search_window
+from rankscale_utils.fits import Fitted
+from rankscale_utils.laws import KaplanLaw, Service, best_sizes, search_window, spare_runs
+from rankscale_utils.laws.resampling import t_quantile
 from rankscale_utils.report import TEMPLATE
 from rankscale_utils.study import Study
 
 MOST_DRAWS, ALL_DRAWS = 60, 360  # of a series, and of all together: a law is 45 bytes, and a page stays small
 DIGITS = 5
 REACH = {"budget": 80, "queries": 100, "depth": 40, "training_price": 40, "serving_price": 40}  # twentieths of decades
-FALLBACK = {"queries": 1e9, "serving_price": 1.4}  # where a slider turns when the study's own number is 0
+FALLBACK = {"queries": 1e7, "serving_price": 1.4}  # where a slider turns when the study's own number is 0
 LABELS = {
     "budget": "total budget",
     "queries": "queries over the system's life",

@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from rankscale_utils.allocations import budgets, isoflop_tables
-from rankscale_utils.forecasts import Fitted
+from rankscale_utils.allocations import budgets, isoflop_tables, units
+from rankscale_utils.fits import Fitted
 from rankscale_utils.laws import Cost
 from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
@@ -254,12 +254,18 @@ def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost
     """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
     levels, metric = budgets(table, cost), headline(study, table)
     drawn = [one for one in fitted if one.metric == metric and one.joint is not None]
-    return [isoflop(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", metric) for one in drawn]
+    counted = units(study)[0]
+    return [
+        isoflop(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", counted, metric)
+        for one in drawn
+    ]
 
 
-def isoflop(curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str, metric: str) -> Axes:
-    """One law's value against size at equal training FLOPs; each table has columns flops, size, value."""
-    axes, ends = panel(title, "non-embedding parameters", unit(metric)), []
+def isoflop(
+    curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str, size: str, metric: str
+) -> Axes:
+    """One law's value against size, counted in `size`, at equal training FLOPs; tables have flops, size, value."""
+    axes, ends = panel(title, size, unit(metric)), []
     _frame(axes, pd.concat([measured["value"], optima["value"]]))
     curves = curves[curves["value"].between(*axes.get_ylim())]
     for budget, colour in rung_colours(sorted(curves["flops"].unique())).items():

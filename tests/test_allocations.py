@@ -18,7 +18,7 @@ LAWS = {"nDCG@10": laws.joint_law(True, (0.0, 0.8)), "CE9": laws.joint_law(False
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Two metrics of one objective whose laws are known, as `forecasts.fit_study` gives them."""
+    """Two metrics of one objective whose laws are known, as `fits.fit_study` gives them."""
     rng, found = np.random.default_rng(0), []
     for metric, law in LAWS.items():
         runs = [
@@ -61,7 +61,7 @@ def test_the_studys_own_numbers_are_used(new_study, fitted, table):
 def test_the_default_budget_is_ten_trainings_and_serving(new_study, table):
     study = new_study()
     flops = 6 * 128 * SIZES[-1]
-    expected = 1.4e-18 * (10 * flops * EXPOSURES[-1] + 1e9 * 100 * flops / 3)
+    expected = 1.4e-18 * (10 * flops * EXPOSURES[-1] + 1e7 * 100 * flops / 3)
     assert allocations.total_budget(study, table, cost_of(study, table)) == pytest.approx(expected)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rankscale_utils import allocations, findings, forecasts, laws
+from rankscale_utils import allocations, findings, fits, forecasts, laws
 from rankscale_utils.measurements import of_runs, usable
 from rankscale_utils.study import StudyError, load_study
 
@@ -43,7 +43,7 @@ def study(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fitted(study):
-    return forecasts.fit_study(study)
+    return fits.fit_study(study)
 
 
 def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted):
@@ -61,7 +61,7 @@ def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted)
 
 
 def test_what_is_held_out_is_designed_without_its_values(study, fitted):
-    design = forecasts.held_out_design(study, fitted)
+    design = fits.held_out_design(study, fitted)
     assert set(design["rung"]) == {"xxl"}
     assert "value" not in design
     assert len(design) == len(TRUTH)
@@ -84,13 +84,13 @@ def test_one_row_for_each_held_out_rung_objective_metric_and_kind(study, fitted)
 def test_an_axis_that_the_measurements_lack_is_refused(study, field, column):
     settings = study.forecasting.model_copy(update={field: column})
     with pytest.raises(StudyError, match=f"forecasting.{field} = {column}: the measurements have no"):
-        forecasts.fit_study(study.model_copy(update={"forecasting": settings}))
+        fits.fit_study(study.model_copy(update={"forecasting": settings}))
 
 
 def test_the_prior_follows_what_N_counts(study):
-    table = forecasts.with_axes(of_runs(study, fitted_only=True), study)
-    assert forecasts.prior_of(study, table).mean == pytest.approx(0.53)
-    assert forecasts.prior_of(study, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
+    table = fits.with_axes(of_runs(study, fitted_only=True), study)
+    assert fits.prior_of(study, table).mean == pytest.approx(0.53)
+    assert fits.prior_of(study, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
 
 
 def test_a_seal_says_whether_the_truth_was_there_already(study, fitted):
@@ -111,7 +111,7 @@ def test_a_forecast_of_other_measurements_is_refused(study, fitted):
     table.loc[table["rung"] == "xs", "value"] += 1e-6
     table.to_csv(study.measurements_file, index=False)
     with pytest.raises(laws.SealBroken, match="sealed on other measurements"):
-        forecasts.score_study(study, forecasts.fit_study(study))
+        forecasts.score_study(study, fits.fit_study(study))
 
 
 def test_changed_held_out_values_do_not_change_what_is_sealed(study, fitted):
@@ -119,7 +119,7 @@ def test_changed_held_out_values_do_not_change_what_is_sealed(study, fitted):
     table = pd.read_csv(study.measurements_file)
     table.loc[table["rung"] == "xxl", "value"] *= 0.5
     table.to_csv(study.measurements_file, index=False)
-    after = forecasts.seal_study(study, forecasts.fit_study(study))
+    after = forecasts.seal_study(study, fits.fit_study(study))
     volatile = ["sealed_at", "sealed_sha256"]
     pd.testing.assert_frame_equal(before.drop(columns=volatile), after.drop(columns=volatile))
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rankscale_utils import forecasts, laws
+from rankscale_utils import fits, forecasts, laws
 from rankscale_utils.multiverse import multiverse, universes
 from rankscale_utils.study import load_study
 
@@ -43,7 +43,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(study):
-    return forecasts.fit_study(study)
+    return fits.fit_study(study)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_first_universe_is_what_was_sealed(study, fitted, found):
 
 def test_the_first_universe_is_the_kept_laws_average_on_their_scale(study, fitted, found):
     one = fitted[0]
-    at = forecasts.of_series(one, forecasts.held_out_design(study, fitted))
+    at = fits.of_series(one, fits.held_out_design(study, fitted))
     numbers = [one.average.series.on_scale(draws.fit.predict(at["N"], at["D"])) for draws in one.laws.values()]
     assert one.average.series.off_scale(np.mean(numbers)) == pytest.approx(found.loc[0, "forecast"])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils import forecasts
+from rankscale_utils import fits, forecasts
 from rankscale_utils.batch import CODE
 from rankscale_utils.measurements import read_csv
 from rankscale_utils.study import load_study
@@ -25,7 +25,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(study):
-    return forecasts.fit_study(study)
+    return fits.fit_study(study)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
     table.loc[table["rung"].isin(study.held_out.rungs), "value"] *= 0.5
     table.to_csv(tmp_path / "halved.csv", index=False)
     halved = study.model_copy(update={"measurements": tmp_path / "halved.csv"})
-    again = forecasts.fit_study(halved)
+    again = fits.fit_study(halved)
     assert (read_csv(halved.measurements_file)["value"] != read_csv(study.measurements_file)["value"]).any()
     pd.testing.assert_frame_equal(again[0].choice, fitted[0].choice)
-    design = forecasts.held_out_design(study, fitted)
-    pd.testing.assert_frame_equal(forecasts.held_out_design(halved, again), design)
+    design = fits.held_out_design(study, fitted)
+    pd.testing.assert_frame_equal(fits.held_out_design(halved, again), design)
     for one, other in zip(fitted, again, strict=True):
         assert one.average.series.scale == other.average.series.scale
-        at = forecasts.of_series(one, design)
+        at = fits.of_series(one, design)
         pd.testing.assert_frame_equal(one.average.forecast(at), other.average.forecast(at))
 
 

@@ -118,6 +118,14 @@ def test_scored_forecasts_are_the_sealed_ones(root):
     assert (scored["forecast"] <= scored["hi"]).all()
 
 
+def test_on_other_queries_an_interval_is_wider(root):
+    sealed = laws.open_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    mine = sealed[sealed["law"] == "average"]
+    assert ((mine["query_lo"] <= mine["lo"]) & (mine["hi"] <= mine["query_hi"])).all()
+    assert (mine["query_hi"] - mine["query_lo"] > mine["hi"] - mine["lo"]).any()
+    assert sealed.loc[sealed["law"] != "average", "query_lo"].isna().all()
+
+
 def test_an_interrupted_study_gives_the_numbers_of_an_uninterrupted_one(root, tmp_path):
     write(tmp_path, "tiny", TINY)
     (tmp_path / "cache").symlink_to(root / "cache")

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .fitting import DISTINCT_NEEDED, Fit, fit
-from .forecasting import KINDS, persistence, standard_errors
+from .forecasting import KINDS, of_largest, standard_errors
 from .forms import Law, joint_law, kaplan_law, size_law
 from .pooling import Grid, Prior, pool, refit_pooled, seeds, squares_fit
 from .refitting import DRAWN, refit
@@ -247,7 +247,7 @@ class Average:
         reach = reach if reach is not None else [t_quantile(level, self.degrees)] * len(KINDS)
         centres = np.stack([self.series.on_scale(draws.fit.predict(N, D)) for draws in self.laws.values()])
         errors = [standard_errors(d.fit, d.predict(N, D), d.between_sd, d.within_sd) for d in self.laws.values()]
-        unchanged = persistence(next(iter(self.laws.values())).fit, D)
+        unchanged = of_largest(next(iter(self.laws.values())).fit, D)
         tables, half = [], np.zeros(len(N))
         for place, kind in enumerate(KINDS):
             centre, sd = combined(centres, np.stack([kinds[place] for kinds in errors]))

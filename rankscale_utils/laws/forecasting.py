@@ -37,7 +37,7 @@ def forecast(
     for kind, sd in zip(KINDS, (law_sd, run_sd), strict=True):
         lo, hi = interval(draws.fit, centre, sd, level, draws.degrees)
         table = at.assign(forecast=centre, lo=lo, hi=hi, level=level, kind=kind, law=draws.fit.law.name)
-        tables.append(table.assign(status=draws.fit.status, persistence=persistence(draws.fit, D)))
+        tables.append(table.assign(status=draws.fit.status, persistence=of_largest(draws.fit, D)))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -61,7 +61,7 @@ def interval(fit: Fit, centre: NDArray, sd: NDArray, level: float, degrees: int)
     return tuple(np.clip(add_on_scale(fit, centre, side * reach), *fit.law.limits) for side in (-1, 1))
 
 
-def persistence(fit: Fit, D: NDArray) -> NDArray:
+def of_largest(fit: Fit, D: NDArray) -> NDArray:
     """Measured mean (n,) over runs of the largest fitted size at exposures D (n,), linear in log exposure between."""
     largest = fit.data[fit.data["N"] == fit.data["N"].max()].groupby("D")["value"].mean()
     return np.interp(np.log(D), np.log(largest.index), largest)

@@ -19,7 +19,6 @@ from rankscale_utils.files import digest
 from .fitting import Fit, Problem, check_limits
 from .forms import Curve, Law
 from .projection import SMALLEST
-from .resampling import Draws, degrees_of_freedom, noise_sds, wild_targets
 from .table import measurements
 
 CHUNK = 250  # resamples that are projected together: their arrays stay small
@@ -76,31 +75,6 @@ def pool(
     return [
         squares_fit(law, rows, coefficients[0], "led by the prior" if spread[0] > widest else "converged")
         for law, rows, (coefficients, spread) in zip(laws, data, found, strict=True)
-    ]
-
-
-def resample_pooled(
-    fits: Sequence[Fit],
-    prior: Prior = Prior(),
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> list[Draws]:
-    """Wild cluster bootstrap of pooled fits: series of the same runs move together, with the same random number a run.
-
-    Returns a Draws for each fit, draw by draw in step. Source and errors as in `resample`.
-    """
-    grids = [Grid.of(fit.law, fit.data) for fit in fits]
-    numbers = seeds(fits, seed)
-    targets = [
-        fit.law.to_scale(wild_targets(fit, fit.residuals, fit.predict(fit.data["N"], fit.data["D"]), draws, number))
-        for fit, number in zip(fits, numbers, strict=True)
-    ]
-    found = refit_pooled(grids, targets, prior, seed)
-    sds = [noise_sds(fit, fit.residuals) for fit in fits]
-    return [
-        Draws(fit, coefficients, degrees_of_freedom(fit), float(between), float(within))
-        for fit, coefficients, (between, within) in zip(fits, found, sds, strict=True)
     ]
 
 

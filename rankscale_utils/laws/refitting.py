@@ -3,6 +3,8 @@
 SciPy's `least_squares` in a loop finds the same minima of the same Huber loss within the same bounds, only slower.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +45,14 @@ def refit(
     weights = np.broadcast_to(1.0 if weights is None else weights, targets.shape)
     start = np.broadcast_to(fit.vector if start is None else start, (len(targets), len(fit.vector)))
     working = np.clip(problem.to_working(start), *problem.bounds)
-    for first in range(0, len(targets), BATCH):
-        batch = slice(first, first + BATCH)
+
+    def settle(batch: slice) -> None:
         descent = _Descent(problem, targets[batch], weights[batch], fit.noise, patience)
         working[batch] = descent.minimise(working[batch])
+
+    batches = [slice(first, first + BATCH) for first in range(0, len(targets), BATCH)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy lets go of the interpreter inside its loops
+        list(threads.map(settle, batches))
     return problem.from_working(working)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.laws import backtest, coverage, fit, forecast, joint_law, resample, score
+from rankscale_utils.laws import fit, forecast, joint_law, resample, score
 
 from .conftest import TRUTH
 
@@ -70,21 +70,3 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(law, ladder, held_
         truths = np.array([truth, truth + rng.normal(0, np.hypot(0.004, 0.002))])
         hits.append((table["lo"] <= truths) & (truths <= table["hi"]))
     assert (np.mean(hits, axis=0) >= 0.83).all()
-
-
-def test_simulated_coverage_of_the_design_is_near_its_level(draws, held_out):
-    at = pd.concat([held_out, held_out.assign(exposure=4e4)])
-    table = coverage(draws, at, simulations=100)
-    assert table["kind"].tolist() == ["mean_law"] * 2 + ["new_run"] * 2
-    assert table["coverage"].between(0.85, 1).all()
-    lower = coverage(draws, at, simulations=100, level=0.5)
-    assert lower["coverage"].between(0.3, 0.7).all()
-
-
-def test_backtest_forecasts_each_rung_from_the_smaller_ones(law, ladder):
-    table = backtest(law, ladder(sizes=(4e3, 1.2e4, 3.6e4, 1.1e5, 3.3e5)), draws=100)
-    assert table["rungs_fitted"].tolist() == [3, 3, 4, 4]
-    assert table["rung"].tolist() == ["110000"] * 2 + ["330000"] * 2
-    assert table["covered"].mean() >= 0.5
-    assert (table["error"].abs() < 0.02).all()
-    assert backtest(law, ladder(sizes=(4e3, 1.2e4, 3.6e4))).empty

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.laws import Cost, fit, forecast, joint_law, resample, size_law
+from rankscale_utils.laws.averaging import Candidate
 from rankscale_utils.laws.planning import _Goal, _Theory, candidate_runs, next_runs, plan
-from rankscale_utils.laws.pooling import Prior, pool, resample_pooled
+from rankscale_utils.laws.pooling import Prior, pool
 from rankscale_utils.laws.refitting import refit
 from rankscale_utils.laws.resampling import t_quantile
 
@@ -25,7 +26,8 @@ def draws(law, ladder):
 @pytest.fixture
 def short(ladder):
     """Four rungs of one seed, pooled with nothing but the prior."""
-    return resample_pooled(pool([joint_law(True, (0.0, 0.8), "gap")], [ladder(seeds=1)]), draws=100)[0]
+    fits = pool([joint_law(True, (0.0, 0.8), "gap")], [ladder(seeds=1)])
+    return Candidate("joint", pooled=True).resample(fits, Prior(), draws=100)[0]
 
 
 def dense(theory):

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.laws import data_law, fit, forecast, joint_law, size_law
-from rankscale_utils.laws.pooling import Prior, pool, resample_pooled
+from rankscale_utils.laws.averaging import Candidate
+from rankscale_utils.laws.pooling import Prior, pool
 
 RUNGS = np.geomspace(4e3, 1.1e5, 4)
 MANY = np.geomspace(1e3, 1e6, 12)
@@ -124,7 +125,8 @@ def test_a_series_does_not_hear_its_own_copies(two_series):
 
 
 def drawn(law, tables, seed=0, draws=500, prior=PRIOR):
-    return resample_pooled(pool([law] * len(tables), tables, prior), prior, draws=draws, seed=seed)
+    fits = pool([law] * len(tables), tables, prior)
+    return Candidate("joint", pooled=True).resample(fits, prior, draws, seed)
 
 
 def test_series_of_the_same_runs_move_together_and_others_apart(two_series):
