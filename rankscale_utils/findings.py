@@ -164,8 +164,8 @@ def _intervals(forecasts: pd.DataFrame) -> list[str]:
 
 
 def sealed(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, when, on which data, and whether the truth could have been known."""
-    first = forecasts.iloc[0]
+    """Say what was sealed, when, on which data, whether the truth could be known, and how far intervals reach."""
+    first, new = forecasts.iloc[0], averages(forecasts).iloc[0]
     known = (
         "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
         "forecasts were not changed since."
@@ -174,7 +174,8 @@ def sealed(forecasts: pd.DataFrame) -> str:
     )
     return (
         f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
-        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…. The "
+        f"{new['level']:.0%} intervals of one new run reach {new['reach']:.2f} standard errors to each side."
     )
 
 
