@@ -9,7 +9,7 @@ from rankscale_utils import laws
 from rankscale_utils.files import whole_file
 from rankscale_utils.fits import Fitted, with_axes
 from rankscale_utils.laws import FORWARD, Service, least_cost, parabola, within_budget
-from rankscale_utils.measurements import headline, of_runs, rising, usable
+from rankscale_utils.measurements import front, headline, of_runs, rising, usable
 from rankscale_utils.study import Study
 
 SIZES = {"params_non_embedding": "non-embedding parameters", "params": "parameters", "flops_per_pair": "FLOPs a pair"}
@@ -45,8 +45,8 @@ def units(study: Study) -> tuple[str, str]:
 
 
 def all_measurements(study: Study) -> pd.DataFrame:
-    """Return the usable measurements of every rung, held-out ones included, with N and D as the study's laws count."""
-    return with_axes(usable(of_runs(study, fitted_only=False)), study)
+    """Return the usable measurements of every rung on the first collection, held-out ones included, with N and D."""
+    return with_axes(front(usable(of_runs(study, fitted_only=False))), study)
 
 
 def budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:

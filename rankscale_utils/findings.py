@@ -3,8 +3,8 @@
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.fits import Fitted
-from rankscale_utils.measurements import headline, rising
+from rankscale_utils.fits import Fitted, of_front
+from rankscale_utils.measurements import front, headline, rising
 from rankscale_utils.study import Study
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
@@ -48,24 +48,42 @@ def headlines(study: Study, table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys([headline(study, table), *entropies[:1]]))
 
 
+def shown(study: Study, fitted: list[Fitted]) -> list[Fitted]:
+    """Return the series that figures show: the headline metrics on the first collection."""
+    mine = of_front(fitted)
+    metrics = headlines(study, pd.DataFrame({"metric": [one.metric for one in mine]}))
+    return [one for one in mine if one.metric in metrics]
+
+
+def collection_column(table: pd.DataFrame) -> dict[str, str]:
+    """Return the heading of the collection, where a table holds several."""
+    return {"collection": "collection"} if len(table) and table["collection"].nunique() > 1 else {}
+
+
 def by_exposure(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one run's metrics, a row each, with a column an exposure and the candidates' limits."""
-    wide = table.pivot_table(index="metric", columns="exposure", values="value", sort=False)
+    """Return one run's metrics, a row for each collection, with a column an exposure and the candidates' limits."""
+    keys = ["collection", "metric"]
+    wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False)
     wide.columns = [f"at_{int(exposure)}" for exposure in wide.columns]
-    limits = table.groupby("metric", sort=False)[["first_stage", "ceiling"]].first()
+    limits = table.groupby(keys, sort=False)[["first_stage", "ceiling"]].first()
     return wide.join(limits).reset_index()
 
 
 def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
     """Return the headings of `by_exposure`."""
     exposures = {f"at_{int(e)}": f"{int(e):,}|.4f" for e in sorted(table["exposure"].unique())}
-    return {"metric": "metric"} | exposures | {"first_stage": "first stage|.4f", "ceiling": "ceiling|.4f"}
+    return (
+        collection_column(table)
+        | {"metric": "metric"}
+        | exposures
+        | {"first_stage": "first stage|.4f", "ceiling": "ceiling|.4f"}
+    )
 
 
 def evaluation(study: Study, table: pd.DataFrame) -> str:
     """Say what the run's last checkpoint reached, beside its first stage and its ceiling."""
     metric = headline(study, table)
-    last = table[table["metric"] == metric].sort_values("exposure").iloc[-1]
+    last = front(table[table["metric"] == metric]).sort_values("exposure").iloc[-1]
     beats = "above" if last["value"] > last["first_stage"] else "below"
     excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
     return (
@@ -211,7 +229,7 @@ def past(backtested: pd.DataFrame) -> str:
 def forecasting(study: Study, scored: pd.DataFrame) -> str:
     """Say how the headline forecasts did."""
     metric = headline(study, scored)
-    rows = averages(scored[scored["metric"] == metric])
+    rows = averages(front(scored[scored["metric"] == metric]))
     sentences = [
         f"{row['objective']} {row['rung']}: forecast {row['forecast']:.4f} [{row['lo']:.4f}, {row['hi']:.4f}], "
         f"measured {row['actual']:.4f}"
@@ -277,7 +295,7 @@ def allocation(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) ->
     metric = headline(study, exponents)
     growth = [
         f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']})"
-        for _, row in exponents[exponents["metric"] == metric].iterrows()
+        for _, row in front(exponents[exponents["metric"] == metric]).iterrows()
     ]
     spent = f"For {metric}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
     rows = compared[compared["metric"] == metric]
@@ -309,7 +327,7 @@ def speed(table: pd.DataFrame) -> str:
 def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """Return the sentences that a study's first page opens with: forecast, truth, and how to spend the budget."""
     metric = headline(study, scored)
-    rows = averages(scored[scored["metric"] == metric])
+    rows = averages(front(scored[scored["metric"] == metric]))
     sentences = [
         f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
         f"[{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "

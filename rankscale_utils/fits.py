@@ -185,6 +185,11 @@ def of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:
     return design.merge(pd.DataFrame([one.labels])) if "objective" in design else design.assign(**one.labels)
 
 
+def of_front(fitted: Sequence[Fitted]) -> list[Fitted]:
+    """Return the series of the first collection, which opening sentences, figures and budgets are about."""
+    return [one for one in fitted if one.collection == fitted[0].collection]
+
+
 def tables(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of several series in one table, and further ones below."""
     return pd.concat([*(one.table for one in fitted), *more], ignore_index=True)

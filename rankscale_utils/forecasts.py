@@ -16,6 +16,7 @@ from rankscale_utils.fits import (
     held_out,
     held_out_design,
     interpolated,
+    of_front,
     of_series,
     prior_of,
     tables,
@@ -244,7 +245,7 @@ def next_runs(study: Study, fitted: Sequence[Fitted], metric: str, cost: laws.Co
     order, with the columns of `laws.plan`, objective and kind; no rows where a law has no spare run to judge it by.
     """
     design, plans = held_out_design(study, fitted), []
-    for one in fitted if study.forecasting.exposure == "exposure" else []:  # budgets are counted in pairs
+    for one in of_front(fitted) if study.forecasting.exposure == "exposure" else []:  # budgets are counted in pairs
         if one.metric != metric or one.joint is None or laws.spare_runs(one.joint.fit) < 1:
             continue
         target = of_series(one, design).sort_values("N").iloc[[-1]]

@@ -18,12 +18,12 @@ from rankscale_utils.study import Study
 def index_page(study: Study) -> dict[str, Any]:
     """Return what the index template shows."""
     scored = forecasts.read_scored(study)
-    fitted, table = fits.fit_study(study), allocations.all_measurements(study)
+    fitted, table = fits.of_front(fits.fit_study(study)), allocations.all_measurements(study)
     cost, _ = allocations.training_cost(study, table)
     exponents = allocations.exponents(fitted, cost, study.forecasting.level)
     compared = allocations.equal_compute(fitted, table, cost)
     metric = headline(study, scored)
-    last = findings.averages(scored)
+    last = findings.averages(scored[scored["metric"] == metric])
     return {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
@@ -34,7 +34,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
         "with its own bar is the protocol of arXiv 2603.04816. "
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
-        "forecast_table": tables.shown(last[last["metric"] == metric], **FORECAST_COLUMNS).data,
+        "forecast_table": tables.shown(last, **findings.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
         "pages": _pages(study),
         "runs": _runs(study, table, metric),

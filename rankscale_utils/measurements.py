@@ -87,6 +87,11 @@ def headline(study: Study, table: pd.DataFrame) -> str:
     return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric)), metrics[0])
 
 
+def front(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the first collection, which opening sentences, figures and budgets are about."""
+    return table[table["collection"] == table["collection"].iloc[0]] if len(table) else table
+
+
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a user's measurements; further columns are carried along.
 

@@ -49,7 +49,7 @@ def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
 
 
 def multiverse(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Forecast the largest held-out rung's headline metric in every universe that the measurements allow.
+    """Forecast the largest held-out rung's headline metric, on the first collection, in every universe.
 
     Returns columns objective, metric, rung, choice, option, forecast and exponent (of the optimal size in compute, by
     the pooled joint law), a row for each universe and objective. Universes that need a column which the measurements
@@ -79,7 +79,7 @@ def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: 
                                                for one, series in zip(fitted, all_series, strict=True)])  # fmt: skip
     rows = []
     for place, (one, series) in enumerate(zip(fitted, all_series, strict=True)):
-        if one.metric != metric:
+        if one.metric != metric or one.collection != fitted[0].collection:
             continue
         at = fits.of_series(one, design).sort_values("N").iloc[[-1]]
         numbers = [series.on_scale(law[place].predict(at["N"], at["D"])) for law in found]

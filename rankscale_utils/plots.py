@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from rankscale_utils.allocations import budgets, isoflop_tables, units
-from rankscale_utils.fits import Fitted
+from rankscale_utils.fits import SERIES, Fitted, of_front
 from rankscale_utils.laws import Cost
 from rankscale_utils.measurements import headline, rising
 from rankscale_utils.study import Study
@@ -92,9 +92,9 @@ def loss_curve(ledger: dict) -> Axes:
 def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
     """One run's metrics against exposure, with the first stage's value and the candidates' ceiling, a panel each."""
     panels = []
-    for metric in metrics:
-        rows = table[table["metric"] == metric].sort_values("exposure")
-        axes = panel(metric, "training pairs seen", f"{metric}{', nats' if metric.startswith('CE') else ''}")
+    shown = table[table["metric"].isin(list(metrics))].sort_values("exposure", kind="stable")
+    for (metric, collection), rows in shown.groupby(["metric", "collection"], sort=False):
+        axes = panel(metric + where(collection, table), "training pairs seen", unit(metric))
         axes.plot(rows["exposure"], rows["value"], "o-", color=colour_of(rows["objective"].iloc[0]), ms=5)
         log_axis(axes)
         for name, style in (("ceiling", ":"), ("first_stage", "--")):
@@ -105,6 +105,11 @@ def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
                               textcoords="offset points", ha="right", fontsize=8, alpha=0.8)  # fmt: skip
         panels.append(axes)
     return panels
+
+
+def where(collection: str, table: pd.DataFrame) -> str:
+    """Return what a title adds where a table holds several collections."""
+    return f" on {collection}" if table["collection"].nunique() > 1 else ""
 
 
 def unit(metric: str) -> str:
@@ -119,9 +124,10 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
     where they have not been opened.
     """
     panels = []
-    for (objective, metric), lines in curves[curves["along"] == "size"].groupby(["objective", "metric"], sort=False):
-        axes = panel(f"{objective}: {metric}", "non-embedding parameters", unit(metric))
-        mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+    along = curves[curves["along"] == "size"]
+    for (objective, metric, collection), lines in along.groupby(SERIES, sort=False):
+        title = f"{objective}: {metric}{where(collection, along)}"
+        axes, mine = panel(title, "non-embedding parameters", unit(metric)), rows_like(table, lines)
         colour, styles = colour_of(objective), iter(("--", ":", "-.") * 2)
         for law, line in lines.groupby("law", sort=False):
             if law == "average":
@@ -134,7 +140,7 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
         )
         shown = [mine["value"]]
         if held_out is not None:
-            truth = held_out[(held_out["objective"] == objective) & (held_out["metric"] == metric)]
+            truth = rows_like(held_out, lines)
             axes.plot(truth["params_non_embedding"], truth["value"], "D", color=HELD_OUT, ms=6, label="held-out runs")
             shown.append(truth["value"])
         log_axis(axes)
@@ -150,11 +156,10 @@ def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Itera
     Held-out rungs are drawn dashed, the largest with its band; their dots appear where `table` holds them.
     """
     panels = []
-    for (objective, metric), lines in curves[curves["along"] == "exposure"].groupby(
-        ["objective", "metric"], sort=False
-    ):
-        axes = panel(f"{objective}: {metric}", "training pairs seen", unit(metric))
-        mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+    along = curves[curves["along"] == "exposure"]
+    for (objective, metric, collection), lines in along.groupby(SERIES, sort=False):
+        title = f"{objective}: {metric}{where(collection, along)}"
+        axes, mine = panel(title, "training pairs seen", unit(metric)), rows_like(table, lines)
         rungs, ends = lines.sort_values("params_non_embedding")["rung"].unique(), []
         for rung, colour in rung_colours(rungs).items():
             line, held = lines[lines["rung"] == rung], rung in held_out_rungs
@@ -172,6 +177,11 @@ def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Itera
     return panels
 
 
+def rows_like(table: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that belong to the series of another one."""
+    return table[(table[SERIES] == series[SERIES].iloc[0]).all(axis=1)]
+
+
 def _frame(axes: Axes, values: pd.Series) -> None:
     """Show the values with some air; a band may leave the frame, as bands of few runs would flatten all else."""
     low, high = values.min(), values.max()
@@ -180,15 +190,15 @@ def _frame(axes: Axes, values: pd.Series) -> None:
 
 
 def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
-    """Forecasts, intervals and the truth, a panel a metric, a line an objective and rung.
+    """Forecasts, intervals and the truth, a panel a metric and collection, a line an objective and rung.
 
     Thick bar: the law's mean; thin bar: one new run; dot: forecast; diamond: what was measured; bar tick: no change;
     cross, with its own interval: P0's size law.
     """
     panels = []
-    for metric, rows in scored.groupby("metric", sort=False):
+    for (metric, collection), rows in scored.groupby(["metric", "collection"], sort=False):
         names = rows[["objective", "rung"]].drop_duplicates().itertuples(index=False)
-        axes = panel(f"{metric}: forecast and truth", unit(metric), "")
+        axes = panel(f"{metric}{where(collection, scored)}: forecast and truth", unit(metric), "")
         labels = []
         for place, name in enumerate(names):
             mine = rows[(rows[["objective", "rung"]] == name).all(axis=1)]
@@ -253,7 +263,7 @@ def _choices_axis(axes: Axes, labels: list[str]) -> None:
 def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost) -> list[Axes]:
     """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
     levels, metric = budgets(table, cost), headline(study, table)
-    drawn = [one for one in fitted if one.metric == metric and one.joint is not None]
+    drawn = [one for one in of_front(fitted) if one.metric == metric and one.joint is not None]
     counted = units(study)[0]
     return [
         isoflop(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", counted, metric)

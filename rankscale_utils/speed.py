@@ -10,7 +10,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.evaluation import Test, open_test, score
 from rankscale_utils.files import whole_file
-from rankscale_utils.measurements import headline
+from rankscale_utils.measurements import front, headline
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
@@ -96,7 +96,7 @@ def measure_study(study: Study, collection: Collection, device: torch.device) ->
     """Write `speed.csv` and return it: every rung's `measure` and its headline metric, mean over seeds."""
     table = pd.concat([pd.read_parquet(study.run_folder(run) / "measurements.parquet") for run in study.runs])
     metric, objective = headline(study, table), next(iter(study.objectives))
-    mine = table[(table["objective"] == objective) & (table["metric"] == metric)]
+    mine = front(table[(table["objective"] == objective) & (table["metric"] == metric)])
     values = mine[mine["exposure"] == mine["exposure"].max()].groupby("rung")["value"].mean().rename("value")
     timed = measure(study, collection, device).join(values, on="rung").assign(objective=objective, metric=metric)
     with whole_file(study.folder / "speed.csv") as temporary:

@@ -42,19 +42,32 @@ def test_a_failed_run_says_so(ledger):
 
 def test_a_runs_metrics_stand_beside_their_limits(trained):
     table = evaluate(trained, trained.run(RUN), open_collection(trained), torch.device("cpu"))
-    wide = findings.by_exposure(table).set_index("metric")
+    wide = findings.by_exposure(table).drop(columns="collection").set_index("metric")
     assert list(wide.columns) == ["at_240", "at_480", "at_960", "first_stage", "ceiling"]
     expected = table[(table["metric"] == "AP") & (table["exposure"] == 480)]["value"].item()
     assert wide.loc["AP", "at_480"] == expected
     assert np.isnan(wide.loc["CE9", "ceiling"])
     headings = findings.exposure_columns(table)
     assert list(headings) == ["metric", *wide.columns]
+    twice = pd.concat([table, table.assign(collection="another", value=0.5)])
+    assert list(findings.exposure_columns(twice)) == ["collection", *headings]
+    both = findings.by_exposure(twice).set_index(["collection", "metric"])
+    assert both.loc[("another", "AP"), "at_480"] == 0.5
+    assert both.loc[(table["collection"].iloc[0], "AP"), "at_480"] == expected
 
 
 @pytest.mark.parametrize(("value", "side"), [(0.9, "above"), (0.1, "below")])
 def test_the_sentence_on_evaluation_compares_with_the_first_stage(tiny_study, value, side):
-    row = {"metric": "nDCG@10", "exposure": 960.0, "value": value, "first_stage": 0.5, "ceiling": 0.95, "excluded": ""}
-    table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row])
+    row = {
+        "metric": "nDCG@10",
+        "collection": "first",
+        "exposure": 960.0,
+        "value": value,
+        "first_stage": 0.5,
+        "ceiling": 0.95,
+        "excluded": "",
+    }
+    table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row, row | {"collection": "second", "value": 0.2}])
     said = findings.evaluation(tiny_study, table)
     assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} BM25's own order (0.5000)" in said
     assert "0.9500" in said
