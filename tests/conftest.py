@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,10 +37,30 @@ TINY = {
 @pytest.fixture
 def real_data() -> Path:
     """Return the folder of real data, which lies beside the repository or where RANKSCALE_DATA says."""
-    folder = Path(os.environ.get("RANKSCALE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    folder = real_data_folder()
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set RANKSCALE_DATA to the folder that holds it")
     return folder
+
+
+def real_data_folder() -> Path:
+    """Return where real data would lie."""
+    return Path(os.environ.get("RANKSCALE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def ir_datasets_home(tmp_path_factory) -> Path:
+    """Return a writable IR_DATASETS_HOME that holds both folders of the real data, the miniature's MS MARCO on top."""
+    given = real_data_folder()
+    parts = [given / "ir_datasets_home", given / "ir_datasets_home_mini"]
+    if not all(part.is_dir() for part in parts):
+        pytest.skip(f"no ir_datasets home in {given}; set RANKSCALE_DATA to the folder that holds it")
+    assert "ir_datasets" not in sys.modules, "ir_datasets looks for its folder when it is imported"
+    home = tmp_path_factory.mktemp("ir_datasets")
+    for part in parts:
+        shutil.copytree(part, home, dirs_exist_ok=True)
+    os.environ |= {"IR_DATASETS_HOME": str(home), "IR_DATASETS_SKIP_DISK_FREE": "true"}
+    return home
 
 
 def use_root(patch: pytest.MonkeyPatch, root: Path, cache: Path | None = None) -> None:

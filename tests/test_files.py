@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from rankscale_utils.files import cached_folder, digest, read_json, whole_file, write_json
+from rankscale_utils.files import DiskFull, cached_folder, digest, read_json, whole_file, whole_folder, write_json
 
 # Builds the cache folder argv[1]: notes the build in argv[2], then sleeps for argv[3] seconds before it ends.
 BUILDER = """
@@ -117,7 +118,7 @@ def test_a_killed_builder_leaves_no_folder_and_the_next_one_starts_afresh(tmp_pa
         (temporary / "fresh").write_text("fresh")
 
     assert [path.name for path in cached_folder(folder, build).iterdir()] == ["fresh"]
-    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "log"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "folder.sizes.json", "log"}
 
 
 def test_a_builder_that_raises_leaves_no_folder(tmp_path):
@@ -128,6 +129,42 @@ def test_a_builder_that_raises_leaves_no_folder(tmp_path):
     with pytest.raises(RuntimeError, match="half way"):
         cached_folder(tmp_path / "folder", build)
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_with_a_truncated_or_missing_file_is_built_again(tmp_path, capsys):
+    def build(temporary):
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "ids.npy").write_bytes(b"0123456789")
+
+    file = cached_folder(tmp_path / "tokens", build) / "deep" / "ids.npy"
+    file.write_bytes(b"01234")
+    cached_folder(tmp_path / "tokens", build)
+    assert file.read_bytes() == b"0123456789"
+    file.unlink()
+    cached_folder(tmp_path / "tokens", build)
+    assert file.read_bytes() == b"0123456789"
+    assert capsys.readouterr().err.count("tokens is damaged, so it is built again") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock", "tokens.sizes.json"}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_the_old_file(tmp_path, error):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def write(maker, path):
+        with maker(path):
+            raise error
+
+    for maker, path in ((whole_file, target), (whole_folder, tmp_path / "folder")):
+        with pytest.raises(DiskFull, match=f"no room on the disk for {path}: free some"):
+            write(maker, path)
+    with pytest.raises(DiskFull):
+        cached_folder(tmp_path / "cache", lambda temporary: (_ for _ in ()).throw(error))
+    assert target.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"file.txt", "cache.lock"}
 
 
 def test_a_built_folder_is_not_built_again(tmp_path):

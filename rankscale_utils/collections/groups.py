@@ -1,34 +1,72 @@
-"""Training groups: which documents stand beside each training query at each step of a run."""
+"""Training groups: which documents stand beside each relevant one at each step of a run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from rankscale_utils.parts import Groups
 
 
+class Step(NamedTuple):
+    """One step's groups; every array is (queries, group), and the relevant document stands first."""
+
+    query_rows: np.ndarray
+    document_rows: np.ndarray
+    relevance: np.ndarray  # float32: the judgment's grade, and 0 for negatives
+    teacher: np.ndarray | None  # float32: a teacher's raw scores, where the collection has one
+
+
 @dataclass(frozen=True)
 class TrainingQueries:
-    """The training queries as rows of the token store.
+    """What is trained on, as rows of the token store: an item for every judgment of a query's relevant document.
 
-    query_rows: (queries,); positive_rows: (queries,); hard_rows: (queries, hard_depth), BM25's top documents without
-    the relevant one; document_rows: (documents,), the training documents that random negatives come from.
+    query_rows, positive_rows, grades: (items,). hard_rows: (items, hard_depth), the first stage's top documents without
+    any that is relevant to the query, −1 where there are no more of them. relevant: (judgments,), sorted, a key for
+    every relevant pair, see `keys`. document_rows: (documents,), the sample that random negatives come from.
+    positive_teacher (items,) and hard_teacher (items, hard_depth): a teacher's scores, where there is one.
     """
 
     query_rows: np.ndarray
     positive_rows: np.ndarray
+    grades: np.ndarray
     hard_rows: np.ndarray
+    relevant: np.ndarray
     document_rows: np.ndarray
+    positive_teacher: np.ndarray | None = None
+    hard_teacher: np.ndarray | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write every array as an .npy file."""
+        for part in fields(self):
+            if (array := getattr(self, part.name)) is not None:
+                np.save(folder / f"train_{part.name}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainingQueries":
+        """Open the arrays memory-mapped."""
+        paths = {part.name: folder / f"train_{part.name}.npy" for part in fields(cls)}
+        return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items() if path.exists()})
+
+    def is_relevant(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+        """Return whether documents are relevant to queries; the arrays' shapes are broadcast."""
+        wanted = keys(query_rows, document_rows)
+        places = np.searchsorted(self.relevant, wanted)
+        return self.relevant[np.minimum(places, len(self.relevant) - 1)] == wanted
 
 
-def steps(
-    training: TrainingQueries, groups: Groups, seed: int, start: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (query rows, document rows), each (queries, group), of step `start`, `start` + 1, … without end.
+def keys(query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+    """Return one number for a pair of rows."""
+    return np.asarray(query_rows, np.int64) << 32 | np.asarray(document_rows, np.int64)
 
-    The relevant document stands first. Queries come in a fresh order every epoch, and every step depends on nothing
-    but the seed and its own number, so a run resumes anywhere. A last, smaller step of an epoch is dropped.
+
+def steps(training: TrainingQueries, groups: Groups, seed: int, start: int = 0) -> Iterator[Step]:
+    """Yield the groups of step `start`, `start` + 1, … without end.
+
+    Items come in a fresh order every epoch, and every step depends on nothing but the seed and its own number, so a run
+    resumes anywhere. A last, smaller step of an epoch is dropped.
     """
     per_epoch = len(training.query_rows) // groups.queries_per_step
     epoch, order = -1, np.empty(0, int)
@@ -43,14 +81,25 @@ def steps(
         step += 1
 
 
-def _groups(
-    training: TrainingQueries, groups: Groups, chosen: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    places = rng.random((len(chosen), training.hard_rows.shape[1])).argsort(1)[:, : groups.hard]  # without repetition
-    hard = np.take_along_axis(training.hard_rows[chosen], places, 1)
-    positive = training.positive_rows[chosen][:, None]
-    places = rng.integers(len(training.document_rows), size=(len(chosen), groups.random))
-    random = training.document_rows[places]
-    random = np.where(random == positive, training.document_rows[places - 1], random)  # never the relevant one
-    documents = np.concatenate([positive, hard, random], 1)
-    return training.query_rows[chosen][:, None].repeat(groups.size, 1), documents
+def _groups(training: TrainingQueries, groups: Groups, chosen: np.ndarray, rng: np.random.Generator) -> Step:
+    available = training.hard_rows[chosen]
+    order = rng.random(available.shape)
+    order[available < 0] = 1  # after every document that is there
+    places = order.argsort(1)[:, : groups.hard]  # without repetition
+    queries, positive = training.query_rows[chosen][:, None], training.positive_rows[chosen][:, None]
+    random = _random(training, queries, rng.integers(len(training.document_rows), size=(len(chosen), groups.random)))
+    documents = np.concatenate([positive, np.take_along_axis(available, places, 1), random], 1)
+    relevance = np.zeros(documents.shape, np.float32)
+    relevance[:, 0] = training.grades[chosen]
+    teacher = None
+    if training.hard_teacher is not None:
+        hard = np.take_along_axis(training.hard_teacher[chosen], places, 1)
+        teacher = np.concatenate([training.positive_teacher[chosen][:, None], hard], 1)
+    return Step(queries.repeat(groups.size, 1), documents, relevance, teacher)
+
+
+def _random(training: TrainingQueries, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the documents at these places, or the nearest before them that is not relevant."""
+    while (relevant := training.is_relevant(queries, training.document_rows[places])).any():
+        places = places - relevant
+    return training.document_rows[places]

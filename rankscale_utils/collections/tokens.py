@@ -1,16 +1,98 @@
 """Token ids of every query and document, made once and read memory-mapped, and batches of pairs made from them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-PAD, _, CLS, SEP = range(4)
+from rankscale_utils import pretrained
+from rankscale_utils.files import read_json, write_json
+from rankscale_utils.study import Study, StudyError
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+CHUNK = 10_000  # texts that are tokenised at once
+
+
+@dataclass(frozen=True)
+class StudyTokenizer:
+    """The tokenizer that every rung of a study reads, the roles of its special tokens, and the longest pair.
+
+    Saved, it is a folder that transformers' AutoTokenizer loads too.
+    """
+
+    tokenizer: Tokenizer
+    special: dict[str, str]  # pad_token, cls_token, sep_token, …: the token
+    pair_tokens: int
+
+    @property
+    def pad(self) -> int:
+        """The id that fills a batch's shorter pairs."""
+        return self.tokenizer.token_to_id(self.special["pad_token"])
+
+    @property
+    def cls(self) -> int:
+        """The id that opens a pair."""
+        return self.tokenizer.token_to_id(self.special["cls_token"])
+
+    @property
+    def sep(self) -> int:
+        """The id that ends a query, and a document."""
+        return self.tokenizer.token_to_id(self.special["sep_token"])
+
+    def encode(self, texts: Sequence[str], longest: int) -> list[list[int]]:
+        """Return the ids of every text without special tokens, each cut after `longest`."""
+        begins = _begins(longest)
+        cut = [match.group() if (match := begins.match(text)) else text for text in texts]
+        return [code.ids[:longest] for code in self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`."""
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        fields = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.pair_tokens}
+        write_json(folder / "tokenizer_config.json", fields | self.special)
+
+    @classmethod
+    def load(cls, folder: Path) -> "StudyTokenizer":
+        """Read what `save` wrote."""
+        fields = read_json(folder / "tokenizer_config.json")
+        special = {name: token for name, token in fields.items() if name.endswith("_token")}
+        return cls(Tokenizer.from_file(str(folder / "tokenizer.json")), special, fields["model_max_length"])
+
+
+@cache
+def _begins(words: int) -> re.Pattern[str]:
+    """Match a text up to its nth word: a word with a letter or digit is a token or more, so that none is lost."""
+    return re.compile(rf"(?>.*?\w[^ \t\r\n]*){{{words}}}", re.DOTALL)
+
+
+def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokenizer:
+    """Return the tokenizer of a study: WordPiece learned from `training_texts`, or the one of its pretrained rungs.
+
+    `training_texts` are held in memory while a vocabulary is learned, and left alone where rungs are pretrained.
+
+    Raises:
+        StudyError: the pretrained rungs bring different tokenizers, or one whose pairs have another layout.
+    """
+    if not study.pretrained:
+        tokenizer = train_tokenizer(list(training_texts), study.text.vocabulary)
+        return StudyTokenizer(tokenizer, SPECIAL, study.text.pair_tokens)
+    (first, (tokenizer, special)), *others = (
+        (rung, pretrained.read_tokenizer(rung, source)) for rung, source in study.pretrained.items()
+    )
+    for rung, (other, _) in others:
+        if other.to_str() != tokenizer.to_str():
+            raise StudyError(
+                f"ladder: {first} = {study.pretrained[first]!r} and {rung} = {study.pretrained[rung]!r} bring "
+                "different tokenizers, so the rungs would read different tokens: use encoders of one family."
+            )
+    return StudyTokenizer(tokenizer, special, study.text.pair_tokens)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
@@ -25,11 +107,11 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     tokenizer.train_from_iterator(
         texts,
         vocab_size=max(vocabulary, len(SPECIAL) + 2 * len(inside)),
-        special_tokens=SPECIAL + inside,
+        special_tokens=[*SPECIAL.values(), *inside],
         limit_alphabet=len(letters),
         show_progress=False,
     )
-    return BertWordPieceTokenizer(vocab=tokenizer.get_vocab(), lowercase=True)
+    return Tokenizer.from_str(BertWordPieceTokenizer(vocab=tokenizer.get_vocab(), lowercase=True).to_str())
 
 
 class Batch(NamedTuple):
@@ -47,18 +129,19 @@ class Texts:
     ids: np.ndarray
     starts: np.ndarray
 
-    @classmethod
-    def encode(cls, tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> "Texts":
-        """Tokenise texts, each cut after `longest` tokens."""
-        cut = [" ".join(text.split()[:longest]) for text in texts]  # a word is a token or more
-        pieces = [code.ids[:longest] for code in tokenizer.encode_batch(cut, add_special_tokens=False)]
-        starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-        return cls(np.concatenate(pieces).astype(np.int32), starts)
-
-    def save(self, folder: Path, name: str) -> None:
-        """Write both arrays as .npy files."""
-        np.save(folder / f"{name}_ids.npy", self.ids)
-        np.save(folder / f"{name}_starts.npy", self.starts)
+    @staticmethod
+    def write(folder: Path, name: str, tokenizer: StudyTokenizer, texts: Iterable[str], longest: int) -> None:
+        """Tokenise texts, each cut after `longest` tokens, into two .npy files, holding few of them in memory."""
+        lengths, texts = [0], iter(texts)
+        with open(folder / f"{name}_ids.npy", "wb") as file:
+            _write_header(file, 0)
+            while chunk := list(islice(texts, CHUNK)):
+                pieces = tokenizer.encode(chunk, longest)
+                file.write(np.fromiter(chain.from_iterable(pieces), np.int32))
+                lengths += map(len, pieces)
+            starts = np.cumsum(lengths, dtype=np.int64)
+            _write_header(file, int(starts[-1]))
+        np.save(folder / f"{name}_starts.npy", starts)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "Texts":
@@ -70,32 +153,38 @@ class Texts:
         return self.starts[rows + 1] - self.starts[rows]
 
 
+def _write_header(file: BinaryIO, count: int) -> None:
+    """Write the header of `count` int32 at the file's begin; NumPy leaves room in it for the first axis to grow."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (count,)})
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Makes batches of query–document pairs. A document gives way when a pair exceeds `pair_tokens`."""
+    """Makes batches of query–document pairs. A document gives way when a pair is too long."""
 
     queries: Texts
     documents: Texts
-    pair_tokens: int
+    tokenizer: StudyTokenizer
 
     def lengths(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
         """Return the tokens of each pair, special tokens included, after truncation: (pairs,)."""
         whole = self.queries.lengths(query_rows) + self.documents.lengths(document_rows) + 3
-        return np.minimum(whole, self.pair_tokens)
+        return np.minimum(whole, self.tokenizer.pair_tokens)
 
     def batch(self, query_rows: np.ndarray, document_rows: np.ndarray) -> Batch:
         """Return the pairs (query_rows[i], document_rows[i]) padded to the longest."""
         query_lengths = self.queries.lengths(query_rows)[:, None]
         lengths = self.lengths(query_rows, document_rows)[:, None]
         place = np.arange(lengths.max())[None, :]
-        ids = np.full((len(lengths), place.size), PAD, np.int64)
-        ids[:, 0] = CLS
+        ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)
+        ids[:, 0] = self.tokenizer.cls
         in_query = (place >= 1) & (place <= query_lengths)
         in_document = (place >= query_lengths + 2) & (place < lengths - 1)
         ids[in_query] = self.queries.ids[(self.queries.starts[query_rows][:, None] + place - 1)[in_query]]
         document_place = self.documents.starts[document_rows][:, None] + place - query_lengths - 2
         ids[in_document] = self.documents.ids[document_place[in_document]]
-        ids[(place == query_lengths + 1) | (place == lengths - 1)] = SEP
+        ids[(place == query_lengths + 1) | (place == lengths - 1)] = self.tokenizer.sep
         types = ((place >= query_lengths + 2) & (place < lengths)).astype(np.int64)
         mask = (place < lengths).astype(np.int64)
         return Batch(*(torch.from_numpy(array) for array in (ids, mask, types)))

@@ -4,12 +4,14 @@ import sys
 from importlib import metadata
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rankscale_utils.collections import docstrings
+from rankscale_utils.collections.sources import open_source
 from rankscale_utils.files import digest, read_json
 from rankscale_utils.study import StudyError
 
@@ -37,6 +39,15 @@ class Shelf:
 
 def letters(texts):
     return {re.sub(r"[^a-z]+", " ", text.lower()).strip() for text in texts}
+
+
+@pytest.fixture
+def collection(tiny_study):
+    """Return the docstrings as they were built."""
+    folder = open_source(tiny_study, "docstrings", "train").folder
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("queries", "documents", "judgments")}
+    readers = {name: table.copy for name, table in tables.items()}
+    return SimpleNamespace(texts=folder, manifest=read_json(folder / "manifest.json"), **readers)
 
 
 @pytest.fixture

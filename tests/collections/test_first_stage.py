@@ -1,17 +1,24 @@
+from pathlib import Path
+
 import bm25s
 import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.collections import first_stage
+from rankscale_utils.collections import first_stage, shards
 from rankscale_utils.parts import FirstStage
+
+
+def search(settings, documents, queries, depth, index=Path("unused")):
+    pairs = zip(documents["document_id"], documents["text"], strict=True)
+    return first_stage.search(settings, pairs, queries, depth, index)
 
 
 @pytest.mark.parametrize("settings", [FirstStage(), FirstStage(k1=1.5, b=0.75)], ids=["default", "other"])
 def test_ranks_and_scores_equal_those_of_bm25s_in_one_process(collection, settings, monkeypatch):
     monkeypatch.setattr(first_stage, "CHUNK", 7)  # so that several workers answer
     documents, queries = collection.documents(), collection.queries().iloc[:60]
-    found = first_stage.search(settings, documents, queries, depth=15)
+    found = search(settings, documents, queries, depth=15)
 
     retriever = bm25s.BM25(method="lucene", k1=settings.k1, b=settings.b)
     retriever.index(
@@ -33,7 +40,7 @@ def test_scores_are_the_formula_of_lucene():
     texts = ["red apple apple", "green apple", "blue pear tree"]
     documents = pd.DataFrame({"document_id": ["a", "b", "c"], "text": texts})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["apple"]})
-    found = first_stage.search(FirstStage(k1=0.9, b=0.4), documents, queries, depth=3)
+    found = search(FirstStage(k1=0.9, b=0.4), documents, queries, depth=3)
     idf, mean_length = np.log(1 + (3 - 2 + 0.5) / (2 + 0.5)), 8 / 3
 
     def by_hand(count, length):
@@ -47,7 +54,7 @@ def test_scores_are_the_formula_of_lucene():
 def test_no_more_documents_are_returned_than_there_are():
     documents = pd.DataFrame({"document_id": ["a", "b"], "text": ["red apple", "green pear"]})
     queries = pd.DataFrame({"query_id": ["q", "r"], "text": ["apple", "pear"]})
-    found = first_stage.search(FirstStage(), documents, queries, depth=5)
+    found = search(FirstStage(), documents, queries, depth=5)
     assert found[["query_id", "document_id", "rank"]].to_numpy().tolist() == [
         ["q", "a", 1],
         ["q", "b", 2],
@@ -59,5 +66,50 @@ def test_no_more_documents_are_returned_than_there_are():
 def test_equal_scores_keep_the_order_of_the_documents():
     documents = pd.DataFrame({"document_id": [f"d{n}" for n in range(300)], "text": ["green pear", "red apple"] * 150})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["apple"]})
-    found = first_stage.search(FirstStage(), documents, queries, depth=20)
+    found = search(FirstStage(), documents, queries, depth=20)
     assert found["document_id"].tolist() == [f"d{2 * n + 1}" for n in range(20)]
+
+
+def test_a_query_of_stop_words_alone_takes_documents_in_their_order():
+    documents = pd.DataFrame({"document_id": ["a", "b", "c"], "text": ["red apple", "green pear", "blue plum"]})
+    queries = pd.DataFrame({"query_id": ["q", "r"], "text": ["what is the", "plum"]})
+    found = search(FirstStage(), documents, queries, depth=2)
+    assert found["document_id"].tolist() == ["a", "b", "c", "a"]
+    assert found["score"].tolist()[:2] == [0, 0]
+
+
+@pytest.fixture
+def tiny_shards(monkeypatch):
+    """Let everything be too large for memory, and shards be small."""
+    monkeypatch.setattr(first_stage, "IN_MEMORY", 5)
+    monkeypatch.setattr(first_stage, "CHUNK", 7)
+    monkeypatch.setattr(shards, "SHARD", 100)
+    monkeypatch.setattr(shards, "PIECE", 30)
+
+
+@pytest.mark.parametrize("settings", [FirstStage(), FirstStage(k1=1.5, b=0.75)], ids=["default", "other"])
+def test_shards_on_disk_find_what_memory_finds(collection, settings, tiny_shards, tmp_path):
+    documents, queries = collection.documents(), collection.queries().iloc[:40]
+    found = search(settings, documents, queries, 15, tmp_path / "index")
+    assert len(list((tmp_path / "index").glob("*-scores.npy"))) == -(-len(documents) // 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_stage, "IN_MEMORY", 10**6)
+        expected = search(settings, documents, queries, 15)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+    assert found["document_id"].tolist() == expected["document_id"].tolist()
+
+
+def test_equal_scores_keep_the_order_of_the_documents_across_shards(tiny_shards, tmp_path):
+    documents = pd.DataFrame({"document_id": [f"d{n}" for n in range(300)], "text": ["green pear", "red apple"] * 150})
+    queries = pd.DataFrame({"query_id": ["q", "r"], "text": ["apple", "the unknown"]})
+    found = search(FirstStage(), documents, queries, 120, tmp_path / "index")["document_id"].tolist()
+    assert found[:120] == [f"d{2 * n + 1}" for n in range(120)]
+    assert found[120:] == [f"d{n}" for n in range(120)]
+
+
+def test_an_index_is_built_once(tiny_shards, tmp_path, monkeypatch):
+    documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["red apple", "green pear"] * 4})
+    queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
+    first = search(FirstStage(), documents, queries, 3, tmp_path / "index")
+    monkeypatch.setattr(shards, "build", None)
+    pd.testing.assert_frame_equal(search(FirstStage(), documents, queries, 3, tmp_path / "index"), first)

@@ -1,0 +1,164 @@
+"""Writing what a study reads of its collections: the texts behind the ids, and the rows that stand for them.
+
+Only the documents that the study scores are written: the test candidates, the relevant documents, the hard negatives
+and a sample for random ones. Training documents come first, so that their rows do not move when a test is added.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rankscale_utils.collections.groups import TrainingQueries, keys
+from rankscale_utils.collections.pieces import pieces
+from rankscale_utils.collections.retrieval import Retrieved
+from rankscale_utils.collections.source import AT_A_TIME
+from rankscale_utils.files import digest, read_json, write_json
+from rankscale_utils.parts import Groups
+from rankscale_utils.study import StudyError
+
+SCHEMA = pa.schema(
+    [("corpus", pa.string()), ("document_id", pa.string()), ("training", pa.bool_()), ("text", pa.string())]
+)
+
+
+def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved]) -> None:
+    """Write queries (test: a test's name, empty in training; query_id, text) and documents (corpus, document_id, …).
+
+    Raises:
+        StudyError: candidates name documents that their collection lacks.
+    """
+    by_test = {"": training} | dict(tests)
+    queries = pd.concat(
+        [found.table("queries").assign(test=name) for name, found in by_test.items()], ignore_index=True
+    )
+    queries[["test", "query_id", "text"]].to_parquet(folder / "queries.parquet")
+    seen: dict[str, set[str]] = {}
+    sha = hashlib.sha256()
+    with pq.ParquetWriter(folder / "documents.parquet", SCHEMA) as writer:
+        for name, found in by_test.items():
+            before = seen.setdefault(found.source.corpus, set())
+            ids = [one for one in _needed(found) if one not in before]
+            before.update(ids)
+            for some in _written(found, ids):
+                table = {"corpus": [found.source.corpus] * len(some), "training": [not name] * len(some)}
+                table |= {"document_id": [one for one, _ in some], "text": [text for _, text in some]}
+                writer.write_table(pa.table(table).select(SCHEMA.names).cast(SCHEMA))
+                if not name:
+                    sha.update("\n".join(text for _, text in some).encode())
+    tables = [training.folder / f"{name}.parquet" for name in ("queries", "judgments", "candidates", "pool")]
+    content = digest(*tables, sha.hexdigest())
+    write_json(folder / "manifest.json", {"sha256": content} | read_json(training.folder / "manifest.json"))
+
+
+def _needed(found: Retrieved) -> list[str]:
+    """Return the ids of all documents that are scored, the pool first and in its order."""
+    names = ("pool", "judgments", "candidates") if (found.folder / "pool.parquet").exists() else ("candidates",)
+    return list(dict.fromkeys(one for name in names for one in found.table(name)["document_id"]))
+
+
+def _written(found: Retrieved, ids: list[str]) -> Iterator[list[tuple[str, str]]]:
+    """Yield (id, text) of documents, many at a time; a judged document that was not retrieved may have no text."""
+    candidates = found.table("candidates")
+    if "retrieved" in candidates:
+        candidates = candidates[candidates["retrieved"]]
+    retrieved = set(candidates["document_id"])
+    for some in pieces(zip(ids, found.source.texts_of(ids), strict=True), AT_A_TIME):
+        if absent := [one for one, text in some if text is None and one in retrieved]:
+            raise StudyError(
+                f"{found.source.label}: the candidates name document {absent[0]}, which the collection lacks: bring "
+                "candidates of this collection."
+            )
+        yield [(one, text) for one, text in some if text is not None]
+
+
+def stored_texts(documents: Path, training: bool = False) -> Iterator[str]:
+    """Yield the texts that `texts` wrote, in their order; with `training` those of training documents alone."""
+    for batch in pq.ParquetFile(documents).iter_batches(AT_A_TIME, columns=["training", "text"]):
+        table = batch.to_pydict()
+        yield from (text for kept, text in zip(table["training"], table["text"], strict=True) if kept or not training)
+
+
+class Rows:
+    """The rows of queries and documents by id; −1 for a document without a text."""
+
+    def __init__(self, texts: Path) -> None:
+        """Read the ids."""
+        queries = pd.read_parquet(texts / "queries.parquet", columns=["test", "query_id"])
+        documents = pd.read_parquet(texts / "documents.parquet", columns=["corpus", "document_id"])
+        self._queries = {name: _index(table["query_id"]) for name, table in queries.groupby("test")}
+        self._documents = {name: _index(table["document_id"]) for name, table in documents.groupby("corpus")}
+
+    def queries(self, test: str, ids: pd.Series) -> np.ndarray:
+        """Return the rows of a test's queries."""
+        return self._queries[test].loc[ids].to_numpy()
+
+    def documents(self, corpus: str, ids: pd.Series) -> np.ndarray:
+        """Return the rows of a corpus' documents."""
+        return self._documents[corpus].reindex(ids).fillna(-1).astype(int).to_numpy()
+
+
+def _index(ids: pd.Series) -> pd.Series:
+    return pd.Series(ids.index, index=ids.to_numpy())
+
+
+def candidates(folder: Path, texts: Path, training: Retrieved, tests: Mapping[str, Retrieved], groups: Groups) -> None:
+    """Write the training items, every test's candidates with their rows, its judgments, and the manifest."""
+    rows = Rows(texts)
+    items, left_out = training_items(training, rows, groups)
+    items.save(folder)
+    manifest = {"pairs": len(items.query_rows)} | read_json(texts / "manifest.json")
+    manifest |= {"items": len(items.query_rows), "left_out": left_out, "tests": {}}
+    for number, (name, found) in enumerate(tests.items()):
+        table = found.table("candidates")
+        table["query_row"] = rows.queries(name, table["query_id"])
+        table["document_row"] = rows.documents(found.source.corpus, table["document_id"])
+        lacking = table["document_row"] < 0
+        table[~lacking].reset_index(drop=True).to_parquet(folder / f"test{number}.parquet")
+        found.table("judgments").to_parquet(folder / f"test{number}-judgments.parquet")
+        said = read_json(found.folder / "manifest.json")
+        shared = found.table("queries")["text"].isin(training.table("queries")["text"])
+        counts = {"positives_without_text": int(lacking.sum()), "queries_also_trained_on": int(shared.sum())}
+        manifest["tests"][name] = {"file": f"test{number}", **said, **counts}
+    write_json(folder / "manifest.json", manifest)
+
+
+def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[TrainingQueries, dict[str, int]]:
+    """Return the training items as rows, one for every judgment of a relevant document, and how many were left out.
+
+    Left out are judgments of a document that has no text, and of queries with fewer hard negatives than a group has.
+    """
+    corpus = training.source.corpus
+    judged, found = training.table("judgments"), training.table("candidates")
+    judged["query_row"] = rows.queries("", judged["query_id"])
+    judged["document_row"] = rows.documents(corpus, judged["document_id"])
+    relevant = np.sort(keys(judged["query_row"], judged["document_row"]))
+    place = rows.queries("", found["query_id"])  # training queries stand first, so that rows are places
+    hard = np.full((len(training.table("queries")), groups.hard_depth), -1, np.int32)
+    hard[place, found["rank"] - 1] = rows.documents(corpus, found["document_id"])
+    pool = rows.documents(corpus, training.table("pool")["document_id"])
+    without_text = judged["document_row"] < 0
+    few = ~without_text & ((hard[judged["query_row"]] >= 0).sum(1) < groups.hard)
+    judged = judged[~(without_text | few)]
+    teacher = {}
+    if "teacher" in judged:
+        scores = np.zeros(hard.shape, np.float32)
+        scores[place, found["rank"] - 1] = found["score"]
+        teacher = {
+            "positive_teacher": judged["teacher"].to_numpy(np.float32),
+            "hard_teacher": scores[judged["query_row"]],
+        }
+    items = TrainingQueries(
+        query_rows=judged["query_row"].to_numpy(np.int32),
+        positive_rows=judged["document_row"].to_numpy(np.int32),
+        grades=judged["relevance"].to_numpy(np.int16),
+        hard_rows=hard[judged["query_row"]],
+        relevant=relevant,
+        document_rows=pool.astype(np.int32),
+        **teacher,
+    )
+    return items, {"without_text": int(without_text.sum()), "too_few_negatives": int(few.sum())}

@@ -1,0 +1,67 @@
+"""A file of pairs as a collection: equal texts become one query or one document, and queries are split by hash."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rankscale_utils.collections.docstrings import split_of
+from rankscale_utils.collections.own_files import Pair, read_pairs
+from rankscale_utils.files import digest, write_json
+from rankscale_utils.study import StudyError
+
+
+def build(folder: Path, path: Path) -> None:
+    """Write the collection of a file of pairs into `folder`: queries, documents, judgments, negatives, a manifest.
+
+    A query's split follows the hash of its text, so that a file that grows keeps its splits. A document is a training
+    document when a training query names it, as its positive or among its negatives.
+
+    Raises:
+        StudyError: lines cannot be used, or a split has no queries.
+    """
+    pairs = pd.DataFrame(read_pairs(path), columns=Pair._fields)
+    query_rows, queries = pd.factorize(pairs["query"])
+    splits = pd.Series([split_of(text) for text in queries], dtype=object)
+    if absent := [split for split in ("train", "test") if split not in set(splits)]:
+        raise StudyError(
+            f"{path.name} has {len(queries)} queries, none of which falls into {' or '.join(absent)}: bring more pairs."
+        )
+    named = _named(pairs, query_rows)
+    document_rows, documents = pd.factorize(named["text"])
+    named = named.assign(
+        query_id=[f"q{row}" for row in named["query"]], document_id=[f"d{row}" for row in document_rows]
+    )
+    training = named.loc[(splits.loc[named["query"]] == "train").to_numpy(), "document_id"].unique()
+    document_ids = pd.Series([f"d{row}" for row in range(len(documents))])
+    query_ids = [f"q{row}" for row in range(len(queries))]
+    tables = {
+        "queries": pd.DataFrame({"query_id": query_ids, "split": splits, "text": queries}),
+        "documents": pd.DataFrame(
+            {
+                "document_id": document_ids,
+                "split": document_ids.isin(training).map({True: "train", False: "other"}),
+                "text": documents,
+            }
+        ),
+        "judgments": named[named["rank"] == 0]
+        .groupby(["query_id", "document_id"], sort=False)["grade"].max().rename("relevance").reset_index(),
+    }  # fmt: skip
+    if len(negatives := named[named["rank"] > 0]):
+        tables["negatives"] = negatives[["query_id", "document_id", "rank"]].reset_index(drop=True)
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet")
+    manifest = {
+        "collection": path.name,
+        "pairs": len(pairs),
+        "queries_by_split": splits.value_counts().to_dict(),
+        "sha256": digest(path),
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def _named(pairs: pd.DataFrame, query_rows: np.ndarray) -> pd.DataFrame:
+    """Return every document of every line, in order: query (row), rank (0: the positive), text, grade."""
+    texts = [[positive, *negatives] for positive, negatives in zip(pairs["positive"], pairs["negatives"], strict=True)]
+    lines = pd.DataFrame({"query": query_rows, "grade": pairs["grade"], "text": texts}).explode("text")
+    return lines.assign(rank=lines.groupby(level=0).cumcount()).reset_index(drop=True)
