@@ -4,7 +4,16 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+)
 
 
 def _number(value: Any) -> Any:
@@ -40,7 +49,8 @@ def refused(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]
 Whole = Annotated[int, BeforeValidator(_number)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
-ObjectiveName = Literal["pointwise", "pairwise", "listwise"]
+ObjectiveName = Literal["pointwise", "pairwise", "listwise", "lambdaloss", "margin_mse", "ranknet_distillation"]
+DISTILLED = frozenset({"margin_mse", "ranknet_distillation"})  # objectives that learn from a teacher's scores
 
 
 class Part(BaseModel):
@@ -57,6 +67,80 @@ class Docstrings(Part):
     )
 
 
+class JudgedCollection(Part):
+    """What collections with judgments of their own share: who supplies the candidates, and what counts as relevant."""
+
+    candidates: str = Field("bm25", min_length=1, description="bm25, or a TREC run, relative to the YAML")
+    relevant_from: Whole | None = Field(
+        None, gt=0, description="the lowest grade that is relevant; absent: 2 for TREC DL, as is its custom, else 1"
+    )
+    teacher: str | None = Field(
+        None, description="a TREC run whose scores of the training candidates a student learns from"
+    )
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it names, as written."""
+        given = [] if self.candidates in ("bm25", "scoreddocs") else [self.candidates]
+        return given + [self.teacher] * (self.teacher is not None)
+
+
+class IrDatasets(JudgedCollection):
+    """A collection that ir_datasets knows; its files lie in the folder IR_DATASETS_HOME or are downloaded there."""
+
+    ir_datasets: str = Field(min_length=1, description="its id, such as msmarco-passage/train")
+    candidates: str = Field("bm25", min_length=1, description="bm25, scoreddocs (the id's own), or a TREC run's path")
+    queries: Whole | None = Field(None, gt=0, description="so many, chosen by the hash of their text; absent: all")
+
+
+class TrecFiles(JudgedCollection):
+    """Files of one's own: documents and queries (id<TAB>text, or JSON lines), judgments and a run in TREC's format."""
+
+    documents: str
+    queries: str
+    judgments: str
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it names, as written."""
+        return [self.documents, self.queries, self.judgments, *super().files]
+
+
+class PairsFile(Part):
+    """A file of pairs (.jsonl, .tsv, also .gz, or .parquet): query, positive and, if known, negatives and grade.
+
+    Four fifths of the queries train, a tenth is never used (dev), and a tenth is the test, by the hash of their text.
+    """
+
+    pairs: str
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it names, as written."""
+        return [self.pairs]
+
+
+def _form(given: Any) -> str | None:
+    """Return which form of a collection is meant, in brackets, which keep it out of messages."""
+    fields = given.model_fields_set if isinstance(given, Part) else given if isinstance(given, dict) else [given]
+    forms = ("docstrings", "ir_datasets", "pairs", "documents")
+    return next((f"[{form}]" for form in forms if form in fields), None)
+
+
+CollectionForm = Annotated[
+    Annotated[Literal["docstrings"], Tag("[docstrings]")]
+    | Annotated[IrDatasets, Tag("[ir_datasets]")]
+    | Annotated[PairsFile, Tag("[pairs]")]
+    | Annotated[TrecFiles, Tag("[documents]")],
+    Discriminator(
+        _form,
+        custom_error_type="no_collection",
+        custom_error_message="write docstrings, {ir_datasets: ID}, {pairs: FILE}, or "
+        "{documents: FILE, queries: FILE, judgments: FILE}",
+    ),
+]
+
+
 class FirstStage(Part):
     """BM25 (bm25s, method `lucene`) that supplies the candidates."""
 
@@ -67,7 +151,7 @@ class FirstStage(Part):
 class Text(Part):
     """How text becomes tokens: a WordPiece vocabulary trained on the training split, and lengths in tokens."""
 
-    vocabulary: Whole = Field(8192, ge=256)
+    vocabulary: Whole = Field(8192, ge=256, description="pretrained rungs bring their own tokenizer instead")
     query_tokens: Whole = Field(20, ge=1)
     pair_tokens: Whole = Field(96, ge=8, description="query, document and the three special tokens together")
 
@@ -98,15 +182,71 @@ class Rung(Part):
             yield f"hidden {hidden} is not a multiple of heads {heads}: change one of them"
 
 
+class Pretrained(Part):
+    """One pretrained encoder of the ladder: a Hugging Face id, or a local folder that `save_pretrained` wrote."""
+
+    pretrained: str = Field(min_length=1)
+
+
+LADDERS = {"ettin": {size: f"jhu-clsp/ettin-encoder-{size}" for size in ("17m", "32m", "68m", "150m", "400m", "1b")}}
+
+
+def _by_name(ladder: Any) -> Any:
+    """Return rungs by name for a known ladder's name or a list of ids, whose last parts become the names."""
+    if isinstance(ladder, str):
+        if ladder not in LADDERS:
+            raise ValueError(f"no ladder has that name: write {', '.join(LADDERS)}, or a list of ids or folders")
+        return LADDERS[ladder]
+    if not isinstance(ladder, list):
+        return ladder
+    if strange := [source for source in ladder if not isinstance(source, str)]:
+        raise ValueError(f"{strange} are no ids or folders: write `name: {{hidden: …}}` for a shape")
+    names = [source.rstrip("/").split("/")[-1] for source in ladder]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{twice} name more than one rung: write `name: id` for each instead")
+    return dict(zip(names, ladder, strict=True))
+
+
+def _kind(rung: Any) -> str:
+    return "[pretrained]" if isinstance(rung, str | Pretrained) else "[shape]"
+
+
+def _source(rung: Any) -> Any:
+    return {"pretrained": rung} if isinstance(rung, str) else rung
+
+
+AnyRung = Annotated[
+    Annotated[Rung, Tag("[shape]")] | Annotated[Pretrained, BeforeValidator(_source), Tag("[pretrained]")],
+    Discriminator(_kind),
+]
+Ladder = Annotated[dict[FolderName, AnyRung], BeforeValidator(_by_name)]
+Rate = Annotated[Finite, Field(gt=0, lt=1)]
+
+
 class LearningRate(Part):
-    """The rule that gives each rung its rate: base × (hidden / 32)^−power."""
+    """The rule that gives each rung its rate: base × (hidden / 32)^−power, or `of` with a rate for every rung.
 
-    base: float = Field(gt=0, lt=1)
+    The Ettin rerankers' own, for pointwise distillation in batches of 192 to 1,024 pairs, are 17m: 2.4e-4, 32m: 1.2e-4,
+    68m: 3e-5, 150m: 1.5e-5, 400m: 7e-6 and 1b: 3e-6.
+    """
+
+    base: Rate | None = Field(None, description="the rate at hidden size 32")
     power: float = Field(0.75, ge=0)
+    of: dict[str, Rate] | None = Field(None, description="rates by rung, instead of the rule")
+    sweep: tuple[Annotated[Finite, Field(gt=0)], ...] = Field(
+        (), description="factors on a rung's rate, tried on its shortest exposure; training queries choose among them"
+    )
 
-    def of(self, rung: Rung) -> float:
-        """Return the learning rate of a rung."""
-        return self.base * (rung.hidden / 32) ** -self.power
+    @refused("of")
+    def _neither_or_both(of: dict[str, float] | None, earlier: dict) -> Iterator[str]:
+        if of is None and earlier.get("base", 1) is None:
+            yield "without base there is no rate: give base, or a rate for every rung"
+        if of is not None and earlier.get("base") is not None:
+            yield f"stands beside base = {earlier['base']}: give one of the two"
+
+    def at(self, rung: str, hidden: int) -> float:
+        """Return the learning rate of a rung of that hidden size."""
+        return self.of[rung] if self.of else self.base * (hidden / 32) ** -self.power
 
 
 class Objective(Part):
@@ -114,6 +254,7 @@ class Objective(Part):
 
     seeds: tuple[Whole, ...] = Field((0,), min_length=1)
     learning_rate: LearningRate
+    temperature: Finite | None = Field(None, gt=0, description="of listwise's softmax; scores are divided by it")
 
     @refused("seeds")
     def _repeated(seeds: tuple[int, ...], _: dict) -> Iterator[str]:
@@ -159,6 +300,23 @@ class Training(Part):
     warmup_steps: Whole = Field(100, ge=0)
     weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms never decay")
     threads: Whole = Field(1, gt=0, description="CPU threads of one run; runs share the machine's cores")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+    micro_batch: Whole | None = Field(
+        None, gt=0, description="pairs in memory at once; absent: a whole step, halved whenever memory runs out"
+    )
+    gradient_checkpointing: bool = Field(False, description="a third more compute for a fraction of the memory")
+    gpus: Whole = Field(1, gt=0, description="GPUs that train one run together")
+    sharded: bool = Field(False, description="divide weights and optimiser among these GPUs (FSDP)")
+
+    @refused("gpus")
+    def _too_many(gpus: int, earlier: dict) -> Iterator[str]:
+        if "groups" in earlier and gpus > (queries := earlier["groups"].queries_per_step):
+            yield f"a step of queries_per_step = {queries} has no query for each of them: lower it or take more queries"
+
+    @refused("sharded")
+    def _nothing_to_divide(sharded: bool, earlier: dict) -> Iterator[str]:
+        if sharded and earlier.get("gpus") == 1:
+            yield "with gpus = 1 there is nothing to divide the weights among: raise gpus or drop the field"
 
     @refused("exposures")
     def _not_rising(exposures: tuple[int, ...], earlier: dict) -> Iterator[str]:
@@ -174,10 +332,13 @@ class Training(Part):
 
 
 class Evaluation(Part):
-    """The test: how many queries, and how many BM25 candidates of each are reranked."""
+    """The tests: which collections, and how many candidates of each query are reranked."""
 
-    queries: Whole = Field(1000, gt=0)
-    depth: Whole = Field(20, ge=10)
+    tests: dict[FolderName, CollectionForm] = Field(
+        {}, description="test collections by name; absent: the collection's own test split"
+    )
+    queries: Whole = Field(1000, gt=0, description="queries of an own test split, chosen by the hash of their text")
+    depth: Whole = Field(20, ge=10, description="candidates that are reranked")
     metrics: tuple[str, ...] = Field(("nDCG@10", "RR@10", "AP", "R@5", "R@10", "P@10"), validate_default=False)
 
     @refused("metrics")

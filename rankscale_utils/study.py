@@ -11,16 +11,21 @@ from pydantic import Field, ValidationError
 
 from rankscale_utils.files import digest
 from rankscale_utils.parts import (
+    DISTILLED,
     Allocation,
+    CollectionForm,
     Docstrings,
     Evaluation,
     FirstStage,
     FolderName,
     Forecasting,
     HeldOut,
+    Ladder,
     Objective,
     ObjectiveName,
+    PairsFile,
     Part,
+    Pretrained,
     Rung,
     Text,
     Training,
@@ -54,18 +59,61 @@ class Study(Part):
     source: Path = Field(description="the YAML file")
     title: str = ""
     measurements: Path | None = Field(None, description="a CSV to fit, relative to the YAML; then nothing is trained")
-    collection: Literal["docstrings"] = "docstrings"
+    collection: CollectionForm = "docstrings"
     docstrings: Docstrings = Docstrings()
     first_stage: FirstStage = FirstStage()
     text: Text = Text()
     architecture: Literal["bert", "modernbert"] = "bert"
-    ladder: dict[FolderName, Rung] = Field(default_factory=dict)
+    ladder: Ladder = Field(
+        default_factory=dict,
+        description="rungs by name: shapes trained from scratch, or Hugging Face ids and folders, relative to the YAML",
+    )
     objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
     training: Training | None = None
     evaluation: Evaluation = Evaluation()
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
+
+    @refused("training")
+    def _unscored(training: Training | None, earlier: dict) -> Iterator[str]:
+        if training and training.groups.random and getattr(earlier.get("collection"), "teacher", None):
+            yield "no teacher scores random negatives: set groups.random = 0, or remove collection.teacher"
+
+    @refused("evaluation")
+    def _unusable_tests(evaluation: Evaluation, earlier: dict) -> Iterator[str]:
+        for name, test in evaluation.tests.items():
+            if getattr(test, "teacher", None):
+                yield f"tests.{name}.teacher: only training has a teacher: remove it"
+        collection = earlier.get("collection", "docstrings")
+        if not evaluation.tests and not isinstance(collection, str | PairsFile):
+            yield (
+                "this collection has no test split of its own: add tests, such as "
+                "{dl19: {ir_datasets: msmarco-passage/trec-dl-2019/judged, candidates: scoreddocs}}"
+            )
+
+    @refused("ladder")
+    def _mixed(ladder: dict, _: dict) -> Iterator[str]:
+        kinds = {kind: [name for name, rung in ladder.items() if isinstance(rung, kind)] for kind in (Rung, Pretrained)}
+        if all(kinds.values()):
+            yield (
+                f"{kinds[Rung]} are trained from scratch and {kinds[Pretrained]} are pretrained, which is no ladder of "
+                "sizes alone: drop one side"
+            )
+
+    @refused("objectives")
+    def _unmet(objectives: dict[str, Objective], earlier: dict) -> Iterator[str]:
+        ladder = list(earlier.get("ladder", {}))
+        for name, settings in objectives.items():
+            if (rates := settings.learning_rate.of) and ladder and (wrong := set(rates) ^ set(ladder)):
+                yield (
+                    f"{name}.learning_rate.of names {list(rates)}, but the rungs are {ladder}: give a rate for each of "
+                    f"them and for no other ({', '.join(sorted(wrong))})"
+                )
+            if settings.temperature and name != "listwise":
+                yield f"{name}.temperature: only listwise has a softmax to cool: remove it"
+            if name in DISTILLED and "collection" in earlier and not getattr(earlier["collection"], "teacher", None):
+                yield f"{name} learns from a teacher's scores: name a TREC run of them as collection.teacher"
 
     @refused("held_out")
     def _too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
@@ -108,12 +156,20 @@ class Study(Part):
         """Return all that decides a run's weights, so that a change of anything else trains nothing again."""
         shared = {"collection", "docstrings", "first_stage", "text", "architecture", "training"}
         fields = self.model_dump(mode="json", include=shared)
-        fields["training"].pop("threads")
+        for how in ("threads", "micro_batch", "gradient_checkpointing", "gpus", "sharded"):
+            fields["training"].pop(how)
         return fields | {
             "run": run.name,
             "rung": self.ladder[run.rung].model_dump(),
-            "objective": self.objectives[run.objective].learning_rate.model_dump(),
+            "objective": self.objectives[run.objective].model_dump(exclude={"seeds"}, exclude_none=True),
         }
+
+    @property
+    def pretrained(self) -> dict[str, str]:
+        """The id or folder of every pretrained rung; empty for a ladder that is trained from scratch."""
+        given = {name: rung.pretrained for name, rung in self.ladder.items() if isinstance(rung, Pretrained)}
+        folders = {name: self.beside(source) for name, source in given.items()}
+        return {name: str(folders[name]) if folders[name].is_dir() else given[name] for name in given}
 
     @property
     def folder(self) -> Path:
@@ -134,7 +190,31 @@ class Study(Part):
         """The CSV that the study brings."""
         if self.measurements is None:
             raise StudyError(f"study {self.name} trains its own ladder and brings no measurements.")
-        return (self.source.parent / self.measurements).resolve()
+        return self.beside(self.measurements)
+
+    @property
+    def input_files(self) -> dict[Path, str]:
+        """The files of the collection and of the tests, and the field that names each."""
+        forms = {"collection": self.collection}
+        forms |= {f"evaluation.tests.{name}": test for name, test in self.evaluation.tests.items()}
+        return {self.beside(path): field for field, form in forms.items() for path in getattr(form, "files", [])}
+
+    def check_files(self) -> None:
+        """Make sure that the files of the collection and of the tests are there.
+
+        Raises:
+            StudyError: one is not.
+        """
+        for path, field in self.input_files.items():
+            if not path.is_file():
+                raise StudyError(
+                    f"{self.source.name}: {field} names {path}, which is no file: put it there or correct the path, "
+                    "which is relative to the YAML."
+                )
+
+    def beside(self, path: str | Path) -> Path:
+        """Return where a path of the YAML leads, which is relative to the YAML's own folder."""
+        return (self.source.parent / path).resolve()
 
 
 def cache_folder() -> Path:
@@ -192,6 +272,10 @@ def _between(fields: dict) -> list[str]:
     mistakes = [
         f"{field} comes from the file's own name: remove the field." for field in ("name", "source") if field in fields
     ]
+    if "architecture" in fields and _is_pretrained(fields.get("ladder")):
+        mistakes.append(
+            f"architecture = {fields['architecture']!r}: pretrained rungs bring their own: remove the field."
+        )
     needed = ("ladder", "objectives", "training")
     missing = [field for field in needed if not fields.get(field)]
     if fields.get("measurements") is None:
@@ -202,9 +286,14 @@ def _between(fields: dict) -> list[str]:
     return mistakes
 
 
+def _is_pretrained(ladder: Any) -> bool:
+    rungs = ladder.values() if isinstance(ladder, dict) else [ladder]
+    return any(isinstance(rung, str | list) for rung in rungs)
+
+
 def _sentences(mistake: dict[str, Any]) -> list[str]:
     kind, value = mistake["type"], mistake["input"]
-    field = ".".join(str(place) for place in mistake["loc"] if place != "[key]")
+    field = ".".join(str(place) for place in mistake["loc"] if not str(place).startswith("["))
     if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
         return []
     if kind == "extra_forbidden":

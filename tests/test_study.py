@@ -184,7 +184,7 @@ def test_a_number_that_yaml_reads_as_a_string_becomes_a_number(written, new_stud
     text = yaml.safe_dump(tiny).replace("REPLACE", "1e-3")
     rate = load_study(written(text)).objectives["listwise"].learning_rate
     assert rate.base == 0.001
-    assert rate.of(Rung(hidden=32)) == pytest.approx(0.001)
+    assert rate.at("w32", 32) == pytest.approx(0.001)
 
 
 def test_whole_numbers_may_be_written_with_an_exponent(new_study):
@@ -253,8 +253,8 @@ def test_the_rate_falls_with_width_by_the_stated_rule(new_study):
     rate = new_study(
         objectives={"listwise": {"learning_rate": {"base": 0.004, "power": 0.5}}}
     ).objectives["listwise"].learning_rate  # fmt: skip
-    assert rate.of(Rung(hidden=8)) == pytest.approx(0.008)
-    assert rate.of(Rung(hidden=128)) == pytest.approx(0.002)
+    assert rate.at("w8", 8) == pytest.approx(0.008)
+    assert rate.at("w128", 128) == pytest.approx(0.002)
 
 
 def test_settings_change_with_what_decides_weights_and_with_nothing_else(new_study):

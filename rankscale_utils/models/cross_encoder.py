@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +11,19 @@ from transformers import PreTrainedModel
 
 
 class CrossEncoder(nn.Module):
-    """Score a query and a document read together: the mean of the query's last states, then one linear layer.
+    """Score a query and a document read together: one linear layer on what it reads of the encoder's last states.
 
-    ``encoder`` is any transformers encoder (``AutoModel.from_config`` or ``from_pretrained``). The head is our own, as
-    the heads of ``AutoModelForSequenceClassification`` index padded positions, which rules out unpadded batches.
+    ``reads`` is ``"query"``, the mean over the query, which lets a small new model see at once which words the document
+    holds, or ``"cls"``, the state of [CLS], as monoBERT does (arXiv 1901.04085). ``encoder`` is any transformers
+    encoder (``AutoModel.from_config`` or ``from_pretrained``). The head is our own, as the heads of
+    ``AutoModelForSequenceClassification`` index padded positions, which rules out unpadded batches.
     """
 
-    def __init__(self, encoder: PreTrainedModel) -> None:
+    def __init__(self, encoder: PreTrainedModel, reads: Literal["query", "cls"] = "query") -> None:
         """Wrap ``encoder``; the head starts at zero, so that a new model scores every pair the same."""
         super().__init__()
         self.encoder = encoder
+        self.reads = reads
         self.reads_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
         self.head = nn.Linear(encoder.config.hidden_size, 1)
         nn.init.zeros_(self.head.weight)
@@ -28,10 +32,12 @@ class CrossEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Return raw scores (pairs,) from token ids, attention mask and segment ids, each (pairs, tokens).
 
-        The states averaged are those of segment 0, the query; without segment ids, those of every token.
+        The query is segment 0: [CLS], its tokens and its [SEP]; without segment ids, every token is averaged.
         """
         segments = {"token_type_ids": token_type_ids} if self.reads_segments else {}
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **segments).last_hidden_state
+        if self.reads == "cls":
+            return self.head(states[:, 0]).squeeze(-1)
         averaged = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
         weights = averaged.to(states.dtype).unsqueeze(-1)
         return self.head((states * weights).sum(dim=1) / weights.sum(dim=1)).squeeze(-1)

@@ -1,0 +1,65 @@
+"""Tiny pretrained models of the BERT and ModernBERT families, as folders that `save_pretrained` wrote."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertTokenizerFast,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from rankscale_utils.collections.tokens import train_tokenizer
+
+TEXTS = ["count the apples and the pears", "a document of some length, with commas", "pear apple plum", "naïve ☃ words"]
+
+
+def word_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:
+    """Return a tokenizer as BERT has it: WordPiece, segments 0 and 1."""
+    return BertTokenizerFast(vocab=train_tokenizer(list(texts), 400).get_vocab(), mask_token="[UNK]")
+
+
+def byte_pairs(texts: Iterable[str] = TEXTS, pair: str = "[CLS] $A [SEP] $B [SEP]") -> PreTrainedTokenizerBase:
+    """Return a tokenizer as ModernBERT has it: byte-level BPE, special tokens after the others, no segments."""
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(special)
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=ids)
+    roles = {f"{token[1:-1].lower()}_token": token for token in special}
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **roles)
+
+
+def save_pretrained(
+    folder: Path, architecture: str, width: int, dtype: torch.dtype = torch.float32, positions: int = 64
+) -> Path:
+    """Write a tiny encoder with random weights, as its pretraining left it, and its tokenizer."""
+    tokenizer = {"bert": word_pieces, "modernbert": byte_pairs}[architecture]()
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(tokenizer) + 3,  # as published vocabularies are padded
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=positions,
+        initializer_range=0.5,  # as far from the start as trained weights are
+        pad_token_id=tokenizer.pad_token_id,
+        **({"local_attention": 8} if architecture == "modernbert" else {}),
+    )
+    torch.manual_seed(width)
+    AutoModelForMaskedLM.from_config(config).to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
