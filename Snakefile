@@ -8,10 +8,11 @@ NOTEBOOKS, RUNS, REPORTS = f"{workflow.basedir}/notebooks", study.folder, study.
 GPU = int(config["kernel"] == "rankscale-gpu")
 TRAINED = {run.name: run for run in study.runs}
 FITTED = [run.name for run in study.fitted_runs]
-PAPERMILL = (
-    "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
+DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
+NOTEBOOK = (
     f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
 )
+PAPERMILL = DEVICE + NOTEBOOK
 # After a stage: say that it is done, or show the end of its log.
 CHECKED = (
     " > {log:q} 2>&1 || {{ tail -n 4 {log:q} >&2; exit 1; }};"
@@ -43,7 +44,8 @@ rule index:
     shell: "python -m rankscale_utils.publish '{study.source}'" + CHECKED
 
 rule collection:
-    output: f"{RUNS}/collection.json", f"{RUNS}/ladder.json"
+    input: list(study.input_files)
+    output: [f"{RUNS}/{name}.json" for name in ("collection", "ladder", "contract")]
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
     threads: workflow.cores
     log: f"{RUNS}/logs/collection.log"
@@ -59,9 +61,9 @@ rule train:
     params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))
     threads: study.training.threads if study.training else 1
     priority: 10
-    resources: gpu=GPU
+    resources: gpu=GPU * (study.training.gpus if study.training else 1)
     log: f"{RUNS}/logs/{{run}}.train.log"
-    shell: PAPERMILL + " -p run {wildcards.run}" + CHECKED
+    shell: DEVICE + " --gpus {resources.gpu}" + NOTEBOOK + " -p run {wildcards.run}" + CHECKED
 
 rule evaluate:
     input: result=rules.train.output.result, notebook=ancient(f"{NOTEBOOKS}/2_evaluate.ipynb")

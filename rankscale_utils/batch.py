@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rankscale_utils.device import gpus
+from rankscale_utils.device import gpus, visible_gpus
 from rankscale_utils.study import ROOT, Study, StudyError, load_study
 
 CODE = Path(__file__).resolve().parents[1]
@@ -23,8 +23,11 @@ def check(study: Study) -> None:
     """Read what the study brings before any work is done.
 
     Raises:
-        StudyError: the measurements cannot be fitted as they are.
+        StudyError: the measurements cannot be fitted as they are, or a run wants more GPUs than there are.
     """
+    wanted, there = (study.training.gpus, visible_gpus()) if study.training else (1, 0)
+    if 0 < there < wanted:
+        raise StudyError(f"training.gpus = {wanted}: this machine shows {there}: lower it or use a larger machine.")
     if study.measurements is not None:
         from rankscale_utils.measurements import of_runs
 
@@ -107,6 +110,7 @@ def main(name: str) -> int:
     try:
         study = load_study(name)
         check(study)
+        study.check_files()
         began = time.monotonic()
         status = run(study)
     except StudyError as error:

@@ -3,127 +3,33 @@
 A checkpoint taken in the middle of a decaying schedule is no shorter run. Here each exposure's checkpoint is the end
 of a run of exactly that many pairs: the trunk's state is branched off shortly before, and the branch's rate falls to
 zero (Hägele et al., arXiv 2405.18392). The branch sees the pairs that the trunk sees after it.
+
+`python -m rankscale_utils.training STUDY RUN` trains one run; several processes of it train together under torchrun.
 """
 
-from copy import deepcopy
-from dataclasses import dataclass, field
-from itertools import islice
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rankscale_utils.collections import Collection
-from rankscale_utils.collections.groups import TrainingQueries, steps
-from rankscale_utils.device import hardware
-from rankscale_utils.files import digest, read_json, whole_file, write_json
+from rankscale_utils import learning_rates, resuming
+from rankscale_utils.collections import Collection, open_collection
+from rankscale_utils.device import compute_device, hardware
+from rankscale_utils.files import DiskFull, digest, write_json
+from rankscale_utils.health import Diverged
 from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops, parameters
-from rankscale_utils.objectives import LOSSES
+from rankscale_utils.processes import processes
 from rankscale_utils.progress import Progress
-from rankscale_utils.study import Run, Study, run_seed
+from rankscale_utils.study import ROOT, Run, Study, StudyError, load_study
+from rankscale_utils.trainer import Trainer
 
 CURVE_STEPS = 20  # the loss curve keeps the mean of so many steps
-
-
-class Diverged(ArithmeticError):
-    """The loss stopped being a number."""
-
-
-@dataclass
-class Seen:
-    """What a model has been trained on so far."""
-
-    step: int = 0
-    tokens: int = 0
-    squares: int = 0  # sum of squared pair lengths, which attention's FLOPs need
-    losses: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Trainer:
-    """A model in training. `seen` counts its own path only, so a branch counts like a run of its own."""
-
-    study: Study
-    run: Run
-    collection: Collection
-    device: torch.device
-
-    def __post_init__(self) -> None:
-        """Build the model and its optimiser."""
-        vocabulary = self.collection.tokenizer().get_vocab_size()
-        self.model = ladder.build(self.study, self.run, vocabulary).to(self.device).train()
-        self.rate = self.study.objectives[self.run.objective].learning_rate.of(self.study.ladder[self.run.rung])
-        matrices = [parameter for parameter in self.model.parameters() if parameter.dim() > 1]
-        others = [parameter for parameter in self.model.parameters() if parameter.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": self.study.training.weight_decay}]
-        groups += [{"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), fused=True)
-        self.loss = LOSSES[self.run.objective]
-        self.pairs = self.collection.pairs()
-        self.queries: TrainingQueries = self.collection.training_queries()
-        self.seen = Seen()
-
-    def state(self) -> dict[str, Any]:
-        """Return a copy of all that decides how training goes on."""
-        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "seen": self.seen}
-        return deepcopy(parts)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
-        self.seen = deepcopy(state["seen"])
-
-    def advance(self, until: int, cool: bool, progress: Progress) -> None:
-        """Take the steps up to `until`; with `cool` the rate falls linearly to zero on the way.
-
-        Raises:
-            Diverged: the loss is not finite.
-        """
-        settings, begin = self.study.training, self.seen.step
-        groups = steps(self.queries, settings.groups, run_seed(self.run, "data"), begin)
-        for queries, documents in islice(groups, until - begin):
-            share = (until - self.seen.step) / (until - begin) if cool else 1.0
-            warm = min(1.0, (self.seen.step + 1) / (settings.warmup_steps + 1))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * share * warm
-            loss = self._step(queries, documents)
-            progress.advance(documents.size, f"loss {loss:.3f}")
-
-    def _step(self, queries: np.ndarray, documents: np.ndarray) -> float:
-        rows = queries.ravel(), documents.ravel()
-        batch = self.pairs.batch(*rows)
-        scores = self.model(*(part.to(self.device) for part in batch)).view(documents.shape)
-        relevance = torch.zeros_like(scores)
-        relevance[:, 0] = 1
-        loss = self.loss(scores, relevance)
-        value = loss.item()
-        if not np.isfinite(value):
-            raise Diverged(f"the loss became {value} at step {self.seen.step + 1}")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        lengths = self.pairs.lengths(*rows)
-        self.seen.step += 1
-        self.seen.tokens += int(lengths.sum())
-        self.seen.squares += int((lengths**2).sum())
-        self.seen.losses.append(value)
-        return value
-
-    def checkpoint(self, branch: "Branch") -> dict[str, float]:
-        """Return a checkpoint's row of the ledger: what a run that ends here has seen and cost."""
-        cost = flops(self.model)
-        forward = cost.per_token * self.seen.tokens + cost.per_token_pair * self.seen.squares
-        return {
-            "exposure": branch.exposure,
-            "queries": branch.exposure // self.study.training.groups.size,
-            "tokens": self.seen.tokens,
-            "flops": 3 * (forward + cost.per_pair * branch.exposure),
-            "loss": float(np.mean(self.seen.losses[-max(1, branch.end - branch.begin) :])),
-        }
 
 
 @dataclass(frozen=True)
@@ -142,76 +48,125 @@ def plan(study: Study) -> list[Branch]:
     return [Branch(end * per_step, end - round(end * study.training.cooldown), end) for end in ends]
 
 
+def planned_steps(branches: list[Branch]) -> int:
+    """Return the steps that these branches cost: the trunk up to the last one, and every cool-down."""
+    return sum(branch.end - branch.begin for branch in branches) + (branches[-1].begin if branches else 0)
+
+
 def train(study: Study, run: Run, collection: Collection, device: torch.device) -> dict[str, Any]:
     """Train a run, or go on where it was interrupted, and return its ledger.
 
-    The ledger (`ledger.json`, written last) holds the counts, the learning rate, the trunk's loss curve and, for every
-    checkpoint, exposure in pairs, queries and tokens and the training FLOPs of a run that ends there. A run whose loss
-    stops being a number ends with the status `failed: …` and the checkpoints it had.
+    The ledger (`ledger.json`, written last) holds the counts, the learning rate and how it was chosen, the trunk's loss
+    curve and, for every checkpoint, exposure in pairs, queries and tokens and the training FLOPs of a run that ends
+    there. A run that fails (`health`) ends with the status `failed: …` and the checkpoints it had.
+
+    Raises:
+        StudyError: another process trains this run, or memory does not hold one pair.
     """
     folder = study.run_folder(run)
     identity = digest(study.settings_of(run), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
-    ledger_file, resume_file = folder / "ledger.json", folder / "resume.pt"
-    if ledger_file.exists() and (ledger := read_json(ledger_file))["identity"] == identity:
-        return ledger
-    trainer = Trainer(study, run, collection, device)
-    checkpoints = _resume(trainer, resume_file, identity)
-    branches = plan(study)
-    progress = Progress(run.name, _steps(branches) * study.training.groups.pairs_per_step, "pairs")
-    progress.skip(_steps(branches[: len(checkpoints)]) * study.training.groups.pairs_per_step)
-    status = "complete"
+    if finished := resuming.finished(folder, identity):
+        return finished
+    if device.type == "cuda" and study.training.gpus > 1 and "WORLD_SIZE" not in os.environ:
+        return _with_torchrun(study, run, identity)
+    together = processes(device, study.training.sharded)
+    with resuming.alone(folder, run, together):
+        sweep = learning_rates.swept(study, run, collection, device, together)
+        trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
+        ledger = {"identity": identity, "sweep": sweep or None} | _trained(trainer, folder, identity)
+        together.first(partial(write_json, folder / "ledger.json", ledger))
+        (folder / "resume.pt").unlink(missing_ok=True)
+    return ledger
+
+
+def _trained(trainer: Trainer, folder: Path, identity: str) -> dict[str, Any]:
+    """Train what an earlier process left to do, keeping every checkpoint, and return the ledger's other fields."""
+    checkpoints = resuming.resume(trainer, folder, identity)
+    branches, per_step = plan(trainer.study), trainer.study.training.groups.pairs_per_step
+    progress = Progress(trainer.run.name, planned_steps(branches) * per_step, "pairs")
+    progress.skip(planned_steps(branches[: len(checkpoints)]) * per_step)
+    status, together = "complete", trainer.processes
     try:
         for branch in branches[len(checkpoints) :]:
             trainer.advance(branch.begin, cool=False, progress=progress)
             trunk = trainer.state()
             trainer.advance(branch.end, cool=True, progress=progress)
-            ladder.save(trainer.model, ladder.checkpoint_file(folder, branch.exposure))
-            checkpoints.append(trainer.checkpoint(branch))
+            weights, path = together.weights(trainer.model), ladder.checkpoint_file(folder, branch.exposure)
+            together.first(partial(ladder.save, trainer.model, path, trainer.tokens, weights))
+            checkpoints.append(_checkpoint(trainer, branch))
             trainer.restore(trunk)
-            with whole_file(resume_file) as temporary:
-                torch.save({"identity": identity, "trunk": trunk, "checkpoints": checkpoints}, temporary)
+            together.first(partial(resuming.keep, trainer, folder, identity, trunk, checkpoints))
     except Diverged as reason:
         status = f"failed: {reason}"
-    ledger = _ledger(trainer, identity, status, checkpoints) | {"pairs_per_second": progress.rate()}
-    write_json(ledger_file, ledger)
-    resume_file.unlink(missing_ok=True)
-    return ledger
+    return _ledger(trainer, status, checkpoints) | {"pairs_per_second": progress.rate()}
 
 
-def _steps(branches: list[Branch]) -> int:
-    """Return the steps that these branches cost: the trunk up to the last one, and every cool-down."""
-    return sum(branch.end - branch.begin for branch in branches) + (branches[-1].begin if branches else 0)
+def _checkpoint(trainer: Trainer, branch: Branch) -> dict[str, float]:
+    """Return a checkpoint's row of the ledger: what a run that ends here has seen and cost."""
+    return {
+        "exposure": branch.exposure,
+        "queries": branch.exposure // trainer.study.training.groups.size,
+        "tokens": trainer.seen.tokens,
+        "flops": trainer.training_flops(branch.exposure),
+        "loss": float(np.mean(trainer.seen.health.losses[-max(1, branch.end - branch.begin) :])),
+    }
 
 
-def _resume(trainer: Trainer, path: Path, identity: str) -> list[dict[str, float]]:
-    """Restore the trunk that an interrupted run of the same identity left; return its checkpoints so far."""
-    if not path.exists():
-        return []
-    kept = torch.load(path, weights_only=False, map_location=trainer.device)
-    if kept["identity"] != identity:
-        return []
-    trainer.restore(kept["trunk"])
-    return kept["checkpoints"]
-
-
-def _ledger(trainer: Trainer, identity: str, status: str, checkpoints: list[dict[str, float]]) -> dict[str, Any]:
-    run, counts = trainer.run, parameters(trainer.model)
-    losses = np.array(trainer.seen.losses)
+def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) -> dict[str, Any]:
+    run, losses = trainer.run, np.array(trainer.seen.health.losses)
     means = losses[: len(losses) // CURVE_STEPS * CURVE_STEPS].reshape(-1, CURVE_STEPS).mean(1)
     per_step = trainer.study.training.groups.pairs_per_step
     return {
         "run": run.name,
-        "identity": identity,
         "status": status,
         "family": "cross_encoder",
         "objective": run.objective,
         "rung": run.rung,
         "seed": run.seed,
-        "params": counts.total,
-        "params_non_embedding": counts.non_embedding,
+        "params": trainer.counts.total,
+        "params_non_embedding": trainer.counts.non_embedding,
         "learning_rate": trainer.rate,
         "flops_per_pair": checkpoints[-1]["flops"] / checkpoints[-1]["exposure"] if checkpoints else None,
         "checkpoints": checkpoints,
         "curve": {"pairs": [(i + 1) * CURVE_STEPS * per_step for i in range(len(means))], "loss": means.tolist()},
-        "hardware": hardware(),
+        "micro_batches": trainer.micro_batches,
+        "hardware": hardware() | {"processes": trainer.processes.count, "precision": trainer.precision},
     }
+
+
+def _with_torchrun(study: Study, run: Run, identity: str) -> dict[str, Any]:
+    """Train a run in one process a GPU, and return its ledger."""
+    log = study.run_folder(run) / "torchrun.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, f"--nproc-per-node={study.training.gpus}", "-m", "rankscale_utils.training"]
+    with open(log, "w") as out:
+        environment = os.environ | {"RANKSCALE_ROOT": str(ROOT)}
+        status = subprocess.call([*command, str(study.source), run.name], stdout=out, stderr=out, env=environment)
+    if status:
+        said = [line for line in log.read_text().splitlines() if line.startswith("rankscale: ")]
+        raise StudyError(said[0].removeprefix("rankscale: ") if said else f"run {run.name} stopped: {log} says why.")
+    return resuming.finished(study.run_folder(run), identity)
+
+
+def main(study_name: str, run_name: str) -> int:
+    """Train one run in this process, as one of torchrun's when it started it; return the exit status."""
+    if int(os.environ.get("RANK", "0")):
+        os.environ["RANKSCALE_PROGRESS"] = os.devnull  # the first process speaks for all
+    try:
+        study = load_study(study_name)
+        device = compute_device(study.training.threads)
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        train(study, study.run(run_name), open_collection(study), device)
+    except (StudyError, DiskFull) as error:
+        print(f"rankscale: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

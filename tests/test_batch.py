@@ -34,6 +34,17 @@ def test_measurements_that_cannot_be_fitted_stop_before_any_work(tiny_study, sna
     assert not (tmp_path / "runs").exists()
 
 
+def test_more_gpus_than_there_are_stop_before_any_work(new_study, snakemake, monkeypatch, capsys):
+    training = {"exposures": [960], "gpus": 4}
+    new_study(training=training)
+    monkeypatch.setattr(batch, "visible_gpus", lambda: 2)
+    assert batch.main("tiny") == 2
+    assert snakemake["calls"] == []
+    assert "training.gpus = 4: this machine shows 2: lower it or use a larger machine." in capsys.readouterr().err
+    monkeypatch.setattr(batch, "visible_gpus", lambda: 0)  # on a CPU, one process trains a run
+    assert batch.main("tiny") == 0
+
+
 def test_a_finished_study_ends_with_the_path_of_its_report(tiny_study, snakemake, capsys):
     assert batch.main("tiny") == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tiny_study.reports / "index.html")

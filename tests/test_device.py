@@ -5,6 +5,7 @@ import sys
 import time
 from itertools import pairwise
 
+import psutil
 import pytest
 import torch
 
@@ -28,13 +29,14 @@ def start(tmp_path):
     driver.parent.mkdir()
     log = tmp_path / "log"
 
-    def begin(gpus, seconds=0.0, status=0, **environment):
+    def begin(gpus, seconds=0.0, status=0, gpus_wanted=1, **environment):
         listed = "".join(f"echo 'GPU {number}: made up'\n" for number in range(gpus))
         driver.write_text(f"#!/bin/sh\n{listed}")
         driver.chmod(0o755)
         path = f"{driver.parent}{os.pathsep}{os.environ['PATH']}"
         given = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        command = [sys.executable, "-m", "rankscale_utils.device", sys.executable, "-c", WORK, str(log)]
+        command = [sys.executable, "-m", "rankscale_utils.device", "--gpus", str(gpus_wanted)]
+        command += [sys.executable, "-c", WORK, str(log)]
         return subprocess.Popen(
             [*command, str(seconds), str(status)],
             env=given | {"PATH": path, "TMPDIR": str(tmp_path)} | environment,
@@ -97,9 +99,49 @@ def test_the_status_of_a_command_on_a_gpu_is_returned(start):
 def test_a_lease_takes_the_first_free_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
     first, second = device.lease(3), device.lease(3)
-    assert (first[0], second[0]) == (0, 1)
-    first[1].release()
-    assert device.lease(3)[0] == 0
+    assert (*first, *second) == (0, 1)
+    first[0].close()
+    assert list(device.lease(3)) == [0]
+
+
+def test_several_gpus_are_leased_together_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    one = device.lease(3)
+    both = device.lease(3, wanted=2)
+    assert (*one, *both) == (0, 1, 2)
+    one[0].close()
+
+    class Waits(Exception):
+        pass
+
+    def wait(_):
+        raise Waits
+
+    monkeypatch.setattr(device.time, "sleep", wait)
+    with pytest.raises(Waits):
+        device.lease(3, wanted=2)
+    assert list(device.lease(3)) == [0]  # what waits holds nothing
+
+
+def test_a_command_of_several_gpus_sees_them_all(start):
+    assert start(3, gpus_wanted=2).wait(timeout=60) == 0
+    assert [gpu for gpu, *_ in held(start.log)] == ["0,1"]
+
+
+def test_a_command_that_outlives_its_killed_parent_keeps_its_gpu(start):
+    holder = start(1, seconds=4)
+    until = time.monotonic() + 30
+    of_command = [sys.executable, "-c"]  # and not of the driver's tool, a child as well
+    while not (found := [p for p in psutil.Process(holder.pid).children() if p.cmdline()[:2] == of_command]):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(timeout=10)
+    assert found[0].is_running()
+    assert start(1).wait(timeout=60) == 0
+    (_, first_began, first_ended), (_, began, _) = held(start.log)
+    assert first_ended - first_began >= 4
+    assert began >= first_ended
 
 
 def test_a_machine_without_a_driver_has_no_gpu(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from rankscale_utils import health
 from rankscale_utils import training as module
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import steps
@@ -20,9 +21,11 @@ from rankscale_utils.files import digest, read_json
 from rankscale_utils.measurements import of_runs, usable
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops, parameters
+from rankscale_utils.objectives import LOSSES
 from rankscale_utils.progress import Progress
-from rankscale_utils.study import run_seed
-from rankscale_utils.training import LOSSES, Branch, Trainer, plan, train
+from rankscale_utils.study import StudyError, run_seed
+from rankscale_utils.trainer import Trainer
+from rankscale_utils.training import Branch, plan, train
 
 CPU = torch.device("cpu")
 RUN = "listwise-w8-s0"
@@ -46,17 +49,23 @@ class Slow(training.Progress):
 training.Progress = Slow
 torch.set_num_threads(1)
 study = load_study(sys.argv[1])
-collection = Collection(*map(Path, sys.argv[3:6]), study.text.pair_tokens)
+collection = Collection(*map(Path, sys.argv[3:6]))
 training.train(study, study.run(sys.argv[2]), collection, torch.device("cpu"))
 """
 
 
 def results(study, run=RUN):
-    """Return a run's checkpoint files by name and its ledger without what depends on the clock."""
+    """Return a run's weights by checkpoint and its ledger without what depends on the clock."""
     folder = study.folder / run
     ledger = read_json(folder / "ledger.json")
     del ledger["pairs_per_second"]
-    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}, ledger
+    return weights(folder), ledger
+
+
+def weights(folder):
+    """Return every checkpoint's weights, as bytes, by its name."""
+    files = {path: sorted(path.rglob("*.safetensors")) for path in folder.glob("exposure-*")}
+    return {path.name: b"".join(file.read_bytes() for file in files[path]) for path in files if files[path]}
 
 
 def short(**changes):
@@ -81,13 +90,13 @@ def test_the_plan_cools_down_over_a_share_of_each_exposure(new_study):
 
 def test_a_run_leaves_a_checkpoint_an_exposure_and_a_ledger(trained):
     checkpoints, ledger = results(trained)
-    assert sorted(checkpoints) == [f"exposure-{exposure:09d}.safetensors" for exposure in EXPOSURES]
+    assert sorted(checkpoints) == [f"exposure-{exposure:09d}" for exposure in EXPOSURES]
     assert [row["exposure"] for row in ledger["checkpoints"]] == EXPOSURES
     assert [row["queries"] for row in ledger["checkpoints"]] == [80, 160, 320]
     assert ledger["status"] == "complete"
     assert (ledger["objective"], ledger["rung"], ledger["seed"]) == ("listwise", "w8", 0)
     assert ledger["learning_rate"] == pytest.approx(3e-3 * 4**0.75)
-    assert {path.suffix for path in (trained.folder / RUN).iterdir()} == {".json", ".safetensors"}
+    assert {path.name for path in (trained.folder / RUN).iterdir()} == {"ledger.json", ".lock", *checkpoints}
 
 
 def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):
@@ -97,7 +106,7 @@ def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):
     counts = parameters(model)
     assert (ledger["params"], ledger["params_non_embedding"]) == (counts.total, counts.non_embedding)
     data = steps(collection.training_queries(), trained.training.groups, run_seed(run, "data"))
-    lengths = [pairs.lengths(queries.ravel(), documents.ravel()) for queries, documents in islice(data, 80)]
+    lengths = [pairs.lengths(step.query_rows.ravel(), step.document_rows.ravel()) for step in islice(data, 80)]
     for row, end in zip(ledger["checkpoints"], (20, 40, 80), strict=True):
         seen = np.concatenate(lengths[:end])
         assert len(seen) == row["exposure"]
@@ -110,9 +119,9 @@ def test_the_first_steps_loss_is_that_of_chance_and_training_lowers_it(tiny_stud
     trainer = Trainer(tiny_study, tiny_study.run(RUN), collection, CPU)
     progress = Progress("", 10**9, "pairs")
     trainer.advance(1, cool=False, progress=progress)
-    assert trainer.seen.losses == [pytest.approx(math.log(3), rel=1e-6)]
+    assert trainer.seen.health.losses == [pytest.approx(math.log(3), rel=1e-6)]
     trainer.advance(150, cool=False, progress=progress)
-    assert np.mean(trainer.seen.losses[-30:]) < math.log(3) - 0.05
+    assert np.mean(trainer.seen.health.losses[-30:]) < math.log(3) - 0.05
 
 
 def rates(study, collection, monkeypatch, advance):
@@ -156,9 +165,9 @@ def test_only_matrices_decay(tiny_study, collection):
 def test_a_checkpoint_is_the_end_of_a_run_of_that_exposure_alone(trained, new_study, exposure):
     alone = new_study("alone", training=short(exposures=[exposure]))
     train_one(alone)
-    name = f"exposure-{exposure:09d}.safetensors"
-    (weights, ledger), (all_weights, all_ledger) = results(alone), results(trained)
-    assert weights == {name: all_weights[name]}
+    name = f"exposure-{exposure:09d}"
+    (own, ledger), (all_weights, all_ledger) = results(alone), results(trained)
+    assert own == {name: all_weights[name]}
     assert ledger["checkpoints"] == [row for row in all_ledger["checkpoints"] if row["exposure"] == exposure]
 
 
@@ -197,7 +206,7 @@ def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(tiny_study, col
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait(timeout=30)
     assert not (folder / "ledger.json").exists()
-    kept = list(folder.glob("exposure-*.safetensors"))
+    kept = list(folder.glob("exposure-*"))
     assert 0 < len(kept) < len(EXPOSURES)
     before = {path.name: path.stat().st_mtime_ns for path in kept}
 
@@ -205,7 +214,7 @@ def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(tiny_study, col
     assert all((folder / name).stat().st_mtime_ns == time for name, time in before.items())  # not trained again
     checkpoints, ledger = results(tiny_study)
     whole = session_root / "runs" / "tiny" / RUN  # trained without interruption
-    assert checkpoints == {path.name: path.read_bytes() for path in whole.glob("*.safetensors")}
+    assert checkpoints == weights(whole)
     uninterrupted = read_json(whole / "ledger.json")
     del uninterrupted["pairs_per_second"]
     assert ledger == uninterrupted
@@ -218,7 +227,7 @@ def test_what_other_settings_left_to_resume_is_not_used(tiny_study, session_root
     torch.save({"identity": "of other settings", "trunk": None, "checkpoints": [1, 2]}, folder / "resume.pt")
     train_one(tiny_study)
     whole = session_root / "runs" / "tiny" / RUN
-    assert results(tiny_study)[0] == {path.name: path.read_bytes() for path in whole.glob("*.safetensors")}
+    assert results(tiny_study)[0] == weights(whole)
 
 
 def diverge(patch, step):
@@ -250,7 +259,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_has_a_ledger(tiny_study, m
     assert ledger["status"] == "failed: the loss became nan at step 4"
     assert ledger["checkpoints"] == []
     assert ledger["flops_per_pair"] is None
-    assert not list((tiny_study.folder / RUN).glob("*.safetensors"))
+    assert not list((tiny_study.folder / RUN).glob("exposure-*"))
 
 
 def test_a_run_without_a_checkpoint_stops_no_study(trained, collection, monkeypatch):
@@ -281,3 +290,46 @@ def test_objectives_learn_different_weights_from_the_same_start(new_study):
     ledgers = [train_one(study, name) for name in names]
     assert all(ledger["status"] == "complete" for ledger in ledgers)
     assert len({digest(*results(study, name)[0].values()) for name in names}) == 3
+
+
+def test_gradient_checkpointing_changes_no_weight(new_study, session_root):
+    study = new_study(training=short(gradient_checkpointing=True))
+    train_one(study)
+    assert results(study)[0] == weights(session_root / "runs" / "tiny" / RUN)
+
+
+def test_bf16_trains_on_weights_in_fp32_and_says_so(new_study, trained):
+    study = new_study("half", training=short(precision="bf16", exposures=[240]))
+    ledger = train_one(study)
+    assert ledger["hardware"]["precision"] == "bf16"
+    assert results(trained)[1]["hardware"]["precision"] == "fp32"
+    assert results(study)[0]["exposure-000000240"] != results(trained)[0]["exposure-000000240"]
+    assert ledger["checkpoints"][0]["loss"] == pytest.approx(results(trained)[1]["checkpoints"][0]["loss"], rel=0.02)
+
+
+def test_how_a_run_is_computed_trains_nothing_again(trained, new_study, monkeypatch):
+    study = new_study(training=short(micro_batch=3, gradient_checkpointing=True, gpus=2, sharded=True, threads=2))
+    monkeypatch.setattr(module, "Trainer", None)  # whatever would train now, fails
+    assert train_one(study)["status"] == "complete"
+
+
+def test_scores_that_stay_tied_stop_the_run(new_study, monkeypatch):
+    monkeypatch.setattr(health, "WINDOW", 10)
+    score = Trainer._score
+    monkeypatch.setattr(Trainer, "_score", lambda *of: 0 * score(*of))
+    ledger = train_one(new_study())
+    assert ledger["status"] == "failed: the scores of every group were tied for 10 steps by step 25"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gpus": 5}, "training.gpus = 5: a step of queries_per_step = 4 has no query for each of them"),
+        ({"sharded": True}, "training.sharded = True: with gpus = 1 there is nothing to divide the weights among"),
+        ({"micro_batch": 0}, "training.micro_batch = 0"),
+        ({"precision": "fp16"}, "training.precision = 'fp16'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(new_study, changes, said):
+    with pytest.raises(StudyError, match=re.escape(said)):
+        new_study(training=short(**changes))
