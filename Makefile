@@ -1,5 +1,6 @@
 # make study             runs the demo study and ends with the path of its report
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
+# make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make test              runs the tests
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 # torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version.
 TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
-.PHONY: study test lab kernels lint lock clean
+.PHONY: study plan test lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock pyproject.toml
@@ -23,6 +24,9 @@ TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://dow
 
 study: .venv/ready
 	@$(BIN)/python -m rankscale_utils.batch "$(STUDY)"
+
+plan: .venv/ready
+	@$(BIN)/python -m rankscale_utils.plan "$(STUDY)"
 
 test: .venv/ready
 	$(BIN)/ruff check .
