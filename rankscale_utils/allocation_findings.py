@@ -114,6 +114,8 @@ def _few(share: float) -> str:
 
 def _wide(row: dict) -> str:
     """Say where the interval of the size is too wide to plan with."""
+    if not row["size_lo"] > 0:
+        return " The runs do not tell the size: its interval begins at nothing."
     factor = row["size_hi"] / row["size_lo"]
     if not factor > WIDE:
         return ""

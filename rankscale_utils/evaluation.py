@@ -1,12 +1,11 @@
-"""Rerank the test candidates with every checkpoint of a run, and measure the result.
+"""Rerank the candidates of every test with every checkpoint of a run, and measure the result.
 
-The contract: trec_eval's numbers through ir-measures; equal scores are ordered by document id, descending; judgments
-are binary; the relevant document is present or absent as BM25 retrieved it, never injected; every test query counts,
-so no metric can pass the candidates' ceiling. Only the contrastive entropy scores the relevant document always.
+The contract: trec_eval's numbers through ir-measures; equal scores are ordered by document id, descending; relevant
+documents are present or absent as retrieved, never injected; every test query counts, so no metric can pass the
+candidates' ceiling. Only the contrastive entropies score a relevant document always.
 """
 
 import gzip
-from dataclasses import dataclass
 from pathlib import Path
 
 import ir_measures
@@ -17,46 +16,40 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.files import read_json, whole_file
+from rankscale_utils.metrics import (
+    Test,
+    entropies_per_query,
+    first_stage_scores,
+    judged_at_10,
+    metrics_per_query,
+    ranking,
+    reference_values,
+)
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study
 
 BATCH_PAIRS = 256
+OF_QUERIES = (
+    "collection",
+    "run",
+    "objective",
+    "rung",
+    "seed",
+    "params_non_embedding",
+    "exposure",
+    "excluded",
+)  # columns beside each query's value
 
 
-@dataclass(frozen=True)
-class Test:
-    """The test as arrays and tables.
-
-    candidates: query_id, document_id, rank, query_row, document_row, retrieved, relevance; one row a scored pair, the
-    relevant document of every query among them, `retrieved` or not. judgments: ir-measures' columns.
-    """
-
-    candidates: pd.DataFrame
-    judgments: pd.DataFrame
-    metrics: tuple[str, ...]
-    depth: int
-
-    @property
-    def entropy(self) -> str:
-        """The contrastive entropy's name: CEk with k negatives, the best-ranked candidates that are not relevant."""
-        return f"CE{self.depth - 1}"
-
-
-def open_test(study: Study, collection: Collection) -> Test:
-    """Return the study's test."""
-    candidates, judgments = collection.test_candidates(), collection.judgments()
-    judgments = judgments[judgments["query_id"].isin(candidates["query_id"].unique())]
-    scored = candidates.drop(columns="score").merge(judgments, on=["query_id", "document_id"], how="outer")
-    scored["retrieved"] = scored["rank"].notna()
-    scored["relevance"] = scored["relevance"].fillna(0).astype(int)
-    for kind, table in (("query", collection.queries()), ("document", collection.documents())):
-        rows = pd.Series(table.index, index=table[f"{kind}_id"])
-        scored[f"{kind}_row"] = rows.loc[scored[f"{kind}_id"]].to_numpy()
-    scored = scored.sort_values(["query_row", "rank"], na_position="last", ignore_index=True)
-    qrels = judgments.rename(columns={"document_id": "doc_id"})[["query_id", "doc_id", "relevance"]]
-    return Test(scored, qrels, study.evaluation.metrics, study.evaluation.depth)
+def open_test(study: Study, collection: Collection, name: str | None = None) -> Test:
+    """Return the test of that name, the study's first one where none is given."""
+    name = name or collection.tests[0]
+    judgments = collection.test_judgments(name).rename(columns={"document_id": "doc_id"})
+    relevant_from = collection.manifest["tests"][name]["relevant_from"]
+    candidates, settings = collection.test_candidates(name), study.evaluation
+    return Test(name, candidates, judgments, settings.metrics, settings.depth, relevant_from)
 
 
 @torch.inference_mode()
@@ -71,54 +64,6 @@ def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_ro
     return scores
 
 
-def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
-    """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
-    measures = [ir_measures.parse_measure(name) for name in test.metrics]
-    # Ranks instead of scores: ir-measures' providers differ in how they order equal scores.
-    ranks = ranking(test, scores)
-    run = pd.DataFrame({"query_id": ranks["query_id"], "doc_id": ranks["document_id"], "score": -ranks["rank"] + 0.0})
-    values = [(v.query_id, str(v.measure), v.value) for v in ir_measures.iter_calc(measures, test.judgments, run)]
-    order = [str(measure) for measure in measures]
-    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
-    return table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
-
-
-def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
-    """Return the retrieved candidates of every query, best first, with their score and rank (from 1).
-
-    Equal scores are ordered by document id, descending, which is trec_eval's rule.
-    """
-    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
-    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
-    return table.assign(rank=table.groupby("query_row").cumcount() + 1)
-
-
-def entropy_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
-    """Return the contrastive entropy of every query in nats, on raw logits (arXiv 2603.04816, §3).
-
-    −log softmax of the relevant document's score among itself and the depth − 1 best-ranked candidates that are not
-    relevant; the relevant document is scored whether it was retrieved or not.
-    """
-    table = test.candidates.assign(score=scores.astype(float))
-    negatives = table[table["relevance"] == 0].copy()
-    negatives = negatives[negatives.groupby("query_id").cumcount() < test.depth - 1]
-    kept = pd.concat([table[table["relevance"] > 0].drop_duplicates("query_id"), negatives])
-    highest = kept.groupby("query_id")["score"].transform("max")
-    total = np.exp(kept["score"] - highest).groupby(kept["query_id"]).sum()
-    positive = (kept["score"] - highest)[kept["relevance"] > 0].set_axis(kept.loc[kept["relevance"] > 0, "query_id"])
-    values = np.log(total.loc[positive.index]) - positive
-    return pd.DataFrame({"query_id": values.index, "metric": test.entropy, "value": values.to_numpy()})
-
-
-def reference_values(test: Test) -> pd.DataFrame:
-    """Return `ceiling` (relevant documents first) and `first_stage` (as retrieved) for every metric, as the index."""
-    order = -test.candidates["rank"].fillna(np.inf).to_numpy()
-    order[np.isinf(order)] = -1e6
-    perfect = test.candidates["relevance"].to_numpy() * 1e6 + order
-    means = [metrics_per_query(test, scores).groupby("metric")["value"].mean() for scores in (perfect, order)]
-    return pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
-
-
 def write_run(path: Path, test: Test, scores: np.ndarray, name: str) -> None:
     """Write a TREC run (gzip), best first."""
     table = ranking(test, scores).assign(q0="Q0", name=name)
@@ -127,79 +72,91 @@ def write_run(path: Path, test: Test, scores: np.ndarray, name: str) -> None:
         temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
-def contract(study: Study, collection: Collection) -> dict[str, str]:
-    """Return what these numbers mean, for people to read."""
-    manifest, k = collection.manifest, study.evaluation.depth - 1
-    first = study.first_stage
+def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
+    """Return what a test's numbers mean, for people to read."""
+    said, test = collection.manifest["tests"][name], open_test(study, collection, name)
+    limits, k, grades = reference_values(test), study.evaluation.depth - 1, said["grades"]
+    headline, filled = test.metrics[0], test.candidates.query("not retrieved and not positive")["query_id"].nunique()
+    binary = len([grade for grade in grades if grade > 0]) <= 1
+    lacking = said["test_queries"] - said["queries_with_candidates"]
     return {
-        "collection": f"{study.collection}, test split: {manifest['test_queries']:,} queries",
-        "candidates": f"BM25 (bm25s lucene, k1 {first.k1}, b {first.b}) over all {manifest['pairs']:,} documents",
-        "depth": f"the {study.evaluation.depth} best are reranked",
-        "relevant_document": f"as retrieved: {manifest['candidates_with_positive']:.1%} of queries have it",
-        "judgments": "binary, one relevant document a query; unjudged counts as not relevant",
+        "collection": f"{said['collection']}: {said['test_queries']:,} queries, "
+        f"{said['queries_also_trained_on']:,} of them also trained on",
+        "candidates": said["candidates"] + (f"; {lacking:,} queries have none and count as 0" if lacking else ""),
+        "depth": f"the {said['depth']} best are reranked",
+        "positives": f"as retrieved, never injected: {said['candidates_with_positive']:.1%} of queries have one",
+        "first_stage": f"{headline} {limits.loc[headline, 'first_stage']:.4f}, the order as retrieved",
+        "ceiling": f"{headline} {limits.loc[headline, 'ceiling']:.4f}, a perfect reranking of these candidates",
+        "judgments": f"{'binary' if binary else 'graded'} ({', '.join(map(str, grades))}), "
+        f"{said['judgments_a_query']:g} a query; unjudged counts as not relevant",
+        "judged@10": f"{judged_at_10(test, first_stage_scores(test)):.1%} of the first stage's first ten are judged",
+        "gain": "nDCG's gain is the grade and its discount log2(rank + 1); for binary measures a grade of "
+        f"{test.relevant_from} or more is relevant",
         "ties": "trec_eval's rule: equal scores are ordered by document id, descending",
-        "measures": f"ir-measures {ir_measures.__version__}: {', '.join(study.evaluation.metrics)}; every query counts",
-        f"CE{k}": f"−log softmax of the relevant document against the {k} best-ranked others, raw logits, nats",
-        "content": f"SHA-256 {manifest['sha256']}",
-        "source": f"docstrings of {len(manifest['packages'])} pinned packages, the standard library among them",
+        "measures": f"ir-measures {ir_measures.__version__}: {', '.join(test.metrics)}; every query counts",
+        test.entropy: "−log softmax of one relevant document (of the highest grade, the best-ranked, retrieved or not) "
+        f"against {k} negatives: the best-ranked candidates without a grade above 0, filled up for {filled:,} queries "
+        f"with other queries' candidates; raw logits, nats; {int(test.candidates['positive'].sum()):,} queries",
+        f"{test.entropy}-T": "the same after dividing the logits by one temperature a checkpoint, the best for half of "
+        "the queries, chosen by the hash of their ids; the value is the other half's",
+        "significance": "paired t-test over queries, neighbouring rungs at the last exposure, Holm's correction",
+        "content": f"SHA-256 of the training data {collection.manifest['sha256']}",
     }
 
 
 def evaluate(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
     """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
 
-    A checkpoint whose scores do not tell documents apart, and every checkpoint of a run that failed, is kept in the
-    table with the reason in `excluded`; a run that failed before its first checkpoint has a table without rows.
+    Every checkpoint scores the pairs of all tests in one pass. A checkpoint whose scores do not tell documents apart,
+    and every checkpoint of a run that failed, is kept in the table with the reason in `excluded`; a run that failed
+    before its first checkpoint has a table without rows.
     """
     folder = study.run_folder(run)
     ledger = read_json(folder / "ledger.json")
-    test, pairs = open_test(study, collection), collection.pairs()
-    limits = reference_values(test)
+    tests, pairs = [open_test(study, collection, name) for name in collection.tests], collection.pairs()
+    limits = [reference_values(test) for test in tests]
     model = ladder.build(study, run, collection.tokenizer().get_vocab_size()).to(device).eval()
-    rows = test.candidates["query_row"].to_numpy(), test.candidates["document_row"].to_numpy()
+    rows = [np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")]
+    ends = np.cumsum([len(test.candidates) for test in tests])[:-1]
     progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]) * len(rows[0]), "pairs")
     measured, per_query = [], []
     for checkpoint in ledger["checkpoints"]:
-        exposure = checkpoint["exposure"]
-        ladder.load(model, ladder.checkpoint_file(folder, exposure))
+        ladder.load(model, ladder.checkpoint_file(folder, checkpoint["exposure"]))
         scores = score(model, pairs, *rows)
-        write_run(folder / f"exposure-{exposure:09d}.run.gz", test, scores, run.name)
-        values = pd.concat([metrics_per_query(test, scores), entropy_per_query(test, scores)])
-        per_query.append(values.assign(run=run.name, exposure=exposure))
-        means = values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
-        excluded = _reason(ledger["status"], test, scores)
-        measured.append(means.assign(**_columns(study, ledger, checkpoint), excluded=excluded))
+        for test, limit, mine in zip(tests, limits, np.split(scores, ends), strict=True):
+            path = folder / f"exposure-{checkpoint['exposure']:09d}.{test.name.replace('/', '-')}.run.gz"
+            write_run(path, test, mine, run.name)
+            columns = _columns(study, ledger, checkpoint, test, _reason(ledger["status"], test, mine))
+            values = pd.concat([metrics_per_query(test, mine), entropies_per_query(test, mine)])
+            per_query.append(values.assign(**{name: columns[name] for name in OF_QUERIES}))
+            means = values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
+            judged = {"judged@10": judged_at_10(test, mine)}
+            measured.append(means.assign(**columns).join(limit, on="metric").assign(**judged))
         progress.advance(len(scores))
     if not measured:
-        return _write_nothing(folder, study, ledger)
-    table = pd.concat(measured, ignore_index=True).join(limits, on="metric")
+        return _write_nothing(folder, study, ledger, tests[0])
+    table = pd.concat(measured, ignore_index=True)
     _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
     _write(folder / "measurements.parquet", table)
     return table
 
 
-def _write_nothing(folder: Path, study: Study, ledger: dict) -> pd.DataFrame:
+def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.DataFrame:
     """Write tables that have their columns and no rows."""
     seen = dict.fromkeys(("exposure", "queries", "tokens", "flops"), 0)
-    row = {
-        "metric": "",
-        "value": 0.0,
-        **_columns(study, ledger, seen),
-        "excluded": "",
-        "ceiling": 0.0,
-        "first_stage": 0.0,
-    }
-    nothing = pd.DataFrame([row]).iloc[:0]
-    _write(folder / "per_query.parquet", nothing[["run", "exposure", "metric", "value"]].assign(query_id=""))
+    columns = _columns(study, ledger, seen, test, "")
+    limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
+    nothing = pd.DataFrame([{"metric": "", "value": 0.0, **columns, **limits}]).iloc[:0]
+    _write(folder / "per_query.parquet", nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
     _write(folder / "measurements.parquet", nothing)
     return nothing
 
 
-def _columns(study: Study, ledger: dict, checkpoint: dict) -> dict:
+def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, excluded: str) -> dict:
     named = ("run", "family", "objective", "rung", "seed", "params", "params_non_embedding", "flops_per_pair")
     seen = ("exposure", "queries", "tokens", "flops")
-    identity = {"study": study.name, "collection": f"{study.collection}/test"}
-    return identity | {name: ledger[name] for name in named} | {name: checkpoint[name] for name in seen}
+    columns = {"study": study.name, "collection": test.name} | {name: ledger[name] for name in named}
+    return columns | {name: checkpoint[name] for name in seen} | {"excluded": excluded}
 
 
 def _reason(status: str, test: Test, scores: np.ndarray) -> str:

@@ -18,10 +18,19 @@ def run_facts(ledger: dict) -> dict[str, str]:
         "objective": ledger["objective"],
         "rung": f"{ledger['rung']}, seed {ledger['seed']}",
         "parameters": f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
-        "learning_rate": f"{ledger['learning_rate']:.3g}",
+        "learning_rate": f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
         "training_FLOPs_a_pair": f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
         "speed": f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
     }
+
+
+def _swept(sweep: dict | None) -> str:
+    """Say how a sweep chose the rate."""
+    if not sweep:
+        return ""
+    losses = {factor: f"{loss:.4f}" if isinstance(loss, float) else loss for factor, loss in sweep["losses"].items()}
+    tried = ", ".join(f"×{factor} {said}" for factor, said in losses.items())
+    return f", the rule's times {sweep['factor']:g}, by the loss on held-out training queries: {tried}"
 
 
 def checkpoints(ledger: dict) -> pd.DataFrame:
@@ -81,13 +90,13 @@ def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
 
 
 def evaluation(study: Study, table: pd.DataFrame) -> str:
-    """Say what the run's last checkpoint reached, beside its first stage and its ceiling."""
+    """Say what the run's last checkpoint reached on the first collection, beside its first stage and its ceiling."""
     metric = headline(study, table)
     last = front(table[table["metric"] == metric]).sort_values("exposure").iloc[-1]
     beats = "above" if last["value"] > last["first_stage"] else "below"
     excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
     return (
-        f"After {last['exposure']:,.0f} pairs {metric} is {last['value']:.4f}, {beats} BM25's own order "
+        f"After {last['exposure']:,.0f} pairs {metric} is {last['value']:.4f}, {beats} the candidates' own order "
         f"({last['first_stage']:.4f}); a perfect reranking would reach {last['ceiling']:.4f}.{excluded}"
     )
 

@@ -36,6 +36,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.shown(last, **findings.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
+        "contract": tables.contracts(read_json(study.folder / "contract.json")).data if study.runs else "",
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": findings.runs_note(study),
@@ -47,10 +48,8 @@ FORECAST_COLUMNS = {
     "objective": "objective",
     "rung": "rung",
     "forecast": "forecast|.4f",
-    "lo": "low|.4f",
-    "hi": "high|.4f",
+    "interval": "interval",
     "actual": "measured|.4f",
-    "error": "error|+.4f",
     "relative_error": "relative|+.1%",
     "hit": "inside",
     "coverage": "coverage|.0%",
@@ -110,9 +109,17 @@ def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
     if study.measurements is not None:
         return facts | {"source": study.measurements_file.name}
     manifest = read_json(study.folder / "collection.json")
-    packages = ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
-    return facts | {
-        "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
-        "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
-        "made of": f"the docstrings of {packages}",
-    }
+    return (
+        facts
+        | {
+            "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
+            "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
+        }
+        | _packages(manifest)
+    )
+
+
+def _packages(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what the docstrings were taken from, where they are the collection."""
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.get("packages", {}).items())
+    return {"made of": f"the docstrings of {packages}"} if packages else {}

@@ -13,7 +13,7 @@ from rankscale_utils.study import Study, StudyError
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
 ONE_ROW = ["run", "exposure", "collection", "metric"]
-ENTROPIES = re.compile(r"^(CE\d*|.*entropy.*|.*loss.*)$", re.IGNORECASE)
+ENTROPIES = re.compile(r"^(CE\d*(-T)?|.*entropy.*|.*loss.*)$", re.IGNORECASE)
 
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 FINITE: Rule = ("a finite number", lambda numbers: numbers.notna())
@@ -47,7 +47,7 @@ SCHEMA = pa.DataFrameSchema(
         "params_non_embedding": pa.Column(float, pa.Check.gt(0), coerce=True, description="without embedding tables"),
         "exposure": pa.Column(float, pa.Check.gt(0), coerce=True, description="training pairs seen"),
         "collection": pa.Column(str),
-        "metric": pa.Column(str, description="in ir-measures' notation, or CEk: contrastive entropy, nats"),
+        "metric": pa.Column(str, description="in ir-measures' notation, or CEk, CEk-T: contrastive entropies, nats"),
         "value": pa.Column(float, nullable=True, coerce=True, description="may lack in rows that are excluded"),
         "queries": pa.Column(float, required=False, nullable=True, coerce=True, description="training queries seen"),
         "tokens": pa.Column(float, required=False, nullable=True, coerce=True, description="training tokens seen"),
@@ -59,6 +59,9 @@ SCHEMA = pa.DataFrameSchema(
         ),
         "first_stage": pa.Column(
             float, required=False, nullable=True, coerce=True, description="value of the order as retrieved"
+        ),
+        "judged@10": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="judged share of a ranking's first ten"
         ),
         "excluded": pa.Column(str, required=False, description="why a row is no measurement; empty when it is one"),
     },

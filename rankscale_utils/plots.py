@@ -213,7 +213,7 @@ def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
             axes.plot(mean["actual"], place, "D", color=HELD_OUT, ms=6)
             labels.append(f"{name.objective} {name.rung}")
         axes.set_yticks(range(len(labels)), labels)
-        axes.invert_yaxis()
+        axes.set_ylim(len(labels) - 0.3, -0.7)  # from top to bottom, with room for P0's bar below the last
         axes.grid(visible=False, axis="y")
         shown = rows[rows["law"] == "average"]
         centre = shown[["forecast", "actual", "persistence"]].to_numpy()

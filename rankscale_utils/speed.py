@@ -12,7 +12,7 @@ from rankscale_utils.evaluation import Test, open_test, score
 from rankscale_utils.files import whole_file
 from rankscale_utils.measurements import front, headline
 from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops
+from rankscale_utils.models.counts import flops, parameters
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.study import Study
 
@@ -30,7 +30,7 @@ def load_ladder(study: Study, collection: Collection, device: torch.device) -> d
             path = ladder.checkpoint_file(study.run_folder(run), exposure // per_step * per_step)
             if path.exists():  # else the run failed before it
                 models[run.rung] = ladder.load(ladder.build(study, run, vocabulary).to(device).eval(), path)
-    return dict(sorted(models.items(), key=lambda item: study.ladder[item[0]].hidden))
+    return dict(sorted(models.items(), key=lambda item: parameters(item[1]).non_embedding))
 
 
 def measure(
@@ -93,7 +93,7 @@ def _seconds(work: Callable[[], object], device: torch.device | None = None) -> 
 
 
 def measure_study(study: Study, collection: Collection, device: torch.device) -> pd.DataFrame:
-    """Write `speed.csv` and return it: every rung's `measure` and its headline metric, mean over seeds."""
+    """Write `speed.csv` and return it: every rung's `measure`, its headline metric on the first test, mean of seeds."""
     table = pd.concat([pd.read_parquet(study.run_folder(run) / "measurements.parquet") for run in study.runs])
     metric, objective = headline(study, table), next(iter(study.objectives))
     mine = front(table[(table["objective"] == objective) & (table["metric"] == metric)])

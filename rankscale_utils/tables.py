@@ -1,6 +1,7 @@
 """Tables and findings as pages show them."""
 
 import math
+from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
@@ -49,6 +50,13 @@ def facts(**values: object) -> HTML:
         for name, value in values.items()
     )
     return HTML(f"<table>{rows}</table>")
+
+
+def contracts(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
+    """Return what each test's numbers mean, under the test's name where there are several."""
+    several = len(by_test) > 1
+    parts = [(f"<h3>{escape(name)}</h3>" if several else "") + facts(**said).data for name, said in by_test.items()]
+    return HTML(f'<div class="contract">{"".join(parts)}</div>')
 
 
 def finding(sentence: str) -> HTML:

@@ -69,7 +69,7 @@ def test_the_sentence_on_evaluation_compares_with_the_first_stage(tiny_study, va
     }
     table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row, row | {"collection": "second", "value": 0.2}])
     said = findings.evaluation(tiny_study, table)
-    assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} BM25's own order (0.5000)" in said
+    assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} the candidates' own order (0.5000)" in said
     assert "0.9500" in said
     excluded = findings.evaluation(tiny_study, table.assign(excluded="constant scores"))
     assert "excluded from fits: constant scores" in excluded

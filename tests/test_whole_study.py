@@ -66,7 +66,7 @@ def test_every_stage_leaves_its_result(root):
         assert (runs / result).stat().st_size > 0, result
     assert len(list(runs.glob("*/ledger.json"))) == 5
     assert len(list(runs.glob("*/*.run.gz"))) == 5 * 3
-    assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 3  # runs, exposures, metrics
+    assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 4  # runs, exposures, metrics
 
 
 def test_every_notebook_was_executed_without_an_error(root):

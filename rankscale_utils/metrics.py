@@ -1,0 +1,137 @@
+"""Scores of a test's candidates become metrics: trec_eval's numbers, contrastive entropies, and their limits."""
+
+from dataclasses import dataclass
+
+import ir_measures
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from rankscale_utils.files import digest
+
+INVERSE_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and the highest that calibration tries
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test as tables.
+
+    candidates: query_id, document_id, rank, query_row, document_row, retrieved, relevance, positive; one row a scored
+    pair, the candidates by rank. Rows that were not retrieved serve the contrastive entropy alone: `positive` marks
+    each query's relevant document, and others fill up its negatives. judgments: ir-measures' columns.
+    relevant_from: the lowest grade that binary measures count as relevant.
+    """
+
+    name: str
+    candidates: pd.DataFrame
+    judgments: pd.DataFrame
+    metrics: tuple[str, ...]
+    depth: int
+    relevant_from: int = 1
+
+    @property
+    def entropy(self) -> str:
+        """The contrastive entropy's name: CEk with k negatives, the best-ranked candidates that are not relevant."""
+        return f"CE{self.depth - 1}"
+
+    def measures(self) -> dict[ir_measures.Measure, str]:
+        """Return the measures as computed, and the study's names for them."""
+        parsed = {name: ir_measures.parse_measure(name) for name in self.metrics}
+        binary = {name for name, measure in parsed.items() if "rel" in measure.SUPPORTED_PARAMS}
+        return {
+            measure(rel=self.relevant_from) if name in binary and "rel" not in measure.params else measure: name
+            for name, measure in parsed.items()
+        }
+
+
+def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return the retrieved candidates of every query, best first, with their score and rank (from 1).
+
+    Equal scores are ordered by document id, descending, which is trec_eval's rule.
+    """
+    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
+    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
+    return table.assign(rank=table.groupby("query_row").cumcount() + 1)
+
+
+def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
+    measures = test.measures()
+    calculated = ir_measures.iter_calc(list(measures), test.judgments, _run(test, scores))
+    values = [(v.query_id, measures[v.measure], v.value) for v in calculated]
+    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
+    order = list(measures.values())
+    return table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
+def judged_at_10(test: Test, scores: np.ndarray) -> float:
+    """Return the share of the first ten documents that have a judgment, mean over queries."""
+    measure = ir_measures.parse_measure("Judged@10")
+    return float(ir_measures.calc_aggregate([measure], test.judgments, _run(test, scores))[measure])
+
+
+def _run(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return ir-measures' columns, ranks in place of scores: its providers differ in how they order equal scores."""
+    ranks = ranking(test, scores)
+    return pd.DataFrame({"query_id": ranks["query_id"], "doc_id": ranks["document_id"], "score": -ranks["rank"] + 0.0})
+
+
+def entropies_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return the contrastive entropies in nats: query_id, metric, value (arXiv 2603.04816, §3).
+
+    −log softmax of the relevant document's score among itself and k = depth − 1 negatives: the best-ranked candidates
+    with no grade above 0, filled up with other queries' candidates. The relevant document is scored whether it was
+    retrieved or not. CEk is on raw logits, for every query with
+    a relevant document. CEk-T divides the logits by the one temperature that is best for half of these queries, chosen
+    by the hash of their ids, and stands for the other half alone.
+    """
+    queries, margins, begins = _margins(test, scores)
+    tuning = np.array([int(digest(query, length=8), 16) % 2 == 0 for query in queries], bool)
+    inverse = best_inverse_temperature(margins, begins, tuning)
+    raw = pd.DataFrame({"query_id": queries, "metric": test.entropy, "value": _entropies(margins, begins)})
+    calibrated = raw.assign(metric=f"{test.entropy}-T", value=_entropies(inverse * margins, begins))[~tuning]
+    return pd.concat([raw, calibrated], ignore_index=True)
+
+
+def _margins(test: Test, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the queries, every score less that of its query's positive (its own is 0), and where queries begin."""
+    table = test.candidates.assign(score=scores.astype(float))
+    negatives = table[(table["relevance"] <= 0) & ~table["positive"]]
+    negatives = negatives[negatives.groupby("query_id").cumcount() < test.depth - 1]
+    positives = table[table["positive"]].set_index("query_id")["score"]
+    kept = pd.concat([table[table["positive"]], negatives[negatives["query_id"].isin(positives.index)]])
+    kept = kept.sort_values("query_row", kind="stable")
+    margins = kept["score"].to_numpy() - positives.loc[kept["query_id"]].to_numpy()
+    first = ~kept["query_id"].duplicated().to_numpy()
+    return kept["query_id"].to_numpy()[first], margins, np.flatnonzero(first)
+
+
+def _entropies(margins: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Return log Σ exp(margin) of every query."""
+    with np.errstate(invalid="ignore"):  # scores of a failed run
+        return np.logaddexp.reduceat(margins, begins) if len(begins) else np.empty(0)
+
+
+def best_inverse_temperature(margins: np.ndarray, begins: np.ndarray, tuning: np.ndarray) -> float:
+    """Return the factor of the margins with the lowest mean entropy over the queries that `tuning` marks; else 1."""
+    if not tuning.any() or not np.isfinite(margins).all():
+        return 1.0
+    mean = minimize_scalar(
+        lambda power: _entropies(np.exp(power) * margins, begins)[tuning].mean(),
+        bounds=INVERSE_TEMPERATURES,
+        method="bounded",
+    )
+    return float(np.exp(mean.x))
+
+
+def reference_values(test: Test) -> pd.DataFrame:
+    """Return `ceiling` (relevant documents first) and `first_stage` (as retrieved) for every metric, as the index."""
+    order = first_stage_scores(test)
+    perfect = test.candidates["relevance"].to_numpy() * 1e6 + order
+    means = [metrics_per_query(test, scores).groupby("metric")["value"].mean() for scores in (perfect, order)]
+    return pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
+
+
+def first_stage_scores(test: Test) -> np.ndarray:
+    """Return scores that keep the order of the first stage."""
+    return -test.candidates["rank"].fillna(1e6).to_numpy(float)

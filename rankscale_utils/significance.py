@@ -1,0 +1,84 @@
+"""Whether a larger rung is better than the next smaller one on these queries, and not only on average."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from rankscale_utils.measurements import usable
+from rankscale_utils.study import Run, Study
+
+COLUMNS = ["objective", "collection", "metric", "smaller", "larger", "difference", "lo", "hi", "p", "p_holm"]
+
+
+def per_query(study: Study, runs: list[Run]) -> pd.DataFrame:
+    """Return the values of every query: query_id, metric, value, collection, run, objective, rung, seed, exposure, …"""
+    tables = [pd.read_parquet(study.run_folder(run) / "per_query.parquet") for run in runs]
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def compare_study(study: Study, metric: str) -> pd.DataFrame:
+    """Return `compare_rungs` on every collection; no rows where a study brings its measurements."""
+    if not study.runs:
+        return pd.DataFrame(columns=COLUMNS)
+    values = per_query(study, study.runs)
+    found = [compare_rungs(values, metric, collection) for collection in values["collection"].unique()]
+    return pd.concat(found, ignore_index=True)
+
+
+def compare_rungs(per_query: pd.DataFrame, metric: str, collection: str, level: float = 0.95) -> pd.DataFrame:
+    """Return a paired t-test over queries for every pair of neighbouring rungs of an objective at the last exposure.
+
+    Columns: objective, collection, metric, smaller, larger (rungs), difference (larger less smaller, in the metric's
+    unit), lo, hi (its interval at `level`, not corrected), p, and p_holm, corrected for all rows of the table (Holm,
+    1979). A rung's value on a query is the mean over its seeds, and failed runs do not count; the test speaks of these
+    trained models on queries like these, not of what other seeds would give.
+    """
+    rows = usable(per_query)
+    rows = rows[(rows["metric"] == metric) & (rows["collection"] == collection)]
+    rows = rows[rows["exposure"] == rows["exposure"].max()]
+    found = [
+        _compared(mine, smaller, larger, level) | {"objective": objective}
+        for objective, mine in rows.groupby("objective", sort=False)
+        for smaller, larger in _neighbours(mine)
+    ]
+    table = pd.DataFrame(found, columns=COLUMNS).assign(metric=metric, collection=collection)
+    if len(table):
+        table["p_holm"] = multipletests(table["p"], method="holm")[1]
+    return table
+
+
+def _neighbours(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    by_size = rows.groupby("rung")["params_non_embedding"].first().sort_values(kind="stable").index
+    return list(pairwise(by_size))
+
+
+def _compared(rows: pd.DataFrame, smaller: str, larger: str, level: float) -> dict:
+    values = rows.pivot_table(index="query_id", columns="rung", values="value")[[smaller, larger]].dropna()
+    difference = (values[larger] - values[smaller]).to_numpy()
+    row = {"smaller": smaller, "larger": larger, "difference": difference.mean()}
+    if np.ptp(difference) == 0:  # the t statistic is 0 / 0, or infinite
+        certain = float(difference[0] == 0)
+        return row | {"lo": row["difference"], "hi": row["difference"], "p": certain}
+    tested = stats.ttest_1samp(difference, 0)
+    lo, hi = tested.confidence_interval(level)
+    return row | {"lo": lo, "hi": hi, "p": tested.pvalue}
+
+
+def sentence(table: pd.DataFrame, alpha: float = 0.05) -> str:
+    """Say on each collection how many steps up the ladder are significant after Holm's correction."""
+    if table.empty:
+        return (
+            "Values of single queries were not measured here, so neighbouring rungs cannot be compared query by query."
+        )
+    metric, said = table["metric"].iloc[0], []
+    for collection, rows in table.groupby("collection", sort=False):
+        sure = rows["p_holm"] <= alpha
+        better, worse = (int((sure & (rows["difference"] * side > 0)).sum()) for side in (1, -1))
+        said.append(f"on {collection} {better} of {len(rows)} steps up the ladder raise it and {worse} lower it")
+    return (
+        f"{metric}: {'; '.join(said)} significantly (paired t-test over queries, Holm-corrected on each collection, "
+        f"α = {alpha:g})."
+    )
