@@ -1,0 +1,172 @@
+"""ED2LM: a T5 encoder-decoder that reads a document, then says how likely the query is and whether it is relevant.
+
+The encoder never sees the query, so its states can be stored and the decoder alone scores (arXiv 2204.11458).
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import T5Config, T5ForConditionalGeneration
+
+SCORES = ("log_likelihood", "true_false", "both")
+
+
+class Ed2lmError(ValueError):
+    """The model does not take this; the message names what, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a T5 needs to know to rerank: two tokens' ids, and the documents that it is trained on."""
+
+    true_id: int
+    false_id: int
+    document_tokens: int  # the longest document, in tokens
+    poolings: tuple[int, ...] = (1,)  # group sizes of document states that the decoder is trained to read
+
+    def check(self, document_tokens: int, pooling: int) -> None:
+        """Refuse documents and poolings that the model is not trained for.
+
+        Raises:
+            Ed2lmError: the document is longer than the model takes, or the pooling is another one.
+        """
+        if document_tokens > self.document_tokens:
+            raise Ed2lmError(
+                f"a document has {document_tokens} tokens and the model takes {self.document_tokens}: cut it first."
+            )
+        if pooling not in self.poolings:
+            trained = ", ".join(map(str, self.poolings))
+            raise Ed2lmError(f"the model was not trained for a pooling of {pooling} tokens: choose one of {trained}.")
+
+
+class Reading(NamedTuple):
+    """What the decoder says of B queries, each after its document.
+
+    log_odds: (B, q) log p/(1 − p) of every query token given the document and the tokens before it; mask: (B, q) 1 for
+    a token, 0 for padding; relevance: (B,) the logit of `true` less that of `false`, after the query.
+    """
+
+    log_odds: Tensor
+    mask: Tensor
+    relevance: Tensor
+
+    def log_likelihood(self) -> Tensor:
+        """Return log p(query | document) in nats: (B,)."""
+        return (F.logsigmoid(self.log_odds) * self.mask).sum(1)
+
+    def scores(self, kind: str) -> Tensor:
+        """Return the scores to rank by: (B,). kind: one of `SCORES`."""
+        return combine(kind, self.log_likelihood(), self.relevance)
+
+
+def combine(kind: str, log_likelihood: Tensor | None, relevance: Tensor | None) -> Tensor:
+    """Return the scores (B,) of one of `SCORES` from what it needs, each (B,).
+
+    `both` is the log-probability of all that the decoder would write for a relevant pair: the query, then `true`.
+    """
+    if kind == "both":
+        return log_likelihood + F.logsigmoid(relevance)
+    return {"log_likelihood": log_likelihood, "true_false": relevance}[kind]
+
+
+class Ed2lm(nn.Module):
+    """A T5 (original, v1.1 or flan) as a reranker: the document is encoded, the query and its verdict are decoded."""
+
+    def __init__(self, t5: T5ForConditionalGeneration, setting: Setting) -> None:
+        """Wrap `t5`, and note the setting in its config, so that a saved folder says how to rerank."""
+        super().__init__()
+        self.t5 = t5
+        self.setting = setting
+        t5.config.ed2lm = asdict(setting)
+
+    @property
+    def output_scale(self) -> float:
+        """What T5 multiplies the decoder's last states by before the vocabulary: d^−½, or 1 in v1.1."""
+        return self.t5.config.d_model**-0.5 if self.t5.config.scale_decoder_outputs else 1.0
+
+    def forward(
+        self, document_ids: Tensor, document_mask: Tensor, query_ids: Tensor, query_mask: Tensor, pooling: int = 1
+    ) -> Reading:
+        """Return the reading of B pairs, whose ids and masks are (B, tokens), padded on the right."""
+        return self.decode(*self.encode(document_ids, document_mask, pooling), query_ids, query_mask)
+
+    def encode(self, document_ids: Tensor, document_mask: Tensor, pooling: int = 1) -> tuple[Tensor, Tensor]:
+        """Return document states (B, ⌈D/pooling⌉, d) and their mask, from ids and mask (B, D).
+
+        Raises:
+            Ed2lmError: the documents are longer, or the pooling is another, than the model is trained for.
+        """
+        self.setting.check(document_ids.shape[1], pooling)
+        states = self.t5.encoder(input_ids=document_ids, attention_mask=document_mask).last_hidden_state
+        return pool(states, document_mask, pooling)
+
+    def decode(self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor) -> Reading:
+        """Return the reading of queries (B, q) after document states (B, D, d) with their mask (B, D).
+
+        The decoder reads the start token and the query. Padding on the right needs no mask: attention is causal.
+        """
+        start = query_ids.new_full((len(query_ids), 1), self.t5.config.decoder_start_token_id)
+        decoded = self.t5.decoder(
+            input_ids=torch.cat([start, query_ids], 1),
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+        decoded = decoded * self.output_scale
+        after_query = decoded[torch.arange(len(decoded), device=decoded.device), query_mask.sum(1)]
+        verdict = self.t5.lm_head.weight[self.setting.true_id] - self.t5.lm_head.weight[self.setting.false_id]
+        log_odds = token_log_odds(self.t5.lm_head(decoded[:, :-1]), query_ids)
+        return Reading(log_odds, query_mask, after_query @ verdict)
+
+
+def token_log_odds(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return log p/(1 − p) of tokens (B, q) under softmax(logits), logits (B, q, vocabulary).
+
+    The token's logit less the log-sum-exp of all others: exact even where p rounds to 1, unlike log(1 − exp(log p)).
+    """
+    chosen = ids.unsqueeze(-1)
+    others = logits.scatter(-1, chosen, -torch.inf).logsumexp(-1)
+    return logits.gather(-1, chosen).squeeze(-1) - others
+
+
+def pool(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the mean of every `size` neighbouring states (B, ⌈D/size⌉, d) and the mask of groups with a token.
+
+    A document's last group holds the tokens that are left (KaLM-Reranker, arXiv 2606.22807).
+    """
+    if size == 1:
+        return states, mask
+    missing = -states.shape[1] % size
+    grouped = F.pad(states * mask.unsqueeze(-1), (0, 0, 0, missing)).unflatten(1, (-1, size))
+    tokens = F.pad(mask, (0, missing)).unflatten(1, (-1, size)).sum(2)
+    return grouped.sum(2) / tokens.clamp(min=1).unsqueeze(-1), (tokens > 0).to(mask.dtype)
+
+
+def build(config: T5Config, setting: Setting) -> Ed2lm:
+    """Return a new model of this shape, its weights drawn from torch's global generator.
+
+    transformers 5.23 ties a new model's output rows to its embeddings whatever `tie_word_embeddings` says; all that is
+    left of False is an unscaled output. Here False means what it says: output rows of their own, of unit logits.
+    """
+    t5 = T5ForConditionalGeneration(config)
+    if not config.scale_decoder_outputs:
+        rows = torch.empty(config.vocab_size, config.d_model)
+        t5.lm_head.weight = nn.Parameter(rows.normal_(std=config.d_model**-0.5))
+    return Ed2lm(t5, setting)
+
+
+def load(folder: Path | str, setting: Setting | None = None) -> Ed2lm:
+    """Return the model of a folder or Hugging Face id; `setting` is needed where a T5 was not saved as a reranker.
+
+    Raises:
+        Ed2lmError: neither the folder nor the caller says how the T5 reranks.
+    """
+    t5 = T5ForConditionalGeneration.from_pretrained(folder)
+    noted = getattr(t5.config, "ed2lm", None)
+    if setting is None and noted is None:
+        raise Ed2lmError(f"{folder} holds a T5 that was not saved as a reranker: give its setting.")
+    return Ed2lm(t5, setting or Setting(**{**noted, "poolings": tuple(noted["poolings"])}))

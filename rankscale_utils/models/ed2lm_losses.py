@@ -1,0 +1,46 @@
+"""The training losses of ED2LM, over the readings of one step's pairs.
+
+log_odds: (pairs, q) log p/(1 − p) of each query token; mask: (pairs, q) 1 for a token; relevant: (pairs,) 1 for a
+relevant document and 0 for any other. Each loss is a mean in nats. Sources: ED2LM (arXiv 2204.11458) and, for the first
+three, dos Santos et al. (arXiv 2010.03073, §3).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def likelihood(log_odds: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
+    """−Σ_t log p(q_t | q_<t, d), the mean over relevant pairs; other pairs are left out."""
+    surprise = (F.softplus(-log_odds) * mask).sum(1)  # −log p = softplus(−log-odds)
+    return _mean(surprise, relevant)
+
+
+def unlikelihood(log_odds: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
+    """LUL: `likelihood` of relevant pairs plus −Σ_t log(1 − p(q_t | q_<t, d)), the mean over the other pairs."""
+    surprise = (F.softplus(log_odds) * mask).sum(1)  # −log(1 − p) = softplus(log-odds)
+    return likelihood(log_odds, mask, relevant) + _mean(surprise, 1 - relevant)
+
+
+def margin(log_likelihoods: Tensor, relevance: Tensor, least: float = 1.0) -> Tensor:
+    """RLL: max(0, least − log p(q|d⁺) + log p(q|d⁻)), the mean over a query's pairs of d⁺ more relevant than d⁻.
+
+    log_likelihoods, relevance: (queries, group); least: the margin asked for, in nats.
+    """
+    preferred = relevance[:, :, None] > relevance[:, None, :]
+    lead = log_likelihoods[:, :, None] - log_likelihoods[:, None, :]
+    return F.relu(least - lead[preferred]).mean()
+
+
+def true_false(relevance_logits: Tensor, relevant: Tensor) -> Tensor:
+    """Cross-entropy of `true` after a relevant pair's query and of `false` after another's, between these two tokens.
+
+    relevance_logits: (pairs,) logit of `true` less that of `false` (monoT5, arXiv 2003.06713).
+    """
+    return F.binary_cross_entropy_with_logits(relevance_logits, relevant.to(relevance_logits.dtype))
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the mean of the chosen values, 0 when none is."""
+    chosen = chosen.to(values.dtype)
+    return torch.dot(values, chosen) / chosen.sum().clamp(min=1)
