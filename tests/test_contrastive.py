@@ -1,0 +1,123 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rankscale_utils.contrastive import cached_backward, contrastive
+
+
+@pytest.fixture
+def embeddings():
+    """Queries and positives (5, 4), shared negatives (7, 4) and hard ones (5, 2, 4)."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in ((5, 4), (5, 4), (7, 4), (5, 2, 4))]
+
+
+def brute(queries, positives, others):
+    """The loss over each query's own list of other documents, in plain floats."""
+    losses = []
+    for query, positive, documents in zip(queries, positives, others, strict=True):
+        scores = [float(query @ positive), *(float(query @ document) for document in documents)]
+        losses.append(math.log(sum(math.exp(score) for score in scores)) - scores[0])
+    return sum(losses) / len(losses)
+
+
+def test_every_kind_of_negatives_is_what_brute_force_finds(embeddings):
+    queries, positives, negatives, hard = embeddings
+    found = contrastive(queries, positives, negatives)
+    assert found.item() == pytest.approx(brute(queries, positives, [negatives] * 5), rel=1e-5)
+    batch = [torch.cat([positives[:row], positives[row + 1 :]]) for row in range(5)]
+    found = contrastive(queries, positives, in_batch=True)
+    assert found.item() == pytest.approx(brute(queries, positives, batch), rel=1e-5)
+    found = contrastive(queries, positives, hard=hard)
+    assert found.item() == pytest.approx(brute(queries, positives, hard), rel=1e-5)
+    every = [torch.cat([negatives, batch[row], hard[row]]) for row in range(5)]
+    found = contrastive(queries, positives, negatives, hard=hard, in_batch=True)
+    assert found.item() == pytest.approx(brute(queries, positives, every), rel=1e-5)
+
+
+def test_no_query_meets_its_own_positive_as_a_negative(embeddings):
+    queries, positives, negatives, _ = embeddings
+    positives[1], negatives[3] = positives[0], positives[0]  # two queries of one document, drawn as a negative too
+    rows = {"positive_rows": torch.tensor([9, 9, 2, 3, 4]), "negative_rows": torch.tensor([10, 11, 12, 9, 13, 14, 15])}
+    found = contrastive(queries, positives, negatives, in_batch=True, **rows)
+    fewer = negatives[[0, 1, 2, 4, 5, 6]]
+    others = [torch.cat([fewer, positives[2:]])] * 2
+    others += [torch.cat([negatives, positives[[place for place in range(5) if place != row]]]) for row in (2, 3, 4)]
+    assert found.item() == pytest.approx(brute(queries, positives, others), rel=1e-5)
+
+
+def test_a_loss_without_negatives_is_refused(embeddings):
+    with pytest.raises(ValueError, match="no negatives; give negatives or hard, or set in_batch"):
+        contrastive(*embeddings[:2])
+
+
+class Encoder(nn.Module):
+    """A small encoder with dropout."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.dropout, self.last = nn.Embedding(50, 16), nn.Dropout(0.3), nn.Linear(16, 8)
+
+    def forward(self, ids, mask):
+        states = self.dropout(torch.tanh(self.words(ids))) * mask[..., None]
+        return self.dropout(self.last(states.sum(1) / mask.sum(1, keepdim=True)))
+
+
+def batch(count, seed):
+    ids = torch.randint(0, 50, (count, 6), generator=torch.Generator().manual_seed(seed))
+    return ids, (torch.arange(6)[None] <= torch.arange(count)[:, None] % 6).float()
+
+
+GROUPS = [batch(10, 1), batch(10, 2), batch(7, 3)]
+
+
+def gradients(model):
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def test_cached_gradients_are_those_of_the_same_chunks_at_once_with_dropout():
+    model = Encoder().train()
+    torch.manual_seed(1)
+    embeddings = [
+        torch.cat([model(*part) for part in zip(*(t.split(4) for t in group), strict=True)]) for group in GROUPS
+    ]
+    plain = contrastive(*embeddings, in_batch=True)
+    plain.backward()
+    expected, after = gradients(model), torch.rand(1)
+
+    model.zero_grad()
+    torch.manual_seed(1)
+    found = cached_backward(model, GROUPS, lambda *embedded: contrastive(*embedded, in_batch=True), chunk=4)
+    assert found.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert torch.equal(torch.rand(1), after)  # training goes on with the same random numbers
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, expected[name], atol=1e-5), name
+        assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_without_dropout_the_chunks_do_not_matter(chunk):
+    model = Encoder().eval()
+    contrastive(*(model(*group) for group in GROUPS)).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    cached_backward(model, GROUPS, contrastive, chunk)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, expected[name], atol=1e-5), name
+
+
+def test_no_graph_holds_more_texts_than_a_chunk():
+    """Without a graph any number of texts may be encoded; with one, no more than a chunk."""
+    model, seen = Encoder().train(), []
+
+    def encode(ids, mask):
+        seen.append((torch.is_grad_enabled(), len(ids)))
+        return model(ids, mask)
+
+    cached_backward(encode, GROUPS, contrastive, 4)
+    with_graph = [count for graph, count in seen if graph]
+    assert sum(with_graph) == sum(len(group[0]) for group in GROUPS)
+    assert max(with_graph) == 4
