@@ -78,13 +78,13 @@ def encode_collection(
     pooling: int = 1,
     content: Content = "states",
 ) -> DocumentStates:
-    """Return the store of all documents under `root`, first encoding them where there is none.
+    """Return the store of all documents under `root`, first encoding them where there is none, or a damaged one.
 
     content: document states, or every layer's keys and values, which are 2·layers·heads·c/d times as large.
 
     Raises:
         Ed2lmError: a document is longer, or the pooling is another, than the model is trained for.
-        StoreError: a document is empty, its states leave float16's range, or there is a broken store.
+        StoreError: a document is empty, or its states leave float16's range.
     """
     lengths = np.diff(texts.starts)
     model.setting.check(int(lengths.max()), pooling)

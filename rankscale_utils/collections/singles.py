@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rankscale_utils.collections.tokens import CLS, PAD, SEP, Texts
+from rankscale_utils.collections.tokens import StudyTokenizer, Texts
 
 
 class TextBatch(NamedTuple):
@@ -22,6 +22,7 @@ class Singles:
     """Makes batches of single texts, each cut so that it has no more than `tokens`, the two special ones included."""
 
     texts: Texts
+    tokenizer: StudyTokenizer
     tokens: int
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
@@ -32,17 +33,17 @@ class Singles:
         """Return the texts at `rows` padded to the longest."""
         lengths = self.lengths(rows)[:, None]
         place = np.arange(lengths.max())[None, :]
-        ids = np.full((len(lengths), place.size), PAD, np.int64)
+        ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)
         inside = (place >= 1) & (place < lengths - 1)
         ids[inside] = self.texts.ids[(self.texts.starts[rows][:, None] + place - 1)[inside]]
-        ids[:, 0] = CLS
-        ids[place == lengths - 1] = SEP
+        ids[:, 0] = self.tokenizer.cls
+        ids[place == lengths - 1] = self.tokenizer.sep
         return TextBatch(torch.from_numpy(ids), torch.from_numpy((place < lengths).astype(np.int64)))
 
 
-def token_shares(texts: Sequence[Texts], vocabulary: int) -> np.ndarray:
+def token_shares(texts: Sequence[Texts], tokenizer: StudyTokenizer) -> np.ndarray:
     """Return each token's share of all tokens (vocabulary,), never 0; 1 for the special ones, which every text has."""
-    counts = sum(np.bincount(some.ids, minlength=vocabulary) for some in texts) + 1.0
+    counts = sum(np.bincount(some.ids, minlength=tokenizer.tokenizer.get_vocab_size()) for some in texts) + 1.0
     shares = counts / counts.sum()
-    shares[[PAD, CLS, SEP]] = 1.0
+    shares[[tokenizer.pad, tokenizer.cls, tokenizer.sep]] = 1.0
     return shares

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .allocation import Cost, check_joint, log_ends, log_sum, terms, value_ends, values
 from .fitting import Fit
 from .resampling import Draws
-from .serving import FORWARD, _lowest, search_window
+from .serving import FORWARD, lowest, search_window
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _best(fit: Fit, coefficients: NDArray, cost: Cost, life: Life, budgets: NDAr
         return log_sum(parts, log_N, log_annotations(log_N))
 
     shape = np.broadcast_shapes(parts[0].shape, budgets.shape)
-    log_N = _lowest(left_over, *(np.full(shape, end) for end in search_window(fit)))
+    log_N = lowest(left_over, *(np.full(shape, end) for end in search_window(fit)))
     return {
         "size": log_N,
         "annotations": log_annotations(log_N),

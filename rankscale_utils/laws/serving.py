@@ -149,7 +149,7 @@ def _best(fit: Fit, coefficients: NDArray, cost: Cost, service: Service, budgets
 
     shape = np.broadcast_shapes(parts[0].shape, budgets.shape)
     low, high = (np.full(shape, end) for end in search_window(fit))
-    log_N = _lowest(left_over, low, high)
+    log_N = lowest(left_over, low, high)
     training = log_training(log_N)
     return {
         "size": log_N,
@@ -175,7 +175,7 @@ def _cheapest(fit: Fit, coefficients: NDArray, cost: Cost, service: Service, wan
         return service.log_training(cost, log_N) + log_exposure(log_N), service.log_serving(cost, log_N)
 
     smallest = np.broadcast_to((log_A - log_left) / alpha, left.shape)
-    log_N = _lowest(lambda log_N: np.logaddexp(*money(log_N)), smallest, smallest + BEYOND_SMALLEST)
+    log_N = lowest(lambda log_N: np.logaddexp(*money(log_N)), smallest, smallest + BEYOND_SMALLEST)
     training, serving = money(log_N)
     total = np.where(left > 0, np.logaddexp(training, serving), np.inf)
     return {
@@ -187,7 +187,7 @@ def _cheapest(fit: Fit, coefficients: NDArray, cost: Cost, service: Service, wan
     }
 
 
-def _lowest(of: Callable[[NDArray], NDArray], low: NDArray, high: NDArray) -> NDArray:
+def lowest(of: Callable[[NDArray], NDArray], low: NDArray, high: NDArray) -> NDArray:
     """Where a function of log size with one valley is lowest between low and high, each (...)."""
     for _ in range(ROUNDS):
         grid = np.linspace(low, high, POINTS)
