@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
@@ -110,6 +111,17 @@ def save(model: CrossEncoder, path: Path, tokens: Path, weights: dict[str, Tenso
 
 
 def load(model: CrossEncoder, path: Path) -> CrossEncoder:
-    """Read a checkpoint's weights into a model of the same shape, and return it."""
-    model.load_state_dict(layout.read(path))
+    """Read a checkpoint's weights into a model of the same shape, and return it.
+
+    Raises:
+        StudyError: the checkpoint is damaged or gone.
+    """
+    try:
+        weights = layout.read(path)
+    except (OSError, SafetensorError) as error:
+        raise StudyError(
+            f"checkpoint {path} is damaged or gone: delete {path.parent / 'ledger.json'} and run the study again, which "
+            "trains that run anew and nothing else."
+        ) from error
+    model.load_state_dict(weights)
     return model

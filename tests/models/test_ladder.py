@@ -316,6 +316,20 @@ def test_a_checkpoint_that_breaks_off_leaves_what_was_there(tiny_study, collecti
     assert [file.name for file in tmp_path.iterdir() if "one" in file.name] == ["one"]
 
 
+@pytest.mark.parametrize("size", [0, 300])
+def test_a_damaged_checkpoint_is_one_sentence(tiny_study, collection, tmp_path, size):
+    model, path = ladder.build(tiny_study, tiny_study.run("listwise-w8-s0"), 300), tmp_path / "one"
+    ladder.save(model, path, collection.tokens)
+    with open(path / "model.safetensors", "r+b") as file:
+        file.truncate(size)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(StudyError, match=r"one is damaged or gone: delete .*ledger\.json and run the study again"):
+        ladder.load(model, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(StudyError, match="damaged or gone"):
+        ladder.load(model, tmp_path / "none")
+
+
 def test_weights_may_come_from_elsewhere(tiny_study, collection, tmp_path):
     model = ladder.build(tiny_study, tiny_study.run("listwise-w8-s0"), 300)
     weights = {name: tensor + 1 for name, tensor in model.state_dict().items()}
