@@ -120,8 +120,8 @@ def load(model: CrossEncoder, path: Path) -> CrossEncoder:
         weights = layout.read(path)
     except (OSError, SafetensorError) as error:
         raise StudyError(
-            f"checkpoint {path} is damaged or gone: delete {path.parent / 'ledger.json'} and run the study again, which "
-            "trains that run anew and nothing else."
+            f"checkpoint {path} is damaged or gone: delete {path.parent / 'ledger.json'} and run the study again, "
+            "which trains that run anew and nothing else."
         ) from error
     model.load_state_dict(weights)
     return model
