@@ -13,6 +13,7 @@ from rankscale_utils.collections.tokens import Pairs, Texts, study_tokenizer
 from rankscale_utils.files import read_json
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import parameters
+from rankscale_utils.prepare import main as prepare_main
 from rankscale_utils.prepare import prepare
 from rankscale_utils.study import StudyError
 from rankscale_utils.training import train
@@ -226,6 +227,16 @@ def test_an_id_without_network_or_cache_is_refused_before_anything_is_made(new_s
     assert "local folder" in message
     assert "\n" not in message
     assert not study.folder.exists()
+
+
+def test_preparing_says_what_lacks_in_one_sentence(pretrained_study, tmp_path, capsys):
+    study = pretrained_study("bert")
+    (tmp_path / "params" / "w12" / "config.json").unlink()
+    assert prepare_main(str(study.source)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rankscale: ladder.w12 = ")
+    assert said.count("\n") == 1
+    assert not (study.folder / "ladder.json").exists()
 
 
 def test_missing_weights_are_refused_before_anything_is_made(pretrained_study, tmp_path):
