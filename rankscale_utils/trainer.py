@@ -190,4 +190,4 @@ def _checkpoint_gradients(model: torch.nn.Module) -> None:
     """Let the layers forget what they computed, and compute it again in the backward pass."""
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
-            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

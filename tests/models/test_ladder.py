@@ -137,8 +137,8 @@ def test_gradient_checkpointing_leaves_the_gradients(new_study, architecture):
         model = ladder.build(study, study.run("listwise-w8-s0"), 300).train()
         torch.nn.init.ones_(model.head.weight)
         if checkpointing:
-            model.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            assert model.encoder.is_gradient_checkpointing
+            model.encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            assert model.encoder.is_activation_checkpointing
         ids = torch.arange(4, 44).view(2, 20)
         model(ids, torch.ones_like(ids), (torch.arange(20) > 8).long().expand(2, 20)).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
