@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rankscale_utils.command import one_sentence
 from rankscale_utils.device import gpus, visible_gpus
 from rankscale_utils.study import ROOT, Study, StudyError, load_study
 
@@ -105,17 +106,14 @@ class _shown:
         self.thread.join()
 
 
+@one_sentence
 def main(name: str) -> int:
     """Run the study of that name or path, and say where its report is."""
-    try:
-        study = load_study(name)
-        check(study)
-        study.check_files()
-        began = time.monotonic()
-        status = run(study)
-    except StudyError as error:
-        print(f"rankscale: {error}", file=sys.stderr)
-        return 2
+    study = load_study(name)
+    check(study)
+    study.check_files()
+    began = time.monotonic()
+    status = run(study)
     if status:
         print(f"rankscale: study {study.name} stopped; `make study STUDY={name}` goes on from here.", file=sys.stderr)
         return status

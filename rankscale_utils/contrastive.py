@@ -1,7 +1,4 @@
-"""The softmax cross-entropy of bi-encoders, and its exact gradients where a whole batch's graph would not fit."""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+"""The softmax cross-entropy of bi-encoders; `gradient_cache` has its gradients where a batch's graph would not fit."""
 
 import torch
 from torch import Tensor
@@ -45,46 +42,3 @@ def _but_own(scores: Tensor, positive_rows: Tensor | None, rows: Tensor | None) 
     if positive_rows is None or rows is None:
         return scores
     return scores.masked_fill(positive_rows[:, None] == rows[None, :], -torch.inf)
-
-
-def cached_backward(
-    encode: Callable[..., Tensor], groups: Sequence[Sequence[Tensor]], loss: Callable[..., Tensor], chunk: int
-) -> Tensor:
-    """Add the gradients of ``loss(*embeddings)`` to the encoder's, one chunk's graph at a time, and return the loss.
-
-    groups: what ``encode`` takes, such as (input_ids, attention_mask), of the queries, the positives, the negatives …,
-    each tensor (texts, …); ``loss`` takes their embeddings (texts, d) in that order. Every chunk is encoded without a
-    graph, the loss is differentiated by the embeddings, and every chunk is encoded again, from the same random state
-    so that dropout drops the same, to pass its gradient on. The memory is that of ``chunk`` texts; the gradients are
-    those of encoding the same chunks at once. Source: arXiv 2101.06983, §3.2.
-    """
-    chunks = [list(zip(*(part.split(chunk) for part in group), strict=True)) for group in groups]
-    states: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
-        embeddings = [torch.cat([_noting(states, encode, inputs) for inputs in group]) for group in chunks]
-    embeddings = [embedding.requires_grad_() for embedding in embeddings]
-    value = loss(*embeddings)
-    value.backward()
-    gradients = [part for embedding in embeddings for part in embedding.grad.split(chunk)]
-    inputs = [inputs for group in chunks for inputs in group]
-    for again, state, gradient in zip(inputs, states, gradients, strict=True):
-        with _randomness(again[0].device, state):
-            encode(*again).backward(gradient)
-    return value.detach()
-
-
-def _noting(states: list[tuple[Tensor, ...]], encode: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
-    """Encode a chunk, its random state noted first."""
-    device = inputs[0].device
-    states.append((torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])))
-    return encode(*inputs)
-
-
-@contextmanager
-def _randomness(device: torch.device, state: tuple[Tensor, ...]) -> Iterator[None]:
-    """Within the block random numbers follow `state`; after it they go on as if there had been no block."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.set_rng_state(state[0])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state[1], device)
-        yield

@@ -163,12 +163,12 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     rows = [{"rung": rung, **ladder["rungs"][rung]} for rung in study.held_out.rungs]
     design = pd.DataFrame(rows).assign(exposure=max(ladder["exposures"]))
     seen = pd.concat([one.table for one in fitted])
-    size = interpolated(seen, "params_non_embedding", "N", design)
-    return design.assign(N=size, D=interpolated(seen, "exposure", "D", design))
+    size = converted(seen, "params_non_embedding", "N", design)
+    return design.assign(N=size, D=converted(seen, "exposure", "D", design))
 
 
-def interpolated(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:
-    """Return y at other x, as the fitted rungs relate them: straight lines in logarithms, straight on beyond."""
+def converted(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:
+    """Return one count, y, for another, x, as the fitted rungs relate them: straight in logarithms, and on beyond."""
     pairs = seen.groupby(x)[y].mean()
     if len(pairs) < 2 or np.allclose(pairs, pairs.index):
         return at[x].to_numpy(float)

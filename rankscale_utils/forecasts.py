@@ -13,9 +13,9 @@ from rankscale_utils.fits import (
     SERIES,
     Fitted,
     at_end,
+    converted,
     held_out,
     held_out_design,
-    interpolated,
     of_front,
     of_series,
     prior_of,
@@ -208,7 +208,7 @@ def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[floa
     ends = one.average.series.end
     sizes = np.geomspace(rungs["params_non_embedding"].min(), rungs["params_non_embedding"].max(), points)
     along_size = pd.DataFrame({"params_non_embedding": sizes})
-    along_size = along_size.assign(N=interpolated(rungs, "params_non_embedding", "N", along_size), D=ends["D"].mean())
+    along_size = along_size.assign(N=converted(rungs, "params_non_embedding", "N", along_size), D=ends["D"].mean())
     made = [one.average.forecast(along_size, level, reach).assign(along="size")]
     made += [
         along_size.assign(forecast=draws.fit.predict(along_size["N"], along_size["D"]), law=name, kind="mean_law",
@@ -222,7 +222,7 @@ def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[floa
         first, last = one.table["exposure"].min(), max(one.table["exposure"].max(), design["exposure"].max())
         exposures = pd.DataFrame({"exposure": np.geomspace(first, last, points)})
         along = rungs.merge(exposures, how="cross")
-        along = along.assign(D=interpolated(one.table, "exposure", "D", along))
+        along = along.assign(D=converted(one.table, "exposure", "D", along))
         average = laws.Average(one.average.series, knowing)
         made.append(average.forecast(along, level, reach).assign(along="exposure"))
     table = pd.concat(made, ignore_index=True)

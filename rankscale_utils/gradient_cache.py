@@ -34,7 +34,8 @@ def carry_back(
     """Add the step's gradient to the model's, and return the loss and every score of the step: (pairs,).
 
     score(places, part) scores this process's pairs at those places; part numbers the micro-batch, for the same dropout
-    in both passes. loss takes the scores of all processes, one after the other.
+    in both passes. loss takes the scores of all processes, one after the other. A score may be more than one number:
+    texts that are embedded (texts, d) take the same way.
     """
     alone = len(parts) == 1
 
@@ -43,7 +44,7 @@ def carry_back(
             return [score(places, part) for part, places in enumerate(parts)]
 
     scored = processes.together(first_pass)
-    own = torch.empty(sum(map(len, parts)), device=scored[0].device)
+    own = torch.empty(sum(map(len, parts)), *scored[0].shape[1:], device=scored[0].device)
     own[np.concatenate(parts)] = torch.cat([scores.detach() for scores in scored])
     scores = processes.gather(own).requires_grad_()
     value = loss(scores)

@@ -16,11 +16,12 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import steps
+from rankscale_utils.command import one_sentence
 from rankscale_utils.device import compute_device, hardware, visible_gpus
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops, parameters
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.study import Study, StudyError, load_study
+from rankscale_utils.study import Study, load_study
 from rankscale_utils.training import plan, planned_steps
 
 H100 = 1e14  # FLOP/s sustained in bf16, assumed where this machine has no GPU
@@ -204,17 +205,14 @@ def _duration(hours: float) -> str:
     return f"about {hours:,.1f} hours" if hours >= 1 else f"about {max(1, round(60 * hours))} minutes"
 
 
+@one_sentence
 def main(name: str) -> int:
     """Print what a study costs; return the exit status."""
-    try:
-        study = load_study(name)
-        if study.measurements:
-            print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
-            return 0
+    study = load_study(name)
+    if study.measurements:
+        print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
+    else:
         print(report(study, measure(study), *tokens_of_a_pair(study)))
-    except StudyError as error:
-        print(f"rankscale: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

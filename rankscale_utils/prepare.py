@@ -7,11 +7,12 @@ and `ladder.json`, every rung's honest counts.
 import sys
 
 from rankscale_utils.collections import open_collection
+from rankscale_utils.command import one_sentence
 from rankscale_utils.evaluation import contract
-from rankscale_utils.files import DiskFull, write_json
+from rankscale_utils.files import write_json
 from rankscale_utils.models import ladder
 from rankscale_utils.progress import say
-from rankscale_utils.study import Study, StudyError, load_study
+from rankscale_utils.study import Study, load_study
 from rankscale_utils.training import plan
 
 
@@ -36,13 +37,10 @@ def prepare(study: Study) -> None:
         say(f"{name}: {test['test_queries']:,} test queries")
 
 
+@one_sentence
 def main(name: str) -> int:
     """Prepare the study of that name or path; return the exit status."""
-    try:
-        prepare(load_study(name))
-    except (StudyError, DiskFull) as error:
-        print(f"rankscale: {error}", file=sys.stderr)
-        return 2
+    prepare(load_study(name))
     return 0
 
 

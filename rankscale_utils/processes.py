@@ -99,9 +99,9 @@ class Torchrun(Processes):
     def gather(self, own: torch.Tensor) -> torch.Tensor:
         """Return the scores of all processes, whose shares may differ in size."""
         sizes = self.accelerator.gather(torch.tensor([len(own)], device=own.device)).tolist()
-        padded = torch.zeros(max(sizes), device=own.device)
+        padded = torch.zeros(max(sizes), *own.shape[1:], device=own.device)
         padded[: len(own)] = own
-        parts = self.accelerator.gather(padded).view(self.count, -1)
+        parts = self.accelerator.gather(padded).view(self.count, *padded.shape)
         self.start = sum(sizes[: self.index])
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 

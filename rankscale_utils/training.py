@@ -20,8 +20,9 @@ import torch
 
 from rankscale_utils import learning_rates, resuming
 from rankscale_utils.collections import Collection, open_collection
+from rankscale_utils.command import one_sentence
 from rankscale_utils.device import compute_device, hardware
-from rankscale_utils.files import DiskFull, digest, write_json
+from rankscale_utils.files import digest, write_json
 from rankscale_utils.health import Diverged
 from rankscale_utils.models import ladder
 from rankscale_utils.processes import processes
@@ -149,6 +150,7 @@ def _with_torchrun(study: Study, run: Run, identity: str) -> dict[str, Any]:
     return resuming.finished(study.run_folder(run), identity)
 
 
+@one_sentence
 def main(study_name: str, run_name: str) -> int:
     """Train one run in this process, as one of torchrun's when it started it; return the exit status."""
     if int(os.environ.get("RANK", "0")):
@@ -159,9 +161,6 @@ def main(study_name: str, run_name: str) -> int:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         train(study, study.run(run_name), open_collection(study), device)
-    except (StudyError, DiskFull) as error:
-        print(f"rankscale: {error}", file=sys.stderr)
-        return 2
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

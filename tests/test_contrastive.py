@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rankscale_utils.contrastive import cached_backward, contrastive
+from rankscale_utils.contrastive import contrastive
+from rankscale_utils.gradient_cache import carry_back, micro_batches
+from rankscale_utils.processes import Processes
 
 
 @pytest.fixture
@@ -72,27 +75,40 @@ def batch(count, seed):
 
 
 GROUPS = [batch(10, 1), batch(10, 2), batch(7, 3)]
+TEXTS = [torch.cat(parts) for parts in zip(*GROUPS, strict=True)]  # ids and masks of all groups, one after the other
 
 
 def gradients(model):
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+def in_groups(loss):
+    """Return the loss of all embeddings (texts, d), group after group."""
+    return lambda embedded: loss(*embedded.split([len(ids) for ids, _ in GROUPS]))
+
+
+def embedding(encode):
+    """Return what embeds the texts at these places, the same way in both passes."""
+
+    def embed(places, part):
+        torch.manual_seed(part)
+        return encode(*(tensor[places] for tensor in TEXTS))
+
+    return embed
+
+
 def test_cached_gradients_are_those_of_the_same_chunks_at_once_with_dropout():
-    model = Encoder().train()
-    torch.manual_seed(1)
-    embeddings = [
-        torch.cat([model(*part) for part in zip(*(t.split(4) for t in group), strict=True)]) for group in GROUPS
-    ]
-    plain = contrastive(*embeddings, in_batch=True)
+    model, loss = Encoder().train(), in_groups(lambda *embedded: contrastive(*embedded, in_batch=True))
+    embed, parts = embedding(model), micro_batches(TEXTS[1].sum(1).numpy(), 4)
+    embedded = torch.cat([embed(places, part) for part, places in enumerate(parts)])
+    plain = loss(embedded[np.argsort(np.concatenate(parts))])
     plain.backward()
-    expected, after = gradients(model), torch.rand(1)
+    expected = gradients(model)
 
     model.zero_grad()
-    torch.manual_seed(1)
-    found = cached_backward(model, GROUPS, lambda *embedded: contrastive(*embedded, in_batch=True), chunk=4)
-    assert found.item() == pytest.approx(plain.item(), abs=1e-6)
-    assert torch.equal(torch.rand(1), after)  # training goes on with the same random numbers
+    found, embeddings = carry_back(embed, parts, loss, Processes())
+    assert found == pytest.approx(plain.item(), abs=1e-6)
+    assert embeddings.shape == (27, 8)
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, expected[name], atol=1e-5), name
         assert gradient.abs().max() > 1e-3
@@ -104,7 +120,8 @@ def test_without_dropout_the_chunks_do_not_matter(chunk):
     contrastive(*(model(*group) for group in GROUPS)).backward()
     expected = gradients(model)
     model.zero_grad()
-    cached_backward(model, GROUPS, contrastive, chunk)
+    parts = micro_batches(TEXTS[1].sum(1).numpy(), chunk)
+    carry_back(embedding(model), parts, in_groups(contrastive), Processes())
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, expected[name], atol=1e-5), name
 
@@ -117,7 +134,7 @@ def test_no_graph_holds_more_texts_than_a_chunk():
         seen.append((torch.is_grad_enabled(), len(ids)))
         return model(ids, mask)
 
-    cached_backward(encode, GROUPS, contrastive, 4)
+    carry_back(embedding(encode), micro_batches(TEXTS[1].sum(1).numpy(), 4), in_groups(contrastive), Processes())
     with_graph = [count for graph, count in seen if graph]
     assert sum(with_graph) == sum(len(group[0]) for group in GROUPS)
     assert max(with_graph) == 4
