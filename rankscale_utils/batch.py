@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from rankscale_utils.command import one_sentence
 from rankscale_utils.device import gpus, visible_gpus
 from rankscale_utils.study import ROOT, Study, StudyError, load_study
+from rankscale_utils.warm import serving
 
 CODE = Path(__file__).resolve().parents[1]
 
@@ -58,8 +59,9 @@ def run(study: Study) -> int:
         progress.write_text("")
         environment = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(ROOT)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        with _shown(progress):
-            return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment | {"PATH": path})
+        warm = serving(study.folder / "logs" / "warm.log", environment | {"PATH": path})
+        with _shown(progress), warm as environment:
+            return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment)
 
 
 def _lock(study: Study) -> FileLock:
