@@ -146,7 +146,7 @@ def _data_laws(one: laws.Series) -> dict[str, laws.Fit]:
 
 
 def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast, a row for each held-out rung (and series, where a CSV names them), at its end.
+    """Return what is to be forecast, a row for each held-out rung of each objective (and series of a CSV), at its end.
 
     Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
     measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values
@@ -160,11 +160,20 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         ends = ends[[name for name in wanted if name in ends]]
         return ends.drop_duplicates([*SERIES, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
     ladder = read_json(study.folder / "ladder.json")
-    rows = [{"rung": rung, **ladder["rungs"][rung]} for rung in study.held_out.rungs]
+    designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
+    return pd.concat(designs, ignore_index=True)
+
+
+def _trained_design(study: Study, objective: str, ladder: dict, fitted: Sequence[Fitted]) -> pd.DataFrame:
+    """Return what is to be forecast of one objective, whose family has counts of its own."""
+    rungs = ladder["rungs"][study.family_of(objective)]
+    rows = [{"objective": objective, "rung": rung, **rungs[rung]} for rung in study.held_out.rungs]
     design = pd.DataFrame(rows).assign(exposure=max(ladder["exposures"]))
-    seen = pd.concat([one.table for one in fitted])
-    size = converted(seen, "params_non_embedding", "N", design)
-    return design.assign(N=size, D=converted(seen, "exposure", "D", design))
+    seen = [one.table for one in fitted if one.objective == objective]
+    if not seen:  # every run of it failed
+        return design.iloc[:0]
+    size = converted(pd.concat(seen), "params_non_embedding", "N", design)
+    return design.assign(N=size, D=converted(pd.concat(seen), "exposure", "D", design))
 
 
 def converted(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:

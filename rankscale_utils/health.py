@@ -33,7 +33,8 @@ class Health:
         """Count a step's loss and scores (queries, group); raise Diverged when the run has failed."""
         self.losses.append(loss)
         spread, largest = np.ptp(scores, axis=1), np.abs(scores).max()
-        self.flat_steps = self.flat_steps + 1 if (spread <= FLAT * max(1.0, largest)).all() else 0
+        tied = scores.shape[1] > 1 and (spread <= FLAT * max(1.0, largest)).all()
+        self.flat_steps = self.flat_steps + 1 if tied else 0
         step = len(self.losses)
         if step < warmup + 2 * WINDOW:
             return

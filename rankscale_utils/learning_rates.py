@@ -5,7 +5,6 @@ decides; the test is never looked at. All runs of an objective on a rung share t
 """
 
 import json
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -83,15 +82,11 @@ def _dev_loss(trainer: Trainer) -> float | str:
         return f"failed: {reason}"
 
 
-def split(training: TrainingQueries, least: int) -> tuple[TrainingQueries, TrainingQueries]:
-    """Return the items of a dev part of the training queries, of `least` queries or more, and those of all others."""
+def split(
+    training: TrainingQueries, least: int, most: int = DEV_QUERIES, share: float = 0.1
+) -> tuple[TrainingQueries, TrainingQueries]:
+    """Return the items of a share of the queries, `least` to `most` of them, and those of all others."""
     queries = np.unique(training.query_rows)
-    count = max(least, min(DEV_QUERIES, len(queries) // 10))
+    count = max(least, min(most, int(share * len(queries))))
     dev = np.isin(training.query_rows, np.random.default_rng(0).permutation(queries)[:count])
-    return _items(training, dev), _items(training, ~dev)
-
-
-def _items(training: TrainingQueries, chosen: np.ndarray) -> TrainingQueries:
-    names = ("query_rows", "positive_rows", "grades", "hard_rows", "positive_teacher", "hard_teacher")
-    arrays = {name: getattr(training, name) for name in names}
-    return replace(training, **{name: array[chosen] for name, array in arrays.items() if array is not None})
+    return training.of(dev), training.of(~dev)

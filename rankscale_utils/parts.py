@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -49,7 +49,13 @@ def refused(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]
 Whole = Annotated[int, BeforeValidator(_number)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
-ObjectiveName = Literal["pointwise", "pairwise", "listwise", "lambdaloss", "margin_mse", "ranknet_distillation"]
+Family = Literal["cross_encoder", "bi_encoder", "ed2lm"]
+OfScores = Literal["pointwise", "pairwise", "listwise", "lambdaloss", "margin_mse", "ranknet_distillation"]
+OfTexts = Literal["contrastive"]
+OfGeneration = Literal["generation", "unlikelihood", "true_false", "margin"]
+ObjectiveName = Literal[OfScores, OfTexts, OfGeneration]
+FAMILIES: dict[str, Family] = dict.fromkeys(get_args(OfTexts), "bi_encoder")  # of objectives that only one family has
+FAMILIES |= dict.fromkeys(get_args(OfGeneration), "ed2lm")
 DISTILLED = frozenset({"margin_mse", "ranknet_distillation"})  # objectives that learn from a teacher's scores
 
 
@@ -153,13 +159,23 @@ class Text(Part):
 
     vocabulary: Whole = Field(8192, ge=256, description="pretrained rungs bring their own tokenizer instead")
     query_tokens: Whole = Field(20, ge=1)
-    pair_tokens: Whole = Field(96, ge=8, description="query, document and the three special tokens together")
+    pair_tokens: Whole = Field(
+        96,
+        ge=8,
+        description="query, document and three special tokens; where they are read apart, a document keeps "
+        "what is left beside the longest query",
+    )
 
     @refused("pair_tokens")
     def _no_room(pair_tokens: int, earlier: dict) -> Iterator[str]:
         query_tokens = earlier.get("query_tokens", 0)
         if pair_tokens < query_tokens + 4:
             yield f"leaves no room for a document beside query_tokens = {query_tokens}: raise it or lower query_tokens"
+
+    @property
+    def document_tokens(self) -> int:
+        """The most tokens of a document that is read apart from its query, without special tokens."""
+        return self.pair_tokens - self.query_tokens - 3
 
 
 class Rung(Part):
@@ -255,11 +271,46 @@ class Objective(Part):
     seeds: tuple[Whole, ...] = Field((0,), min_length=1)
     learning_rate: LearningRate
     temperature: Finite | None = Field(None, gt=0, description="of listwise's softmax; scores are divided by it")
+    in_batch: bool = Field(False, description="contrastive: other queries' relevant documents are negatives too")
+    score: Literal["log_likelihood", "true_false", "both"] | None = Field(
+        None, description="of ED2LM, which ranks by it; absent: true_false where the objective trains it"
+    )
 
     @refused("seeds")
     def _repeated(seeds: tuple[int, ...], _: dict) -> Iterator[str]:
         if len(set(seeds)) < len(seeds):
             yield "the same seed trains the same run again: give every run a seed of its own"
+
+
+def _common(dimensions: Any) -> Any:
+    """Return the dimensions that all rungs of a mapping project to."""
+    if isinstance(dimensions, dict) and len(set(dimensions.values())) > 1:
+        each = ", ".join(f"{rung} to {count}" for rung, count in dimensions.items())
+        raise ValueError(f"rungs project to different dimensions ({each}): a ladder needs the same for all")
+    return next(iter(dimensions.values()), dimensions) if isinstance(dimensions, dict) else dimensions
+
+
+class BiEncoderSettings(Part):
+    """How a bi-encoder makes an embedding of a text; the defaults are those of arXiv 2403.18684."""
+
+    dimensions: Annotated[Whole, BeforeValidator(_common)] = Field(
+        768, gt=0, description="that every rung projects to, or a mapping of the rungs, which must agree"
+    )
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class Ed2lmSettings(Part):
+    """The encoder of an ED2LM trained from scratch, and what its decoder reads."""
+
+    encoder_layers: Whole | None = Field(None, gt=0, description="absent: as many as the decoder's, a rung's layers")
+    poolings: tuple[Whole, ...] = Field(
+        (1,), min_length=1, description="neighbouring document states that are averaged; each step trains one of them"
+    )
+
+    @refused("poolings")
+    def _no_pooling(poolings: tuple[int, ...], _: dict) -> Iterator[str]:
+        if min(poolings, default=1) < 1 or len(set(poolings)) < len(poolings):
+            yield "each is a number of tokens from 1 on, given once: correct them"
 
 
 class Groups(Part):
@@ -269,11 +320,6 @@ class Groups(Part):
     random: Whole = Field(1, ge=0)
     hard_depth: Whole = Field(20, gt=0, description="hard negatives are drawn from this many top ranks")
     queries_per_step: Whole = Field(16, gt=0)
-
-    @refused("random")
-    def _no_negatives(random: int, earlier: dict) -> Iterator[str]:
-        if random == earlier.get("hard") == 0:
-            yield "with hard = 0 a group has no negatives: raise one of them"
 
     @refused("hard_depth")
     def _too_shallow(hard_depth: int, earlier: dict) -> Iterator[str]:
@@ -298,11 +344,19 @@ class Training(Part):
     exposures: tuple[Whole, ...] = Field(min_length=1, description="training pairs at which a checkpoint is kept")
     cooldown: float = Field(0.2, ge=0, lt=1, description="share of each exposure over which the rate falls to zero")
     warmup_steps: Whole = Field(100, ge=0)
-    weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms never decay")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="of matrices, each step this share of the rate at hidden size 32, so that all rungs decay alike; "
+        "of each rung's own rate where `learning_rate.of` gives them",
+    )
     threads: Whole = Field(1, gt=0, description="CPU threads of one run; runs share the machine's cores")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
     micro_batch: Whole | None = Field(
-        None, gt=0, description="pairs in memory at once; absent: a whole step, halved whenever memory runs out"
+        None,
+        gt=0,
+        description="pairs, or texts of a bi-encoder, in memory at once; absent: a whole step, halved whenever memory "
+        "runs out",
     )
     gradient_checkpointing: bool = Field(False, description="a third more compute for a fraction of the memory")
     gpus: Whole = Field(1, gt=0, description="GPUs that train one run together")
@@ -338,8 +392,20 @@ class Evaluation(Part):
         {}, description="test collections by name; absent: the collection's own test split"
     )
     queries: Whole = Field(1000, gt=0, description="queries of an own test split, chosen by the hash of their text")
-    depth: Whole = Field(20, ge=10, description="candidates that are reranked")
+    depth: Whole = Field(20, ge=10, description="candidates that are reranked, and documents that a search finds")
+    negatives: Whole = Field(256, gt=0, description="of a bi-encoder's contrastive entropy, drawn from the pool")
+    pool: Whole = Field(100_000, gt=0, description="random documents that these come from; all where there are fewer")
     metrics: tuple[str, ...] = Field(("nDCG@10", "RR@10", "AP", "R@5", "R@10", "P@10"), validate_default=False)
+
+    @property
+    def entropy(self) -> str:
+        """The name of a bi-encoder's contrastive entropy against random documents, such as CE256."""
+        return f"CE{self.negatives}"
+
+    @refused("pool")
+    def _too_small(pool: int, earlier: dict) -> Iterator[str]:
+        if pool < (negatives := earlier.get("negatives", 0)):
+            yield f"so few documents do not hold negatives = {negatives}: raise it or lower negatives"
 
     @refused("metrics")
     def _unknown(metrics: tuple[str, ...], _: dict) -> Iterator[str]:
@@ -356,6 +422,54 @@ def _is_measure(name: str) -> bool:
     except Exception:  # of many kinds: NameError, AssertionError, KeyError, …
         return False
     return known and not name.startswith(("Num", "Judged")) and not name.endswith("@0")
+
+
+class Generator(Part):
+    """The ED2LM that writes queries; a third of the training pairs teach it, and it asks of other documents."""
+
+    shape: Rung = Rung(hidden=64)
+    learning_rate: Rate = 2e-3
+    pairs: Whole = Field(60_000, gt=0, description="training pairs that it sees")
+    queries_per_step: Whole = Field(32, gt=0)
+
+    @property
+    def objective(self) -> Objective:
+        """What it is trained for."""
+        return Objective(learning_rate=LearningRate(of={"generator": self.learning_rate}))
+
+
+class Annotations(Part):
+    """How much annotated pairs are worth: nested subsets of them, from several sources, each trained to its own end.
+
+    A run ends where further checkpoints no longer lower the contrastive entropy of training pairs that no run sees.
+    """
+
+    counts: tuple[Whole, ...] = Field(min_length=4, description="annotated pairs; the most are human and held out")
+    rungs: tuple[str, ...] = Field(min_length=1, description="trained on human pairs; the last one on every source")
+    sources: tuple[Literal["human", "inverse_cloze", "generated"], ...] = Field(
+        ("human",), description="generated: by an ED2LM of ours, trained on human pairs that it does not annotate"
+    )
+    generator: Generator = Generator()
+    files: dict[FolderName, str] = Field(
+        {}, description='queries of a language model, {"document_id": …, "query": …} a line, by source'
+    )
+    seeds: tuple[Whole, ...] = Field((0,), min_length=1)
+    exposures: tuple[Whole, ...] = Field(min_length=3, description="training pairs after which a run may end")
+
+    @refused("counts")
+    def _not_rising(counts: tuple[int, ...], _: dict) -> Iterator[str]:
+        if list(counts) != sorted(set(counts)) or counts[0] < 1:
+            yield "must rise from 1 on: reorder them"
+
+    @refused("sources")
+    def _nothing_to_compare(sources: tuple[str, ...], _: dict) -> Iterator[str]:
+        if "human" not in sources:
+            yield "human pairs are what the others are compared with: add human"
+
+    @refused("files")
+    def _known(files: dict[str, str], _: dict) -> Iterator[str]:
+        if known := sorted({"human", "inverse_cloze", "generated"} & set(files)):
+            yield f"{known} are sources of our own: name the file's queries otherwise"
 
 
 class HeldOut(Part):
@@ -390,9 +504,9 @@ class Forecasting(Part):
 
 
 class Allocation(Part):
-    """What compute costs, and what the system will serve: all of it assumed unless the study says otherwise.
+    """What compute and annotation cost, and what the system will serve: all assumed unless the study says otherwise.
 
-    Prices are dollars per 1e18 FLOPs. The default 1.4 assumes $2 an H100-hour at 4e14 FLOP/s sustained.
+    Prices of compute are dollars per 1e18 FLOPs. The default 1.4 assumes $2 an H100-hour at 4e14 FLOP/s sustained.
     """
 
     tokens_per_pair: Whole = Field(
@@ -402,6 +516,12 @@ class Allocation(Part):
     depth: Whole = Field(100, gt=0, description="candidates scored a query when it serves")
     training_price: Finite = Field(1.4, gt=0, description="dollars per 1e18 FLOPs of training")
     serving_price: Finite = Field(1.4, ge=0, description="dollars per 1e18 FLOPs of serving")
+    annotation_price: Finite = Field(
+        0.6, gt=0, description="dollars an annotated pair; assumed: a minute of work at $36 an hour"
+    )
+    documents: Finite = Field(
+        1e8, ge=0, description="a retriever embeds over its life, each counted whenever it is; assumed"
+    )
     budget: Finite | None = Field(
         None, gt=0, description="dollars; absent: ten times the costliest run's training, and serving its model"
     )

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig, T5EncoderModel
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import steps
 from rankscale_utils.command import one_sentence
 from rankscale_utils.device import compute_device, hardware, visible_gpus
 from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops, parameters
-from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.parts import Family
 from rankscale_utils.study import Study, load_study
 from rankscale_utils.training import plan, planned_steps
 
@@ -53,11 +53,11 @@ class Machine:
     saved: float
 
 
-def config(study: Study, rung: str) -> PretrainedConfig:
+def config(study: Study, rung: str, family: Family) -> PretrainedConfig:
     """Return a rung's configuration; Ettin's are known here, so that planning downloads nothing."""
     size = study.pretrained.get(rung, "").removeprefix("jhu-clsp/ettin-encoder-")
     if size not in ETTIN:
-        return ladder.config(study, rung, study.text.vocabulary if not study.pretrained else 0)
+        return ladder.config(study, family, rung, study.text.vocabulary if not study.pretrained else 0)
     layers, hidden, width, heads = ETTIN[size]
     return AutoConfig.for_model(
         "modernbert", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=width, num_attention_heads=heads
@@ -76,10 +76,19 @@ def tokens_of_a_pair(study: Study) -> tuple[float, str]:
 
 
 def estimate(study: Study, machine: Machine, tokens: float) -> pd.DataFrame:
-    """Return a row a rung: its counts, FLOPs and hours of all its runs, peak memory and disk in bytes."""
+    """Return a row for each rung of a family: its counts, FLOPs and hours of all runs, peak memory and disk in bytes.
+
+    tokens: of a training pair. Runs on annotated pairs are counted as if none came to its end early.
+    """
+    return pd.concat([_of_family(study, family, machine, tokens) for family in study.families], ignore_index=True)
+
+
+def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
     settings, rows = study.training, []
-    runs = sum(len(objective.seeds) for objective in study.objectives.values())
-    tried = sum(len(objective.learning_rate.sweep) for objective in study.objectives.values())
+    query = study.text.query_tokens * tokens / study.text.pair_tokens
+    objectives = [settings for name, settings in study.objectives.items() if study.family_of(name) == family]
+    runs = sum(len(objective.seeds) for objective in objectives)
+    tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
     trained = planned_steps(plan(study)) * settings.groups.pairs_per_step * runs + settings.exposures[0] * tried
     queries = [getattr(test, "queries", None) or TEST_QUERIES for test in study.evaluation.tests.values()]
     scored = sum(queries or [study.evaluation.queries]) * study.evaluation.depth * len(settings.exposures) * runs
@@ -88,12 +97,13 @@ def estimate(study: Study, machine: Machine, tokens: float) -> pd.DataFrame:
     again = settings.gradient_checkpointing + (at_once < share)  # further forward passes of every training step
     smallest = None
     for rung in study.ladder:
-        settings_of = config(study, rung)
-        with torch.device("meta"):
-            model = CrossEncoder(AutoModel.from_config(settings_of))
-        counts, forward = parameters(model), float(flops(model).forward(np.array([tokens]))[0])
+        settings_of = config(study, rung, family)
+        model = ladder.empty(study, family, rung, settings_of)
+        counts, forward = parameters(model), ladder.pair_flops(model, query, tokens - query - 3)
         smallest = smallest or settings_of.hidden_size
-        cost = forward * (trained * (3 + again) + scored)
+        annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
+        further = sum(planned_steps(plan(study, run)) for run in annotated) * settings.groups.pairs_per_step
+        cost = forward * ((trained + further) * (3 + again) + scored)
         rate = min(machine.step * settings_of.hidden_size / smallest, max(machine.step, REACHED * machine.product))
         states = 16 * counts.total / (settings.gpus if settings.sharded else 1)
         layers = settings_of.num_hidden_layers
@@ -101,7 +111,7 @@ def estimate(study: Study, machine: Machine, tokens: float) -> pd.DataFrame:
         pair += 4 * tokens * settings_of.hidden_size * layers * settings.gradient_checkpointing
         rows.append(
             {
-                "rung": rung,
+                "rung": rung if len(study.families) == 1 else f"{family} {rung}",
                 "params": counts.total,
                 "non_embedding": counts.non_embedding,
                 "flops": cost,
@@ -123,8 +133,10 @@ def measure(study: Study) -> Machine:
     size = 8192 if cuda else 1024
     matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
     product = 2 * size**3 / _seconds(lambda: matrix @ matrix, device)
-    settings, tokens = config(study, next(iter(study.ladder))), study.text.pair_tokens
-    model = CrossEncoder(AutoModel.from_config(settings)).to(device).train()
+    rung, pretrained = next(iter(study.ladder)), bool(study.pretrained)
+    settings = config(study, rung, study.families[0] if pretrained else "cross_encoder")
+    kind = T5EncoderModel if settings.model_type == "t5" else AutoModel.from_config
+    model, tokens = kind(settings).to(device).train(), study.text.pair_tokens
     pairs = min(study.training.groups.pairs_per_step, 256 if cuda else 16)
     ids = torch.randint(5, settings.vocab_size - 5, (pairs, tokens), device=device)
     held: dict[int, int] = {}
@@ -136,12 +148,12 @@ def measure(study: Study) -> Machine:
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            model(ids, torch.ones_like(ids), torch.zeros_like(ids)).sum().backward()
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.sum().backward()
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         step()
     kept = sum(held.values()) - sum(held.get(p.untyped_storage().data_ptr(), 0) for p in model.parameters())
-    rate = 3 * flops(model).forward(np.full(pairs, tokens)).sum() / _seconds(step, device)
+    rate = 3 * encoder_flops(model).forward(np.full(pairs, tokens)).sum() / _seconds(step, device)
     memory = torch.cuda.get_device_properties(0).total_memory if cuda else MEMORY
     unit = pairs * tokens * settings.hidden_size * settings.num_hidden_layers
     return Machine(str(hardware()["device"]), visible_gpus() if cuda else 0, memory, product, rate, kept / unit)

@@ -6,9 +6,10 @@ and `ladder.json`, every rung's honest counts.
 
 import sys
 
+from rankscale_utils.annotated import source_folder
 from rankscale_utils.collections import open_collection
 from rankscale_utils.command import one_sentence
-from rankscale_utils.evaluation import contract
+from rankscale_utils.evaluation import contract, scorer
 from rankscale_utils.files import write_json
 from rankscale_utils.models import ladder
 from rankscale_utils.progress import say
@@ -22,10 +23,17 @@ def prepare(study: Study) -> None:
     say(f"{study.name}: preparing its collections")
     collection = open_collection(study)
     manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()
+    for objective in study.objectives:
+        scorer(study, objective, collection)  # says what the tests lack
+    for source in {run.source for run in study.annotation_runs}:
+        say(f"{study.name}: annotated by {source}")
+        source_folder(study, source, collection)
     rungs = {}
-    for name in study.ladder:
-        counts = ladder.count(study, name, vocabulary)
-        rungs[name] = {"params": counts.total, "params_non_embedding": counts.non_embedding}
+    for family in study.families:
+        counts = {name: ladder.count(study, family, name, vocabulary) for name in study.ladder}
+        rungs[family] = {
+            name: {"params": count.total, "params_non_embedding": count.non_embedding} for name, count in counts.items()
+        }
     exposures = [branch.exposure for branch in plan(study)]
     write_json(study.folder / "ladder.json", {"rungs": rungs, "exposures": exposures})
     write_json(study.folder / "collection.json", manifest)

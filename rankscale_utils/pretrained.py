@@ -5,7 +5,14 @@ from contextlib import contextmanager
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
 from transformers.utils import logging
 
 from rankscale_utils.study import StudyError
@@ -40,8 +47,41 @@ def read_encoder(rung: str, source: str) -> PreTrainedModel:
     return encoder
 
 
+def read_t5(rung: str, source: str) -> T5ForConditionalGeneration:
+    """Return the encoder-decoder of an id or folder with its pretrained weights, in float32.
+
+    Raises:
+        StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
+    """
+    with _reading(rung, source, "weights"):
+        t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    if missing := found["missing_keys"]:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its weights lack {len(missing)} tensors of a T5, {min(missing)} among them: "
+            "name a model that was trained."
+        )
+    return t5
+
+
+def verdict_ids(rung: str, source: str) -> tuple[int, int]:
+    """Return the ids of the words true and false, with which monoT5 and ED2LM say whether a document is relevant.
+
+    Raises:
+        StudyError: the tokenizer has no piece for one of them.
+    """
+    tokenizer, _ = read_tokenizer(rung, source)
+    pieces = [tokenizer.encode(word, add_special_tokens=False).ids for word in ("true", "false")]
+    if any(len(ids) != 1 for ids in pieces):
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its tokenizer cuts the words true and false into pieces: use a T5's own."
+        )
+    return pieces[0][0], pieces[1][0]
+
+
 def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str]]:
     """Return the tokenizer of an id or folder, neither truncating nor padding, and its special tokens by role.
+
+    A T5's has no [CLS] and ends its texts with </s>, which is then `sep_token`.
 
     Raises:
         StudyError: there is none, it cannot be reached, or it does not build pairs as [CLS] query [SEP] document [SEP].
@@ -51,14 +91,16 @@ def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str]]:
     tokenizer = wrapped.backend_tokenizer
     tokenizer.no_truncation()  # many published files cut and pad what they read
     tokenizer.no_padding()
+    named = {name: str(token) for name, token in wrapped.special_tokens_map.items() if name.endswith("_token")}
+    if wrapped.cls_token_id is None and tokenizer.encode("").ids == [wrapped.eos_token_id]:
+        return tokenizer, named | {"sep_token": named["eos_token"]}
     cls, sep = wrapped.cls_token_id, wrapped.sep_token_id
     if None in (cls, sep, wrapped.pad_token_id) or tokenizer.encode("", "").ids != [cls, sep, sep]:
         raise StudyError(
             f"ladder.{rung} = {source!r}: its tokenizer does not build pairs as [CLS] query [SEP] document [SEP]: use "
-            "an encoder of the BERT or ModernBERT family."
+            "an encoder of the BERT or ModernBERT family, or for ed2lm one of T5's."
         )
-    named = wrapped.special_tokens_map.items()
-    return tokenizer, {name: str(token) for name, token in named if name.endswith("_token")}
+    return tokenizer, named
 
 
 def without_pooler(config: PretrainedConfig) -> dict[str, bool]:

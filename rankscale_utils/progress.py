@@ -37,7 +37,8 @@ class Progress:
             return
         self.said = now
         left = f"{(self.total - self.done) / self.rate():,.0f} s left" if self.done < self.total else ""
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}", note, f"{self.rate():,.0f} {self.unit}/s", left]
+        rate = f"{self.rate():,.0f}" if self.rate() >= 10 else f"{self.rate():.2g}"
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}", note, f"{rate} {self.unit}/s", left]
         say(f"{self.name:<24} " + "  ".join(part for part in parts if part))
 
 

@@ -12,10 +12,15 @@ from pydantic import Field, ValidationError
 from rankscale_utils.files import digest
 from rankscale_utils.parts import (
     DISTILLED,
+    FAMILIES,
     Allocation,
+    Annotations,
+    BiEncoderSettings,
     CollectionForm,
     Docstrings,
+    Ed2lmSettings,
     Evaluation,
+    Family,
     FirstStage,
     FolderName,
     Forecasting,
@@ -40,16 +45,19 @@ class StudyError(ValueError):
 
 
 class Run(Part):
-    """One independent run: an objective, a rung and a seed."""
+    """One independent run: an objective, a rung and a seed, and what it is trained on where that is not everything."""
 
     objective: ObjectiveName
     rung: str
     seed: int
+    source: str = Field("", description="who annotated its pairs; empty: the collection, all of it")
+    annotations: int = Field(0, description="how many pairs were annotated; 0: all")
 
     @property
     def name(self) -> str:
         """The run's name, which is also its folder's."""
-        return f"{self.objective}-{self.rung}-s{self.seed}"
+        annotated = f"-{self.source}-{self.annotations}" if self.source else ""
+        return f"{self.objective}-{self.rung}{annotated}-s{self.seed}"
 
 
 class Study(Part):
@@ -63,13 +71,17 @@ class Study(Part):
     docstrings: Docstrings = Docstrings()
     first_stage: FirstStage = FirstStage()
     text: Text = Text()
-    architecture: Literal["bert", "modernbert"] = "bert"
+    family: Family = Field("cross_encoder", description="of objectives that several families have")
+    architecture: Literal["bert", "modernbert"] = Field("bert", description="of encoders trained from scratch")
+    bi_encoder: BiEncoderSettings = BiEncoderSettings()
+    ed2lm: Ed2lmSettings = Ed2lmSettings()
     ladder: Ladder = Field(
         default_factory=dict,
         description="rungs by name: shapes trained from scratch, or Hugging Face ids and folders, relative to the YAML",
     )
-    objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
     training: Training | None = None
+    objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
+    annotations: Annotations | None = Field(None, description="runs on annotated pairs of several numbers and sources")
     evaluation: Evaluation = Evaluation()
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
@@ -112,8 +124,31 @@ class Study(Part):
                 )
             if settings.temperature and name != "listwise":
                 yield f"{name}.temperature: only listwise has a softmax to cool: remove it"
+            family = FAMILIES.get(name, earlier.get("family"))
+            if family == "bi_encoder" and name not in FAMILIES:
+                yield f"{name} compares the scores of pairs, which a bi_encoder does not read: write contrastive"
+            if settings.in_batch and family != "bi_encoder":
+                yield f"{name}.in_batch: only contrastive has a batch's documents as negatives: remove it"
+            if (training := earlier.get("training")) and training.groups.size == 1 and not settings.in_batch:
+                yield f"{name} has no negatives with training.groups.hard = random = 0: raise one of them" + (
+                    ", or set in_batch: true" if family == "bi_encoder" else ""
+                )
+            if settings.score and family != "ed2lm":
+                yield f"{name}.score: only ed2lm has several scores: remove it"
             if name in DISTILLED and "collection" in earlier and not getattr(earlier["collection"], "teacher", None):
                 yield f"{name} learns from a teacher's scores: name a TREC run of them as collection.teacher"
+
+    @refused("annotations")
+    def _no_retriever(annotations: Annotations | None, earlier: dict) -> Iterator[str]:
+        if not annotations:
+            return
+        if "contrastive" not in earlier.get("objectives", {"contrastive": None}):
+            yield "they train the objective contrastive, which the study has not: add it, or remove annotations"
+        if (training := earlier.get("training")) and training.groups.hard:
+            yield f"no first stage finds hard = {training.groups.hard} negatives for new queries: set groups.hard = 0"
+        ladder = list(earlier.get("ladder", {}))
+        if unknown := [rung for rung in annotations.rungs if ladder and rung not in ladder]:
+            yield f"rungs {unknown} are not on the ladder {ladder}: name rungs of it"
 
     @refused("held_out")
     def _too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
@@ -125,6 +160,18 @@ class Study(Part):
                     f"{fitted} are left, but a size law needs three fitted rungs or more: lengthen the ladder or "
                     "hold out fewer"
                 )
+        annotated = getattr(earlier.get("annotations"), "rungs", ())
+        if both := [rung for rung in annotated if rung in held_out.rungs]:
+            yield f"{both} are trained on annotations before their forecast is sealed: choose other annotations.rungs"
+
+    def family_of(self, objective: str) -> Family:
+        """Return the family whose models an objective trains."""
+        return FAMILIES.get(objective, self.family)
+
+    @property
+    def families(self) -> list[Family]:
+        """The families that the study trains, in the order of its objectives."""
+        return list(dict.fromkeys(self.family_of(objective) for objective in self.objectives))
 
     @property
     def runs(self) -> list[Run]:
@@ -141,13 +188,42 @@ class Study(Part):
         """The runs whose measurements a fit may see."""
         return [run for run in self.runs if run.rung not in self.held_out.rungs]
 
+    @property
+    def annotation_runs(self) -> list[Run]:
+        """The runs on annotated pairs: human ones of every number and rung, on the last rung every source's.
+
+        The largest number is of human pairs alone, and held out.
+        """
+        if self.annotations is None:
+            return []
+        wanted, last = self.annotations, self.annotations.rungs[-1]
+        sources = [("human", rung) for rung in wanted.rungs]
+        sources += [(source, last) for source in (*wanted.sources, *wanted.files) if source != "human"]
+        return [
+            Run(objective="contrastive", rung=rung, seed=seed, source=source, annotations=count)
+            for source, rung in sources
+            for count in (wanted.counts if source == "human" else wanted.counts[:-1])
+            for seed in wanted.seeds
+        ]
+
+    @property
+    def fitted_annotation_runs(self) -> list[Run]:
+        """The runs on annotated pairs that a fit may see: all but those on the most human pairs."""
+        held_out = self.annotations and ("human", self.annotations.counts[-1])
+        return [run for run in self.annotation_runs if (run.source, run.annotations) != held_out]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """Every run of the study, on whatever it is trained."""
+        return self.runs + self.annotation_runs
+
     def run(self, name: str) -> Run:
         """Return the run of that name.
 
         Raises:
             StudyError: the study has no such run.
         """
-        runs = {run.name: run for run in self.runs}
+        runs = {run.name: run for run in self.all_runs}
         if name not in runs:
             raise StudyError(f"run {name!r} is not in study {self.name}: use one of {', '.join(runs)}.")
         return runs[name]
@@ -158,11 +234,28 @@ class Study(Part):
         fields = self.model_dump(mode="json", include=shared)
         for how in ("threads", "micro_batch", "gradient_checkpointing", "gpus", "sharded"):
             fields["training"].pop(how)
+        family = self.family_of(run.objective)
+        if family != "cross_encoder":
+            fields[family] = getattr(self, family).model_dump(mode="json")
+        if run.source:
+            fields["training"]["exposures"] = self.annotations.exposures
+            fields["annotated"] = self.annotated_by(run.source)
         return fields | {
             "run": run.name,
+            "family": family,
             "rung": self.ladder[run.rung].model_dump(),
             "objective": self.objectives[run.objective].model_dump(exclude={"seeds"}, exclude_none=True),
         }
+
+    def annotated_by(self, source: str) -> list[Any]:
+        """Return all that decides a source's pairs, beside the collection."""
+        counts = [self.annotations.counts[-1 if source == "human" else -2]]
+        if source in self.annotations.files:
+            return [*counts, digest(self.beside(self.annotations.files[source]))]
+        if source == "generated":
+            settings = [self.text.model_dump(), self.ed2lm.model_dump(), self.annotations.generator.model_dump()]
+            return [*counts, self.training.cooldown, self.training.warmup_steps, self.training.weight_decay, *settings]
+        return counts
 
     @property
     def pretrained(self) -> dict[str, str]:
@@ -197,7 +290,9 @@ class Study(Part):
         """The files of the collection and of the tests, and the field that names each."""
         forms = {"collection": self.collection}
         forms |= {f"evaluation.tests.{name}": test for name, test in self.evaluation.tests.items()}
-        return {self.beside(path): field for field, form in forms.items() for path in getattr(form, "files", [])}
+        paths = {self.beside(path): field for field, form in forms.items() for path in getattr(form, "files", [])}
+        named = self.annotations.files if self.annotations else {}
+        return paths | {self.beside(path): f"annotations.files.{name}" for name, path in named.items()}
 
     def check_files(self) -> None:
         """Make sure that the files of the collection and of the tests are there.

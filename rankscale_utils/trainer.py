@@ -12,12 +12,11 @@ from transformers import PreTrainedModel
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import Step, TrainingQueries, steps
+from rankscale_utils.families.learners import learner
 from rankscale_utils.gradient_cache import carry_back, micro_batches
 from rankscale_utils.health import Health
 from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops, parameters
-from rankscale_utils.objectives import DISTILLED, loss_of
-from rankscale_utils.parts import Training
+from rankscale_utils.models.counts import parameters
 from rankscale_utils.processes import Processes, out_of_memory
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study, StudyError, run_seed
@@ -29,7 +28,7 @@ class Seen:
 
     step: int = 0
     tokens: int = 0
-    squares: int = 0  # sum of squared pair lengths, which attention's FLOPs need
+    forward_flops: float = 0.0
     health: Health = field(default_factory=Health)
 
 
@@ -49,19 +48,21 @@ class Trainer:
         self.study, self.run, self.device = study, run, device
         self.processes = together or Processes()
         settings, objective = study.training, study.objectives[run.objective]
-        model = ladder.build(study, run, collection.tokenizer().get_vocab_size()).to(device).train()
-        self.counts, self.cost = parameters(model), flops(model)
-        self.rate = factor * objective.learning_rate.at(run.rung, model.encoder.config.hidden_size)
+        vocabulary = collection.tokenizer().get_vocab_size()
+        model = ladder.build(study, run, vocabulary, collection.token_shares).to(device).train()
+        self.counts = parameters(model)
+        self.rate = factor * objective.learning_rate.at(run.rung, ladder.hidden_size(model))
         if settings.gradient_checkpointing:
             _checkpoint_gradients(model)
         self.processes.divide(model)
-        self.model, self.optimizer = model, _optimizer(model, self.rate, settings)
-        self.loss, self.distilled = loss_of(run.objective, objective), run.objective in DISTILLED
+        decay = settings.weight_decay * (objective.learning_rate.base or self.rate) / self.rate
+        self.model, self.optimizer = model, _optimizer(model, self.rate, decay)
         automatic = "bf16" if device.type == "cuda" else "fp32"
         self.precision = automatic if settings.precision == "auto" else settings.precision
-        self.pairs, self.tokens = collection.pairs(), collection.tokens
+        self.tokens = collection.tokens
         self.queries: TrainingQueries = collection.training_queries()
-        self.most = -(-settings.groups.queries_per_step // self.processes.count) * settings.groups.size
+        self.learner = learner(study, run, collection, model)
+        self.most = -(-settings.groups.queries_per_step // self.processes.count) * self.learner.items
         self.micro_batches = [{"step": 0, "pairs": min(settings.micro_batch or self.most, self.most)}]
         self.seed, self.seen = run_seed(run, "dropout"), Seen()
 
@@ -97,12 +98,10 @@ class Trainer:
         self.seen.health.check(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        lengths = self.pairs.lengths(step.query_rows.ravel(), step.document_rows.ravel())
         self.seen.step += 1
-        self.seen.tokens += int(lengths.sum())
-        self.seen.squares += int((lengths**2).sum())
-        scores = scores.view(step.document_rows.shape).cpu().numpy()
-        self.seen.health.note(loss, scores, self.study.training.warmup_steps)
+        self.seen.tokens += int(self.learner.lengths(step).sum())
+        self.seen.forward_flops += self.learner.flops(step)
+        self.seen.health.note(loss, scores.cpu().numpy(), self.study.training.warmup_steps)
         return loss
 
     def _gradient(self, step: Step) -> tuple[float, torch.Tensor]:
@@ -117,43 +116,33 @@ class Trainer:
             self._halve()  # outside the handler, which holds on to the tensors of what failed
 
     def _carried_back(self, step: Step) -> tuple[float, torch.Tensor]:
-        share = self.processes.share(len(step.query_rows))
-        rows = step.query_rows[share].ravel(), step.document_rows[share].ravel()
-        parts = micro_batches(self.pairs.lengths(*rows), self.micro_batch, self.most)
-        target = self._target(step)
-
-        def loss(scores: torch.Tensor) -> torch.Tensor:
-            return self.loss(scores.view(target.shape), target)
-
-        result = carry_back(partial(self._score, rows), parts, loss, self.processes)
+        own = step.of(self.processes.share(len(step.query_rows)))
+        parts = micro_batches(self.learner.lengths(own), self.micro_batch, self.most)
+        loss = partial(self.learner.loss, step=step)
+        value, outputs = carry_back(partial(self._outputs, own), parts, loss, self.processes)
         self.processes.add_up(self.model)
-        return result
+        return value, self.learner.scores(outputs, step)
 
-    def _score(self, rows: tuple[np.ndarray, np.ndarray], places: np.ndarray, part: int) -> torch.Tensor:
-        """Return the scores of the pairs at these places; dropout draws the same for the same step and micro-batch."""
+    def _outputs(self, step: Step, places: np.ndarray, part: int) -> torch.Tensor:
+        """Return the outputs of the items at these places; dropout draws alike for the same step and micro-batch."""
         place = [self.seed, self.seen.step, self.processes.index, part]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1)))
-        batch = self.pairs.batch(*(row[places] for row in rows))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model(*(tensor.to(self.device) for tensor in batch)).float()
+            return self.learner.outputs(step, places).float()
 
     @torch.no_grad()
     def loss_of(self, step: Step) -> float:
         """Return the loss of a step that is not trained on, without dropout."""
         self.model.eval()
-        rows = step.query_rows.ravel(), step.document_rows.ravel()
-        places = np.array_split(np.arange(len(rows[0])), -(-len(rows[0]) // self.micro_batch))
-        scores = torch.cat([self._score(rows, part, 0) for part in places]).view(step.query_rows.shape)
+        items = step.query_rows.shape[0] * self.learner.items
+        parts = np.array_split(np.arange(items), -(-items // self.micro_batch))
+        outputs = torch.cat([self._outputs(step, part, 0) for part in parts])
         self.model.train()
-        return self.loss(scores, self._target(step)).item()
-
-    def _target(self, step: Step) -> torch.Tensor:
-        """Return what the loss compares the scores with: (queries, group)."""
-        return torch.as_tensor(step.teacher if self.distilled else step.relevance, dtype=torch.float32).to(self.device)
+        return self.learner.loss(outputs, step).item()
 
     @property
     def micro_batch(self) -> int:
-        """The most pairs that are in memory at once."""
+        """The most items, pairs or texts, that are in memory at once."""
         return self.micro_batches[-1]["pairs"]
 
     def _halve(self) -> None:
@@ -164,7 +153,7 @@ class Trainer:
         """
         if self.micro_batch == 1 or self.processes.sharded:
             raise StudyError(
-                f"run {self.run.name}: memory ran out with {self.micro_batch} pairs at once: set "
+                f"run {self.run.name}: memory ran out with {self.micro_batch} items at once: set "
                 "training.gradient_checkpointing: true, a smaller training.micro_batch, or more training.gpus with "
                 "training.sharded: true."
             )
@@ -172,17 +161,20 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def training_flops(self, pairs: int) -> float:
-        """Return the FLOPs of training on all that was seen: the backward pass costs twice the forward pass."""
-        forward = self.cost.per_token * self.seen.tokens + self.cost.per_token_pair * self.seen.squares
-        return 3 * (forward + self.cost.per_pair * pairs)
+    @property
+    def training_flops(self) -> float:
+        """The FLOPs of training on all that was seen: the backward pass costs twice the forward pass.
+
+        Source: Kaplan et al., arXiv 2001.08361, §2.1.
+        """
+        return 3 * self.seen.forward_flops
 
 
-def _optimizer(model: torch.nn.Module, rate: float, settings: Training) -> torch.optim.Optimizer:
+def _optimizer(model: torch.nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Return AdamW; biases and norms never decay."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from rankscale_utils import learning_rates, resuming
+from rankscale_utils.annotated import Dev, annotated, ended
 from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.command import one_sentence
 from rankscale_utils.device import compute_device, hardware
@@ -42,10 +43,11 @@ class Branch:
     end: int
 
 
-def plan(study: Study) -> list[Branch]:
-    """Return the branches of every run, one an exposure, each exposure rounded down to whole steps."""
+def plan(study: Study, run: Run | None = None) -> list[Branch]:
+    """Return the branches of a run, one an exposure, each exposure rounded down to whole steps."""
     per_step = study.training.groups.pairs_per_step
-    ends = [exposure // per_step for exposure in study.training.exposures]
+    exposures = study.annotations.exposures if run and run.source else study.training.exposures
+    ends = [exposure // per_step for exposure in exposures]
     return [Branch(end * per_step, end - round(end * study.training.cooldown), end) for end in ends]
 
 
@@ -65,6 +67,7 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
         StudyError: another process trains this run, or memory does not hold one pair.
     """
     folder = study.run_folder(run)
+    collection = annotated(study, run, collection)
     identity = digest(study.settings_of(run), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
     if finished := resuming.finished(folder, identity):
         return finished
@@ -74,27 +77,33 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
     with resuming.alone(folder, run, together):
         sweep = learning_rates.swept(study, run, collection, device, together)
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
-        ledger = {"identity": identity, "sweep": sweep or None} | _trained(trainer, folder, identity)
+        dev = Dev(study, collection) if run.source else None
+        ledger = {"identity": identity, "sweep": sweep or None} | _trained(trainer, folder, identity, dev)
         together.first(partial(write_json, folder / "ledger.json", ledger))
         (folder / "resume.pt").unlink(missing_ok=True)
     return ledger
 
 
-def _trained(trainer: Trainer, folder: Path, identity: str) -> dict[str, Any]:
-    """Train what an earlier process left to do, keeping every checkpoint, and return the ledger's other fields."""
+def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> dict[str, Any]:
+    """Train what an earlier process left to do, keeping every checkpoint, and return the ledger's other fields.
+
+    With a dev part the run ends early, once its checkpoints no longer get better there.
+    """
     checkpoints = resuming.resume(trainer, folder, identity)
-    branches, per_step = plan(trainer.study), trainer.study.training.groups.pairs_per_step
+    branches, per_step = plan(trainer.study, trainer.run), trainer.study.training.groups.pairs_per_step
     progress = Progress(trainer.run.name, planned_steps(branches) * per_step, "pairs")
     progress.skip(planned_steps(branches[: len(checkpoints)]) * per_step)
     status, together = "complete", trainer.processes
     try:
         for branch in branches[len(checkpoints) :]:
+            if dev and ended(checkpoints):
+                break
             trainer.advance(branch.begin, cool=False, progress=progress)
             trunk = trainer.state()
             trainer.advance(branch.end, cool=True, progress=progress)
             weights, path = together.weights(trainer.model), ladder.checkpoint_file(folder, branch.exposure)
             together.first(partial(ladder.save, trainer.model, path, trainer.tokens, weights))
-            checkpoints.append(_checkpoint(trainer, branch))
+            checkpoints.append(_checkpoint(trainer, branch) | ({"dev": dev.entropy(trainer.model)} if dev else {}))
             trainer.restore(trunk)
             together.first(partial(resuming.keep, trainer, folder, identity, trunk, checkpoints))
     except Diverged as reason:
@@ -108,7 +117,7 @@ def _checkpoint(trainer: Trainer, branch: Branch) -> dict[str, float]:
         "exposure": branch.exposure,
         "queries": branch.exposure // trainer.study.training.groups.size,
         "tokens": trainer.seen.tokens,
-        "flops": trainer.training_flops(branch.exposure),
+        "flops": trainer.training_flops,
         "loss": float(np.mean(trainer.seen.health.losses[-max(1, branch.end - branch.begin) :])),
     }
 
@@ -120,10 +129,12 @@ def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) 
     return {
         "run": run.name,
         "status": status,
-        "family": "cross_encoder",
+        "family": trainer.study.family_of(run.objective),
         "objective": run.objective,
         "rung": run.rung,
         "seed": run.seed,
+        "source": run.source,
+        "annotations": run.annotations,
         "params": trainer.counts.total,
         "params_non_embedding": trainer.counts.non_embedding,
         "learning_rate": trainer.rate,

@@ -31,28 +31,27 @@ def test_every_kind_of_negatives_is_what_brute_force_finds(embeddings):
     found = contrastive(queries, positives, negatives)
     assert found.item() == pytest.approx(brute(queries, positives, [negatives] * 5), rel=1e-5)
     batch = [torch.cat([positives[:row], positives[row + 1 :]]) for row in range(5)]
-    found = contrastive(queries, positives, in_batch=True)
+    found = contrastive(queries, positives, positives, barred=torch.eye(5, dtype=torch.bool))
     assert found.item() == pytest.approx(brute(queries, positives, batch), rel=1e-5)
     found = contrastive(queries, positives, hard=hard)
     assert found.item() == pytest.approx(brute(queries, positives, hard), rel=1e-5)
     every = [torch.cat([negatives, batch[row], hard[row]]) for row in range(5)]
-    found = contrastive(queries, positives, negatives, hard=hard, in_batch=True)
+    own = torch.cat([torch.zeros(5, 7), torch.eye(5)], 1).bool()
+    found = contrastive(queries, positives, torch.cat([negatives, positives]), hard=hard, barred=own)
     assert found.item() == pytest.approx(brute(queries, positives, every), rel=1e-5)
 
 
-def test_no_query_meets_its_own_positive_as_a_negative(embeddings):
+def test_a_barred_document_is_no_negative_of_that_query_alone(embeddings):
     queries, positives, negatives, _ = embeddings
-    positives[1], negatives[3] = positives[0], positives[0]  # two queries of one document, drawn as a negative too
-    rows = {"positive_rows": torch.tensor([9, 9, 2, 3, 4]), "negative_rows": torch.tensor([10, 11, 12, 9, 13, 14, 15])}
-    found = contrastive(queries, positives, negatives, in_batch=True, **rows)
-    fewer = negatives[[0, 1, 2, 4, 5, 6]]
-    others = [torch.cat([fewer, positives[2:]])] * 2
-    others += [torch.cat([negatives, positives[[place for place in range(5) if place != row]]]) for row in (2, 3, 4)]
+    barred = torch.zeros(5, 7, dtype=torch.bool)
+    barred[1, 3] = barred[1, 4] = True
+    found = contrastive(queries, positives, negatives, barred=barred)
+    others = [negatives[[0, 1, 2, 5, 6]] if query == 1 else negatives for query in range(5)]
     assert found.item() == pytest.approx(brute(queries, positives, others), rel=1e-5)
 
 
 def test_a_loss_without_negatives_is_refused(embeddings):
-    with pytest.raises(ValueError, match="no negatives; give negatives or hard, or set in_batch"):
+    with pytest.raises(ValueError, match="no negatives; give negatives or hard"):
         contrastive(*embeddings[:2])
 
 
@@ -87,6 +86,12 @@ def in_groups(loss):
     return lambda embedded: loss(*embedded.split([len(ids) for ids, _ in GROUPS]))
 
 
+def of_the_batch(queries, positives, negatives):
+    """The loss whose negatives are other queries' positives too."""
+    own = torch.cat([torch.zeros(len(queries), len(negatives)), torch.eye(len(queries))], 1).bool()
+    return contrastive(queries, positives, torch.cat([negatives, positives]), barred=own)
+
+
 def embedding(encode):
     """Return what embeds the texts at these places, the same way in both passes."""
 
@@ -98,7 +103,7 @@ def embedding(encode):
 
 
 def test_cached_gradients_are_those_of_the_same_chunks_at_once_with_dropout():
-    model, loss = Encoder().train(), in_groups(lambda *embedded: contrastive(*embedded, in_batch=True))
+    model, loss = Encoder().train(), in_groups(of_the_batch)
     embed, parts = embedding(model), micro_batches(TEXTS[1].sum(1).numpy(), 4)
     embedded = torch.cat([embed(places, part) for part, places in enumerate(parts)])
     plain = loss(embedded[np.argsort(np.concatenate(parts))])

@@ -31,7 +31,7 @@ def test_a_study_costs_the_flops_that_its_runs_really_take(new_study):
     study = new_study()
     row = estimate(study, MACHINE, 32.0).set_index("rung").loc["w8"]
     with torch.device("meta"):
-        model = CrossEncoder(AutoModel.from_config(config(study, "w8")))
+        model = CrossEncoder(AutoModel.from_config(config(study, "w8", "cross_encoder"), add_pooling_layer=False))
     forward = float(flops(model).forward([32.0])[0])
     trained, scored = planned_steps(branches(study)) * 12, 40 * 10 * 3
     assert row["flops"] == pytest.approx(forward * (3 * trained + scored))

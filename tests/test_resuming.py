@@ -168,8 +168,8 @@ def test_two_processes_do_not_train_one_run(tiny_study, monkeypatch):
 
 
 def test_dropout_draws_the_same_after_an_interruption(new_study, monkeypatch):
-    def with_dropout(study, run, vocabulary):
-        model = build(study, run, vocabulary)
+    def with_dropout(*of):
+        model = build(*of)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.2
@@ -187,13 +187,13 @@ def test_dropout_draws_the_same_after_an_interruption(new_study, monkeypatch):
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_changes_no_step(tiny_study, session_root, monkeypatch):
-    def score(trainer, rows, places, part):
+    def score(trainer, step, places, part):
         if trainer.seen.step >= 30 and len(places) > 5:
             raise torch.OutOfMemoryError("made up")
-        return whole_score(trainer, rows, places, part)
+        return whole_score(trainer, step, places, part)
 
-    whole_score = Trainer._score
-    monkeypatch.setattr(Trainer, "_score", score)
+    whole_score = Trainer._outputs
+    monkeypatch.setattr(Trainer, "_outputs", score)
     ledger = train_one(tiny_study)
     assert ledger["micro_batches"] == [{"step": 0, "pairs": 12}, {"step": 30, "pairs": 6}, {"step": 30, "pairs": 3}]
     losses = [row["loss"] for row in whole(session_root)[1]["checkpoints"]]
@@ -204,6 +204,6 @@ def test_memory_that_does_not_hold_one_pair_is_one_sentence(tiny_study, monkeypa
     def score(*_):
         raise torch.OutOfMemoryError("made up")
 
-    monkeypatch.setattr(Trainer, "_score", score)
-    with pytest.raises(StudyError, match="memory ran out with 1 pairs at once: set training"):
+    monkeypatch.setattr(Trainer, "_outputs", score)
+    with pytest.raises(StudyError, match="memory ran out with 1 items at once: set training"):
         train_one(tiny_study)

@@ -104,7 +104,7 @@ FEW = {"hard": 1, "random": 1, "hard_depth": 10, "queries_per_step": 4}
         ),
         (
             {"training": {"exposures": [2400], "groups": FEW | {"hard": 0, "random": 0}}},
-            r"groups\.random = 0: with hard = 0 a group has no negatives: raise one of them",
+            r"listwise has no negatives with training\.groups\.hard = random = 0: raise one of them",
         ),
         (
             {"training": {"exposures": [240, 241], "groups": FEW}},

@@ -111,7 +111,7 @@ def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):
         seen = np.concatenate(lengths[:end])
         assert len(seen) == row["exposure"]
         assert row["tokens"] == seen.sum()
-        assert row["flops"] == pytest.approx(flops(model).training(seen).sum(), rel=1e-12)
+        assert row["flops"] == pytest.approx(3 * flops(model).forward(seen).sum(), rel=1e-12)
     assert ledger["flops_per_pair"] == pytest.approx(ledger["checkpoints"][-1]["flops"] / 960)
 
 
@@ -315,8 +315,8 @@ def test_how_a_run_is_computed_trains_nothing_again(trained, new_study, monkeypa
 
 def test_scores_that_stay_tied_stop_the_run(new_study, monkeypatch):
     monkeypatch.setattr(health, "WINDOW", 10)
-    score = Trainer._score
-    monkeypatch.setattr(Trainer, "_score", lambda *of: 0 * score(*of))
+    score = Trainer._outputs
+    monkeypatch.setattr(Trainer, "_outputs", lambda *of: 0 * score(*of))
     ledger = train_one(new_study())
     assert ledger["status"] == "failed: the scores of every group were tied for 10 steps by step 25"
 

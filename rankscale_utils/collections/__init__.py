@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
 
 from rankscale_utils.collections import materialise, retrieval
 from rankscale_utils.collections.groups import TrainingQueries
+from rankscale_utils.collections.singles import token_shares
 from rankscale_utils.collections.sources import open_source
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts, study_tokenizer
 from rankscale_utils.files import cached_folder, digest, read_json
@@ -41,6 +43,10 @@ class Collection:
         """Every document that is used: corpus, document_id, training (whether training sees it), text."""
         return pd.read_parquet(self.texts / "documents.parquet")
 
+    def document_ids(self) -> pd.DataFrame:
+        """The documents without their texts: corpus, document_id."""
+        return pd.read_parquet(self.texts / "documents.parquet", columns=["corpus", "document_id"])
+
     def test_candidates(self, test: str) -> pd.DataFrame:
         """A test's candidates, see `retrieval.test`, with query_row and document_row."""
         return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}.parquet")
@@ -52,6 +58,15 @@ class Collection:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the token ids."""
         return StudyTokenizer.load(self.tokens).tokenizer
+
+    def token_shares(self) -> np.ndarray:
+        """Each token's share of all tokens of training texts, see `singles.token_shares`."""
+        trained = pd.read_parquet(self.texts / "documents.parquet", columns=["training"])["training"]
+        counts = int((self.queries()["test"] == "").sum()), int(trained.sum())  # training texts come first
+        pairs = Collection.pairs(self)
+        texts = zip((pairs.queries, pairs.documents), counts, strict=True)
+        first = [Texts(some.ids[: some.starts[count]], some.starts[: count + 1]) for some, count in texts]
+        return token_shares(first, pairs.tokenizer)
 
     def pairs(self) -> Pairs:
         """The maker of batches over the memory-mapped token ids; rows are those of `queries` and `documents`."""
@@ -76,8 +91,10 @@ def open_collection(study: Study) -> Collection:
         source = open_source(study, form, "test")
         tests[name or source.label] = retrieval.test(study, source, form)
     found = [Path(materialise.__file__), training.folder.name, {name: test.folder.name for name, test in tests.items()}]
+    found += ["whole"] * (searched := "bi_encoder" in study.families)
     texts = cached_folder(
-        cache_folder() / f"texts-{digest(*found, length=16)}", lambda folder: materialise.texts(folder, training, tests)
+        cache_folder() / f"texts-{digest(*found, length=16)}",
+        lambda folder: materialise.texts(folder, training, tests, searched),
     )
     groups = study.training.groups
     candidates = cached_folder(

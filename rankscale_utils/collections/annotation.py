@@ -5,7 +5,7 @@ A table of pairs has the columns document_id and query (its text); human pairs c
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,20 @@ SENTENCE_WORDS = 4  # fewer say too little to be a query
 KEPT = 0.1  # share of inverse cloze pairs whose document keeps the sentence, so that matching words pays too
 
 
-def nested(pairs: pd.DataFrame, counts: Sequence[int], seed: int = 0) -> dict[int, pd.DataFrame]:
-    """Return `count` of the pairs for every count, in their own order, each subset inside every larger one.
+def nested_order(pairs: pd.DataFrame, counts: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Return the places of all pairs in the order in which subsets grow: the first n are the subset of n pairs.
 
-    The pairs are ordered by the hash of their ids (of their text where they have no query_id) and the seed, and a
-    subset is the first ones: neither other counts nor the table's order have a say.
+    So each subset lies inside every larger one. The order is that of the hash of the pairs' ids (of their text where
+    they have no query_id) and the seed; neither the counts that are asked for nor the table's own order have a say.
 
     Raises:
         StudyError: a count is not positive, or there are fewer pairs.
     """
-    wrong = [count for count in counts if not 1 <= count <= len(pairs)]
-    if wrong:
+    if wrong := [count for count in counts if not 1 <= count <= len(pairs)]:
         raise StudyError(f"annotations = {wrong}: there are {len(pairs)} annotated pairs, ask for 1 to {len(pairs)}.")
     query = "query_id" if "query_id" in pairs else "query"
     hashes = [digest(seed, str(q), str(d)) for q, d in zip(pairs[query], pairs["document_id"], strict=True)]
-    order = np.argsort(hashes, kind="stable")
-    return {count: pairs.iloc[np.sort(order[:count])] for count in counts}
+    return np.argsort(hashes, kind="stable")
 
 
 def inverse_cloze(documents: pd.DataFrame, seed: int = 0, kept: float = KEPT) -> pd.DataFrame:
@@ -54,17 +52,6 @@ def inverse_cloze(documents: pd.DataFrame, seed: int = 0, kept: float = KEPT) ->
         rest = text if rng.random() < kept else " ".join(sentences[:place] + sentences[place + 1 :])
         rows.append((document_id, sentences[place], rest))
     return pd.DataFrame(rows, columns=["document_id", "query", "text"])
-
-
-def generated(pairs: Iterable[tuple[str, str]], documents: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs (document_id, query) that a generator made of the documents, as a table.
-
-    Raises:
-        StudyError: pairs name documents that the collection lacks, or have no query.
-    """
-    table = pd.DataFrame(list(pairs), columns=["document_id", "query"])
-    _check(table, documents, [f"pair {number}" for number in range(1, len(table) + 1)], "generated queries")
-    return table
 
 
 def read_generated(path: Path, documents: pd.DataFrame) -> pd.DataFrame:

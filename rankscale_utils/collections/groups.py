@@ -1,7 +1,7 @@
 """Training groups: which documents stand beside each relevant one at each step of a run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,10 @@ class Step(NamedTuple):
     document_rows: np.ndarray
     relevance: np.ndarray  # float32: the judgment's grade, and 0 for negatives
     teacher: np.ndarray | None  # float32: a teacher's raw scores, where the collection has one
+
+    def of(self, queries: slice) -> "Step":
+        """Return the groups of these queries."""
+        return Step(*(array if array is None else array[queries] for array in self))
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class TrainingQueries:
         """Open the arrays memory-mapped."""
         paths = {part.name: folder / f"train_{part.name}.npy" for part in fields(cls)}
         return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items() if path.exists()})
+
+    def of(self, chosen: np.ndarray) -> "TrainingQueries":
+        """Return the items at these places, or those that a mask marks."""
+        names = ("query_rows", "positive_rows", "grades", "hard_rows", "positive_teacher", "hard_teacher")
+        arrays = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: array[chosen] for name, array in arrays.items() if array is not None})
 
     def is_relevant(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
         """Return whether documents are relevant to queries; the arrays' shapes are broadcast."""

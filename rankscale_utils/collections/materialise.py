@@ -1,11 +1,13 @@
 """Writing what a study reads of its collections: the texts behind the ids, and the rows that stand for them.
 
 Only the documents that the study scores are written: the test candidates, the relevant documents, the hard negatives
-and a sample for random ones. Training documents come first, so that their rows do not move when a test is added.
+and a sample for random ones, or all where a model searches. Training documents come first, so that their rows do not
+move when a test is added.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,10 @@ SCHEMA = pa.schema(
 )
 
 
-def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved]) -> None:
+def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved], searched: bool = False) -> None:
     """Write queries (test: a test's name, empty in training; query_id, text) and documents (corpus, document_id, …).
+
+    searched: every document of a test's corpus is written, since a model will search them all.
 
     Raises:
         StudyError: candidates name documents that their collection lacks.
@@ -44,7 +48,8 @@ def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved]) -> 
             before = seen.setdefault(found.source.corpus, set())
             ids = [one for one in _needed(found) if one not in before]
             before.update(ids)
-            for some in _written(found, ids):
+            others = _others(found, before) if name and searched else iter(())
+            for some in chain(_written(found, ids), others):
                 table = {"corpus": [found.source.corpus] * len(some), "training": [not name] * len(some)}
                 table |= {"document_id": [one for one, _ in some], "text": [text for _, text in some]}
                 writer.write_table(pa.table(table).select(SCHEMA.names).cast(SCHEMA))
@@ -74,6 +79,14 @@ def _written(found: Retrieved, ids: list[str]) -> Iterator[list[tuple[str, str]]
                 "candidates of this collection."
             )
         yield [(one, text) for one, text in some if text is not None]
+
+
+def _others(found: Retrieved, seen: set[str]) -> Iterator[list[tuple[str, str]]]:
+    """Yield (id, text) of all documents that are not seen yet, many at a time, and let them be seen."""
+    unseen = ((one, text) for one, text in found.source.documents() if one not in seen)
+    for some in pieces(unseen, AT_A_TIME):
+        seen.update(one for one, _ in some)
+        yield some
 
 
 def stored_texts(documents: Path, training: bool = False) -> Iterator[str]:
@@ -122,6 +135,8 @@ def candidates(folder: Path, texts: Path, training: Retrieved, tests: Mapping[st
         found.table("judgments").to_parquet(folder / f"test{number}-judgments.parquet")
         said = read_json(found.folder / "manifest.json")
         shared = found.table("queries")["text"].isin(training.table("queries")["text"])
+        own = pd.read_parquet(texts / "documents.parquet", columns=["corpus"])["corpus"] == found.source.corpus
+        said |= {"corpus": found.source.corpus, "documents": int(own.sum())}
         counts = {"positives_without_text": int(lacking.sum()), "queries_also_trained_on": int(shared.sum())}
         manifest["tests"][name] = {"file": f"test{number}", **said, **counts}
     write_json(folder / "manifest.json", manifest)

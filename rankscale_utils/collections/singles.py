@@ -1,17 +1,22 @@
-"""Batches of single texts, which a bi-encoder reads: queries and documents apart."""
+"""Batches of single texts, which a bi-encoder and ED2LM read: queries and documents apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from rankscale_utils.collections.tokens import StudyTokenizer, Texts
+from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
+from rankscale_utils.parts import Family, Text
+
+Around = Literal["both", "end", "none"]
+BEFORE_AND_AFTER = {"both": (1, 1), "end": (0, 1), "none": (0, 0)}  # special tokens
+CHUNK = 1000  # texts that are cut at once
 
 
 class TextBatch(NamedTuple):
-    """Padded texts `[CLS] text [SEP]`; each tensor is (texts, longest text)."""
+    """Padded texts; each tensor is (texts, longest text)."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -19,26 +24,56 @@ class TextBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Singles:
-    """Makes batches of single texts, each cut so that it has no more than `tokens`, the two special ones included."""
+    """Makes batches of single texts, each cut so that it has no more than `tokens`, its special ones included.
+
+    around: `both` is `[CLS] text [SEP]`, as a bi-encoder reads it; `end` is `text [SEP]`, ED2LM's document; `none` is
+    the text alone, ED2LM's query.
+    """
 
     texts: Texts
     tokenizer: StudyTokenizer
     tokens: int
+    around: Around = "both"
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Return the tokens of each text after truncation: (texts,)."""
-        return np.minimum(self.texts.lengths(rows) + 2, self.tokens)
+        return self.lengths_of(self.texts.lengths(rows))
+
+    def lengths_of(self, tokens: np.ndarray) -> np.ndarray:
+        """Return what becomes of texts of so many tokens: their lengths with special tokens, after truncation."""
+        return np.minimum(tokens + sum(BEFORE_AND_AFTER[self.around]), self.tokens)
 
     def batch(self, rows: np.ndarray) -> TextBatch:
         """Return the texts at `rows` padded to the longest."""
+        before, after = BEFORE_AND_AFTER[self.around]
         lengths = self.lengths(rows)[:, None]
         place = np.arange(lengths.max())[None, :]
         ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)
-        inside = (place >= 1) & (place < lengths - 1)
-        ids[inside] = self.texts.ids[(self.texts.starts[rows][:, None] + place - 1)[inside]]
-        ids[:, 0] = self.tokenizer.cls
-        ids[place == lengths - 1] = self.tokenizer.sep
+        inside = (place >= before) & (place < lengths - after)
+        ids[inside] = self.texts.ids[(self.texts.starts[rows][:, None] + place - before)[inside]]
+        if before:
+            ids[:, 0] = self.tokenizer.cls
+        if after:
+            ids[place == lengths - 1] = self.tokenizer.sep
         return TextBatch(torch.from_numpy(ids), torch.from_numpy((place < lengths).astype(np.int64)))
+
+    def written(self, rows: np.ndarray) -> Texts:
+        """Return the texts at `rows` as a batch has them, cut and with their special tokens, without padding."""
+        batches = [self.batch(some) for some in np.array_split(rows, -(-len(rows) // CHUNK))]
+        ids = np.concatenate([ids[mask.bool()].numpy() for ids, mask in batches])
+        return Texts(ids.astype(np.int32), np.concatenate([[0], np.cumsum(self.lengths(rows))]))
+
+
+def singles(pairs: Pairs, text: Text, family: Family = "bi_encoder", ended: bool = False) -> tuple[Singles, Singles]:
+    """Return the makers of batches of queries and of documents for a family that reads them apart.
+
+    ended: ED2LM's queries have an end token, as one that writes queries must learn.
+    """
+    if family == "ed2lm":
+        queries = Singles(pairs.queries, pairs.tokenizer, text.query_tokens + ended, "end" if ended else "none")
+        return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 1, "end")
+    queries = Singles(pairs.queries, pairs.tokenizer, text.query_tokens + 2)
+    return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 2)
 
 
 def token_shares(texts: Sequence[Texts], tokenizer: StudyTokenizer) -> np.ndarray:

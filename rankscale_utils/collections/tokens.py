@@ -143,6 +143,17 @@ class Texts:
             _write_header(file, int(starts[-1]))
         np.save(folder / f"{name}_starts.npy", starts)
 
+    @staticmethod
+    def join(folder: Path, name: str, before: "Texts") -> None:
+        """Let texts that `write` wrote stand behind others, whose rows stay as they are."""
+        own = Texts.load(folder, name)
+        starts = np.concatenate([before.starts, before.starts[-1] + own.starts[1:]])
+        joined = np.lib.format.open_memmap(folder / "joined.npy", "w+", np.int32, (int(starts[-1]),))
+        joined[: before.starts[-1]], joined[before.starts[-1] :] = before.ids, own.ids
+        joined.flush()
+        (folder / "joined.npy").replace(folder / f"{name}_ids.npy")
+        np.save(folder / f"{name}_starts.npy", starts)
+
     @classmethod
     def load(cls, folder: Path, name: str) -> "Texts":
         """Open both arrays memory-mapped."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rankscale_utils.models.counts import Flops
-from rankscale_utils.study import StudyError
+from rankscale_utils.models.counts import Flops, encoder_flops
 
 DIMENSIONS = 768  # of the embeddings of every rung, so that rungs differ in their encoders alone (arXiv 2403.18684)
 
@@ -34,11 +32,15 @@ class BiEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return embeddings (texts, dimensions) from token ids and attention mask, each (texts, tokens)."""
+        return self.projection(self.pooled(input_ids, attention_mask))
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return what is projected: (texts, hidden)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
-            return self.projection(states[:, 0])
+            return states[:, 0]
         weights = attention_mask.to(states.dtype).unsqueeze(-1)
-        return self.projection((states * weights).sum(dim=1) / weights.sum(dim=1))
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 @torch.no_grad()
@@ -105,19 +107,5 @@ def _last_of_branches(layer: nn.Module) -> tuple[nn.Linear, nn.Linear]:
 
 
 def flops(model: BiEncoder) -> Flops:
-    """Return the FLOPs of embedding one text (`per_pair` is its projection), counted as a cross-encoder's are."""
-    encoder, config = model.encoder, model.encoder.config
-    in_encoder = sum(2 * m.weight.numel() for m in encoder.modules() if isinstance(m, nn.Linear))
-    return Flops(in_encoder, 4 * config.hidden_size * config.num_hidden_layers, 2 * model.projection.weight.numel())
-
-
-def common_dimensions(dimensions: Mapping[str, int]) -> int:
-    """Return the dimensions that all rungs project to, given by rung.
-
-    Raises:
-        StudyError: rungs project to different dimensions.
-    """
-    if len(set(dimensions.values())) != 1:
-        each = ", ".join(f"{rung} to {count}" for rung, count in dimensions.items())
-        raise StudyError(f"rungs project to different dimensions ({each}): a ladder needs the same for all.")
-    return next(iter(dimensions.values()))
+    """Return the FLOPs of embedding one text, whose pooled state is projected."""
+    return encoder_flops(model.encoder, model.projection)

@@ -4,20 +4,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
+from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of a model; embedding tables are those of tokens, positions and segments."""
+    """Parameters of a model; embedding tables are those of tokens, positions and segments, and a vocabulary's rows."""
 
     total: int
     non_embedding: int
 
 
 def parameters(model: nn.Module) -> Parameters:
-    """Count each tensor once, however many names it has (tied weights)."""
+    """Count each tensor once, however many names it has (tied weights).
+
+    The output rows of a language model are a table of its vocabulary, whether they are tied to the embeddings or not.
+    """
     unique = {id(tensor): tensor.numel() for tensor in model.parameters()}
-    embeddings = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+    writers = [m.get_output_embeddings() for m in model.modules() if isinstance(m, PreTrainedModel)]
+    tables += [writer.weight for writer in writers if writer is not None]
+    embeddings = {id(table): table.numel() for table in tables}
     return Parameters(sum(unique.values()), sum(unique.values()) - sum(embeddings.values()))
 
 
@@ -34,18 +41,20 @@ class Flops:
         lengths = np.asarray(lengths, float)
         return self.per_token * lengths + self.per_token_pair * lengths**2 + self.per_pair
 
-    def training(self, lengths: np.ndarray) -> np.ndarray:
-        """Training FLOPs: the backward pass costs twice the forward pass (Kaplan et al., arXiv 2001.08361, §2.1)."""
-        return 3 * self.forward(lengths)
+
+def encoder_flops(encoder: nn.Module, *once: nn.Module) -> Flops:
+    """Return the FLOPs of an encoder: two a weight and token in matrix products, 4·L²·hidden a layer in attention.
+
+    The encoder's linear layers see every token, those of `once` a single state. Norms, activations and softmax are left
+    out, as is usual.
+    """
+    per_token, per_text = (
+        sum(2 * m.weight.numel() for part in parts for m in part.modules() if isinstance(m, nn.Linear))
+        for parts in ([encoder], once)
+    )
+    return Flops(per_token, 4 * encoder.config.hidden_size * encoder.config.num_hidden_layers, per_text)
 
 
 def flops(model: nn.Module) -> Flops:
-    """Return the FLOPs of a cross-encoder: two a weight and token in matrix products, 4·L²·hidden a layer in attention.
-
-    The encoder's linear layers see every token, the head sees the pooled one. Norms, activations and softmax are left
-    out, as is usual.
-    """
-    encoder, config = model.encoder, model.encoder.config
-    in_encoder = sum(2 * m.weight.numel() for m in encoder.modules() if isinstance(m, nn.Linear))
-    in_head = sum(2 * m.weight.numel() for m in model.head.modules() if isinstance(m, nn.Linear))
-    return Flops(in_encoder, 4 * config.hidden_size * config.num_hidden_layers, in_head)
+    """Return the FLOPs of a cross-encoder, whose head sees the pooled state alone."""
+    return encoder_flops(model.encoder, model.head)

@@ -17,7 +17,7 @@ from transformers.activations import ACT2FN
 from transformers.models.t5.modeling_t5 import T5Block
 
 from rankscale_utils.models.cross_attention import WAYS, Candidates, Group, Projections, attend, by_head
-from rankscale_utils.models.ed2lm import Ed2lm, combine
+from rankscale_utils.models.ed2lm import SCORES, Ed2lm, combine
 
 ACTIVATIONS = {"relu": torch.relu_, "gelu_new": partial(F.gelu, approximate="tanh")}  # of T5 and v1.1, one pass each
 VOCABULARY_ROWS = 128  # logits (rows, vocabulary) at once: 16 MB of T5's, which caches hold
@@ -60,16 +60,22 @@ class DecoderScorer:
     @torch.inference_mode()
     def score(self, query_ids: Tensor, candidates: Candidates, kind: str = "true_false") -> Tensor:
         """Return the scores (K,) of a query's token ids (q,), in the caller's order. kind: one of `ed2lm.SCORES`."""
-        tokens = len(query_ids)
+        return self.scores(query_ids, candidates, (kind,))[kind]
+
+    @torch.inference_mode()
+    def scores(self, query_ids: Tensor, candidates: Candidates, kinds: Sequence[str] = SCORES) -> dict[str, Tensor]:
+        """Return the scores (K,) of several kinds from one pass of the decoder."""
+        tokens, verdict, words = len(query_ids), kinds != ("log_likelihood",), kinds != ("true_false",)
         ids = torch.cat([query_ids.new_tensor([self.start_id]), query_ids])
-        if kind == "log_likelihood":
+        if not verdict:
             ids = ids[:-1]  # nothing is read after the last token
-        read_from = tokens if kind == "true_false" else 0
-        states = self.decode(ids, candidates.groups, slice(read_from, None))
-        log_likelihood = None if kind == "true_false" else self._log_likelihood(states[:, :tokens], query_ids)
-        relevance = None if kind == "log_likelihood" else states[:, -1].float() @ self.verdict.float()
-        scores = combine(kind, log_likelihood, relevance)
-        return torch.empty_like(scores).index_copy_(0, candidates.order, scores)
+        states = self.decode(ids, candidates.groups, slice(0 if words else tokens, None))
+        log_likelihood = self._log_likelihood(states[:, :tokens], query_ids) if words else None
+        relevance = states[:, -1].float() @ self.verdict.float() if verdict else None
+        found = {kind: combine(kind, log_likelihood, relevance) for kind in kinds}
+        return {
+            kind: torch.empty_like(scores).index_copy_(0, candidates.order, scores) for kind, scores in found.items()
+        }
 
     def decode(self, ids: Tensor, groups: Sequence[Group], read: slice = slice(None)) -> Tensor:
         """Return the decoder's last states (K, positions, d) of token ids (t,), at the positions that `read` names."""

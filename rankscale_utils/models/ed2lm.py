@@ -46,21 +46,26 @@ class Setting:
 class Reading(NamedTuple):
     """What the decoder says of B queries, each after its document.
 
-    log_odds: (B, q) log p/(1 − p) of every query token given the document and the tokens before it; mask: (B, q) 1 for
-    a token, 0 for padding; relevance: (B,) the logit of `true` less that of `false`, after the query.
+    log_odds: (B, q) log p/(1 − p) of every query token given the document and the tokens before it, None where it was
+    not asked for; mask: (B, q) 1 for a token, 0 for padding; relevance: (B,) the logit of `true` less that of `false`,
+    after the query.
     """
 
-    log_odds: Tensor
+    log_odds: Tensor | None
     mask: Tensor
     relevance: Tensor
 
     def log_likelihood(self) -> Tensor:
-        """Return log p(query | document) in nats: (B,)."""
+        """Return Σ_t log p(q_t | q_<t, d) in nats, the query's log-likelihood: (B,)."""
         return (F.logsigmoid(self.log_odds) * self.mask).sum(1)
+
+    def log_unlikelihood(self) -> Tensor:
+        """Return Σ_t log(1 − p(q_t | q_<t, d)) in nats: (B,)."""
+        return (F.logsigmoid(-self.log_odds) * self.mask).sum(1)
 
     def scores(self, kind: str) -> Tensor:
         """Return the scores to rank by: (B,). kind: one of `SCORES`."""
-        return combine(kind, self.log_likelihood(), self.relevance)
+        return combine(kind, None if self.log_odds is None else self.log_likelihood(), self.relevance)
 
 
 def combine(kind: str, log_likelihood: Tensor | None, relevance: Tensor | None) -> Tensor:
@@ -89,10 +94,19 @@ class Ed2lm(nn.Module):
         return self.t5.config.d_model**-0.5 if self.t5.config.scale_decoder_outputs else 1.0
 
     def forward(
-        self, document_ids: Tensor, document_mask: Tensor, query_ids: Tensor, query_mask: Tensor, pooling: int = 1
+        self,
+        document_ids: Tensor,
+        document_mask: Tensor,
+        query_ids: Tensor,
+        query_mask: Tensor,
+        pooling: int = 1,
+        likelihood: bool = True,
     ) -> Reading:
-        """Return the reading of B pairs, whose ids and masks are (B, tokens), padded on the right."""
-        return self.decode(*self.encode(document_ids, document_mask, pooling), query_ids, query_mask)
+        """Return the reading of B pairs, whose ids and masks are (B, tokens), padded on the right.
+
+        Without `likelihood` only the verdict is read, which spares the product with the vocabulary.
+        """
+        return self.decode(*self.encode(document_ids, document_mask, pooling), query_ids, query_mask, likelihood)
 
     def encode(self, document_ids: Tensor, document_mask: Tensor, pooling: int = 1) -> tuple[Tensor, Tensor]:
         """Return document states (B, ⌈D/pooling⌉, d) and their mask, from ids and mask (B, D).
@@ -104,7 +118,9 @@ class Ed2lm(nn.Module):
         states = self.t5.encoder(input_ids=document_ids, attention_mask=document_mask).last_hidden_state
         return pool(states, document_mask, pooling)
 
-    def decode(self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor) -> Reading:
+    def decode(
+        self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor, likelihood: bool = True
+    ) -> Reading:
         """Return the reading of queries (B, q) after document states (B, D, d) with their mask (B, D).
 
         The decoder reads the start token and the query. Padding on the right needs no mask: attention is causal.
@@ -119,12 +135,17 @@ class Ed2lm(nn.Module):
         decoded = decoded * self.output_scale
         after_query = decoded[torch.arange(len(decoded), device=decoded.device), query_mask.sum(1)]
         verdict = self.t5.lm_head.weight[self.setting.true_id] - self.t5.lm_head.weight[self.setting.false_id]
-        log_odds = token_log_odds(self.t5.lm_head(decoded[:, :-1]), query_ids)
+        log_odds = self._log_odds(decoded[:, :-1], query_ids, query_mask.bool()) if likelihood else None
         return Reading(log_odds, query_mask, after_query @ verdict)
+
+    def _log_odds(self, decoded: Tensor, query_ids: Tensor, read: Tensor) -> Tensor:
+        """Return the log-odds (B, q) of the tokens that are read, and 0 where there is padding."""
+        log_odds = token_log_odds(self.t5.lm_head(decoded[read]), query_ids[read])
+        return decoded.new_zeros(read.shape, dtype=log_odds.dtype).masked_scatter(read, log_odds)
 
 
 def token_log_odds(logits: Tensor, ids: Tensor) -> Tensor:
-    """Return log p/(1 − p) of tokens (B, q) under softmax(logits), logits (B, q, vocabulary).
+    """Return log p/(1 − p) of tokens (…) under softmax(logits), logits (…, vocabulary).
 
     The token's logit less the log-sum-exp of all others: exact even where p rounds to 1, unlike log(1 − exp(log p)).
     """

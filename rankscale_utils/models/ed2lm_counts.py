@@ -6,10 +6,7 @@ candidates of a query share is divided among them.
 
 from dataclasses import dataclass
 
-from torch import nn
 from transformers import T5Config
-
-from rankscale_utils.models.ed2lm import Ed2lm
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,12 @@ def encoder_flops(config: T5Config, tokens: int) -> float:
     return s.encoder_layers * (2 * tokens * (4 * s.d * s.a + s.forward) + 4 * tokens**2 * s.a)
 
 
-def full_flops(config: T5Config, work: Work) -> float:
-    """Return the operations of a pair in transformers: encoder, decoder, and the vocabulary at every position."""
+def full_flops(config: T5Config, work: Work, words: bool = True) -> float:
+    """Return the operations of a pair in transformers: encoder, decoder and, for `words`, the vocabulary everywhere."""
     s, t = Shape.of(config), work.query + 1
     layer = 2 * t * (6 * s.d * s.a + s.forward) + 4 * t**2 * s.a + 4 * work.rows * s.d * s.a + 4 * t * work.rows * s.a
-    return encoder_flops(config, work.document) + s.decoder_layers * layer + 2 * t * s.d * s.vocabulary
+    read = 2 * t * s.d * s.vocabulary if words else 2 * s.d
+    return encoder_flops(config, work.document) + s.decoder_layers * layer + read
 
 
 def cross_attention_flops(config: T5Config, work: Work) -> float:
@@ -101,9 +99,3 @@ def _cross(s: Shape, rows: int, out: int, way: str, shared: int) -> float:
         return outer + 2 * out * s.a * s.d / shared + 4 * out * s.heads * rows * s.d + 2 * out * s.d * s.a
     projected = 4 * rows * s.d * s.a if way == "on_the_fly" else 0
     return outer + projected + 4 * out * rows * s.a
-
-
-def vocabulary_parameters(model: Ed2lm) -> int:
-    """Return the parameters of embeddings and output rows, once where tied, which non-embedding N leaves out."""
-    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)] + [model.t5.lm_head.weight]
-    return sum({id(table): table.numel() for table in tables}.values())

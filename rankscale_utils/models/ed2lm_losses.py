@@ -1,8 +1,9 @@
-"""The training losses of ED2LM, over the readings of one step's pairs.
+"""The training losses of ED2LM, over what its decoder says of one step's pairs.
 
-log_odds: (pairs, q) log p/(1 − p) of each query token; mask: (pairs, q) 1 for a token; relevant: (pairs,) 1 for a
-relevant document and 0 for any other. Each loss is a mean in nats. Sources: ED2LM (arXiv 2204.11458) and, for the first
-three, dos Santos et al. (arXiv 2010.03073, §3).
+log_likelihoods: Σ_t log p(q_t | q_<t, d); log_unlikelihoods: Σ_t log(1 − p(q_t | q_<t, d)); relevance_logits: the logit
+of `true` less that of `false` after the query; relevant: 1 for a relevant document and 0 for any other, each (pairs,).
+Each loss is a mean in nats. Sources: ED2LM (arXiv 2204.11458) and, for the first three, dos Santos et al.
+(arXiv 2010.03073, §3).
 """
 
 import torch
@@ -10,16 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def likelihood(log_odds: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
-    """−Σ_t log p(q_t | q_<t, d), the mean over relevant pairs; other pairs are left out."""
-    surprise = (F.softplus(-log_odds) * mask).sum(1)  # −log p = softplus(−log-odds)
-    return _mean(surprise, relevant)
+def likelihood(log_likelihoods: Tensor, relevant: Tensor) -> Tensor:
+    """−log p(q | d), the mean over relevant pairs; other pairs are left out."""
+    return -_mean(log_likelihoods, relevant)
 
 
-def unlikelihood(log_odds: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
+def unlikelihood(log_likelihoods: Tensor, log_unlikelihoods: Tensor, relevant: Tensor) -> Tensor:
     """LUL: `likelihood` of relevant pairs plus −Σ_t log(1 − p(q_t | q_<t, d)), the mean over the other pairs."""
-    surprise = (F.softplus(log_odds) * mask).sum(1)  # −log(1 − p) = softplus(log-odds)
-    return likelihood(log_odds, mask, relevant) + _mean(surprise, 1 - relevant)
+    return likelihood(log_likelihoods, relevant) - _mean(log_unlikelihoods, 1 - relevant)
 
 
 def margin(log_likelihoods: Tensor, relevance: Tensor, least: float = 1.0) -> Tensor:
@@ -35,7 +34,7 @@ def margin(log_likelihoods: Tensor, relevance: Tensor, least: float = 1.0) -> Te
 def true_false(relevance_logits: Tensor, relevant: Tensor) -> Tensor:
     """Cross-entropy of `true` after a relevant pair's query and of `false` after another's, between these two tokens.
 
-    relevance_logits: (pairs,) logit of `true` less that of `false` (monoT5, arXiv 2003.06713).
+    Source: monoT5, arXiv 2003.06713.
     """
     return F.binary_cross_entropy_with_logits(relevance_logits, relevant.to(relevance_logits.dtype))
 

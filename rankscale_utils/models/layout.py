@@ -1,36 +1,49 @@
-"""A checkpoint's files, laid out such that `sentence_transformers.CrossEncoder(path)` loads and scores alike.
+"""A checkpoint's files, laid out such that the tools of its users load it and score alike.
 
-Three modules in a row: the encoder, the pooling, and a linear layer that writes raw scores. A model that reads [CLS]
-needs nothing but sentence-transformers. One that reads the query's mean carries its own pooling as `query_mean.py`, so
-it asks for `CrossEncoder(path, trust_remote_code=True)`.
+An ED2LM is a folder of transformers, which `T5ForConditionalGeneration` reads; its configuration says how it reranks.
+The other families are three modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer,
+which writes a cross-encoder's raw scores or a bi-encoder's embeddings. `sentence_transformers.CrossEncoder(path)` and
+`SentenceTransformer(path)` need nothing else, but for a cross-encoder that reads the query's mean: it carries its own
+pooling as `query_mean.py`, and asks for `trust_remote_code=True`.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PretrainedConfig
 
 from rankscale_utils import pretrained
 from rankscale_utils.files import read_json, write_json
+from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.ed2lm import Ed2lm
 
-HEAD = Path("2_Dense") / "model.safetensors"
-POOLINGS = {
-    "cls": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
-    "query": "query_mean.QueryMean",
-}
+Model = CrossEncoder | BiEncoder | Ed2lm
+
+LINEAR = Path("2_Dense") / "model.safetensors"
+POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 
 
-def write(model: CrossEncoder, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
+def write(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
     """Fill an empty folder with a model, its weights by name, and its tokenizer, which `tokens` holds."""
-    hidden = model.encoder.config.hidden_size
+    if isinstance(model, Ed2lm):
+        model.t5.config.save_pretrained(folder)
+        _write_tokenizer(model, folder, tokens)
+        _write_weights(weights, "t5.", folder / "model.safetensors")
+    else:
+        _write_modules(model, weights, folder, tokens)
+
+
+def _write_modules(model: CrossEncoder | BiEncoder, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
+    scores = isinstance(model, CrossEncoder)
+    own_pooling = scores and model.reads == "query"
     modules = [
         ("", "sentence_transformers.base.modules.transformer.Transformer"),
-        ("1_Pooling", POOLINGS[model.reads]),
+        ("1_Pooling", "query_mean.QueryMean" if own_pooling else POOLING),
         ("2_Dense", "sentence_transformers.base.modules.dense.Dense"),
     ]
     for path, _ in modules[1:]:
@@ -38,54 +51,68 @@ def write(model: CrossEncoder, weights: dict[str, Tensor], folder: Path, tokens:
     listed = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)]
     write_json(folder / "modules.json", listed)
     raw = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
-    write_json(folder / "config_sentence_transformers.json", raw)
-    _write_encoder(model.encoder.config, folder)
+    apart = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}
+    write_json(folder / "config_sentence_transformers.json", raw if scores else apart)
+    _write_encoder(model.encoder.config, folder, "only_second" if scores else "longest_first")
     _write_tokenizer(model, folder, tokens)
-    if model.reads == "query":
+    if own_pooling:
         shutil.copy(Path(__file__).with_name("query_mean.py"), folder)
         write_json(folder / "1_Pooling" / "config.json", {"sep": _separator(tokens)})
     else:
-        write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": hidden, "pooling_mode": "cls"})
+        pooling = {"embedding_dimension": model.encoder.config.hidden_size}
+        pooling["pooling_mode"] = "cls" if scores else model.pooling
+        write_json(folder / "1_Pooling" / "config.json", pooling)
+    linear = model.head if scores else model.projection
     dense = {
-        "in_features": hidden,
-        "out_features": 1,
+        "in_features": linear.in_features,
+        "out_features": linear.out_features,
         "activation_function": "torch.nn.modules.linear.Identity",
-        "module_output_name": "scores",
+        "module_output_name": "scores" if scores else "sentence_embedding",
     }
     write_json(folder / "2_Dense" / "config.json", dense)
     _write_weights(weights, "encoder.", folder / "model.safetensors")
-    _write_weights(weights, "head.", folder / HEAD, "linear.")
+    _write_weights(weights, "head." if scores else "projection.", folder / LINEAR, "linear.")
 
 
-def read(folder: Path) -> dict[str, Tensor]:
-    """Return the weights by name that `write` wrote."""
-    encoder, head = load_file(folder / "model.safetensors"), load_file(folder / HEAD)
-    named = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
-    return named | {name.replace("linear.", "head."): tensor for name, tensor in head.items()}
+def read_into(model: Model, folder: Path) -> None:
+    """Give a model the weights that `write` wrote of such a model."""
+    if isinstance(model, Ed2lm):
+        load_model(model.t5, folder / "model.safetensors")
+        return
+    load_model(model.encoder, folder / "model.safetensors")
+    linear = load_file(folder / LINEAR)
+    last = model.head if isinstance(model, CrossEncoder) else model.projection
+    last.load_state_dict({name.replace("linear.", ""): tensor for name, tensor in linear.items()})
 
 
-def _write_encoder(config: PretrainedConfig, folder: Path) -> None:
+def _write_encoder(config: PretrainedConfig, folder: Path, truncation: str) -> None:
     config.save_pretrained(folder)
     reading = {
         "transformer_task": "feature-extraction",
         "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
         "module_output_name": "token_embeddings",
-        "processing_kwargs": {"text": {"truncation": "only_second"}},  # as here, the document gives way
+        "processing_kwargs": {"text": {"truncation": truncation}},  # as here, the document gives way
         "model_kwargs": pretrained.without_pooler(config),
     }
     write_json(folder / "sentence_bert_config.json", reading)
 
 
 def _write_weights(weights: dict[str, Tensor], prefix: str, path: Path, new: str = "") -> None:
-    chosen = {name.replace(prefix, new, 1): t.contiguous() for name, t in weights.items() if name.startswith(prefix)}
+    chosen, known = {}, set()
+    for name, tensor in weights.items():
+        if name.startswith(prefix) and (place := tensor.data_ptr()) not in known:  # tied tensors are written once
+            known.add(place)
+            chosen[name.replace(prefix, new, 1)] = tensor.contiguous()
     save_file(chosen, path, {"format": "pt"})
     path.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
-def _write_tokenizer(model: CrossEncoder, folder: Path, tokens: Path) -> None:
-    inputs = ["input_ids", *(["token_type_ids"] if model.reads_segments else []), "attention_mask"]
+def _write_tokenizer(model: Model, folder: Path, tokens: Path) -> None:
+    types = ["token_type_ids"] if getattr(model, "reads_segments", False) else []
     fields = read_json(tokens / "tokenizer_config.json")
-    write_json(folder / "tokenizer_config.json", fields | {"model_input_names": inputs})
+    write_json(
+        folder / "tokenizer_config.json", fields | {"model_input_names": ["input_ids", *types, "attention_mask"]}
+    )
     try:
         os.link(tokens / "tokenizer.json", folder / "tokenizer.json")  # one file, however many checkpoints
     except OSError:

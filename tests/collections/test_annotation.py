@@ -4,7 +4,7 @@ import json
 import pandas as pd
 import pytest
 
-from rankscale_utils.collections.annotation import generated, inverse_cloze, nested, read_generated
+from rankscale_utils.collections.annotation import inverse_cloze, nested_order, read_generated
 from rankscale_utils.study import StudyError
 
 DOCUMENTS = pd.DataFrame(
@@ -21,36 +21,36 @@ DOCUMENTS = pd.DataFrame(
 PAIRS = pd.DataFrame({"query_id": [f"q{n}" for n in range(200)], "document_id": [f"d{n % 50}" for n in range(200)]})
 
 
-def keys(pairs):
-    return set(zip(pairs["query_id"], pairs["document_id"], strict=True))
+def subset(pairs, count, **settings):
+    """The subset of so many pairs."""
+    return set(pairs.iloc[nested_order(pairs, [count], **settings)[:count]].itertuples(index=False, name=None))
 
 
 def test_subsets_are_nested_and_of_the_size_asked_for():
-    subsets = nested(PAIRS, [10, 50, 51, 200])
-    assert [len(keys(subset)) for subset in subsets.values()] == [10, 50, 51, 200]
-    for smaller, larger in itertools.pairwise(subsets.values()):
-        assert keys(smaller) < keys(larger)
+    order = nested_order(PAIRS, [10, 50, 51, 200])
+    assert sorted(order) == list(range(200))
+    subsets = [subset(PAIRS, count) for count in (10, 50, 51, 200)]
+    assert [len(some) for some in subsets] == [10, 50, 51, 200]
+    for smaller, larger in itertools.pairwise(subsets):
+        assert smaller < larger
 
 
 def test_a_subset_depends_on_neither_order_nor_other_counts():
-    expected = keys(nested(PAIRS, [30])[30])
-    assert keys(nested(PAIRS.sample(frac=1, random_state=0), [30, 7])[30]) == expected
-    assert keys(nested(PAIRS, [30], seed=1)[30]) != expected
-    subset = nested(PAIRS, [30])[30]
-    assert subset.index.is_monotonic_increasing
-    assert expected != keys(PAIRS[:30])
+    expected = subset(PAIRS, 30)
+    assert subset(PAIRS.sample(frac=1, random_state=0), 30) == expected
+    assert subset(PAIRS, 30, seed=1) != expected
+    assert expected != set(PAIRS[:30].itertuples(index=False, name=None))
 
 
 def test_subsets_of_generated_pairs_are_told_apart_by_their_text():
     pairs = pd.DataFrame({"document_id": "d0", "query": [f"words {n}" for n in range(20)]})
-    small, large = nested(pairs, [5, 15]).values()
-    assert set(small["query"]) < set(large["query"])
+    assert subset(pairs, 5) < subset(pairs, 15)
 
 
 @pytest.mark.parametrize("count", [0, 201])
 def test_more_pairs_than_there_are_is_one_sentence(count):
     with pytest.raises(StudyError, match=r"there are 200 annotated pairs, ask for 1 to 200"):
-        nested(PAIRS, [10, count])
+        nested_order(PAIRS, [10, count])
 
 
 def test_inverse_cloze_takes_a_sentence_out_of_its_document():
@@ -86,7 +86,7 @@ def test_a_users_queries_are_read_from_lines_of_json(tmp_path):
     )
     table = read_generated(write(tmp_path / "q.jsonl", *lines), DOCUMENTS)
     assert table.to_numpy().tolist() == [["d1", "what is alone"], ["d0", "noms triés"]]
-    assert table.equals(generated([("d1", "what is alone"), ("d0", "noms triés")], DOCUMENTS))
+    assert table.to_dict("list") == {"document_id": ["d1", "d0"], "query": ["what is alone", "noms triés"]}
 
 
 GOOD = {"document_id": "d1", "query": "good"}
@@ -115,8 +115,3 @@ def test_an_absent_or_binary_file_is_one_sentence(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StudyError, match="cannot be read as text"):
         read_generated(tmp_path / "binary.jsonl", DOCUMENTS)
-
-
-def test_generated_queries_name_known_documents():
-    with pytest.raises(StudyError, match=r"generated queries: pair 2 names document 'd7', .* 1 of 2"):
-        generated([("d1", "x"), ("d7", "y")], DOCUMENTS)

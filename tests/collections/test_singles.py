@@ -33,3 +33,21 @@ def test_shares_count_every_token_once_more_and_special_ones_are_everywhere(toke
     assert shares[20] == pytest.approx((4 + 1) / (14 + len(shares)))
     assert shares[9] == pytest.approx(1 / (14 + len(shares)))
     assert shares[[tokenizer.pad, tokenizer.cls, tokenizer.sep]].tolist() == [1, 1, 1]
+
+
+def test_other_special_tokens_leave_more_room_for_the_text(tokenizer):
+    rows, sep, pad = np.array([1, 0]), tokenizer.sep, tokenizer.pad
+    ended, bare = (Singles(TEXTS, tokenizer, 3, around) for around in ("end", "none"))
+    assert ended.batch(rows).input_ids.tolist() == [[20, sep, pad], [10, 11, sep]]
+    assert bare.batch(rows).input_ids.tolist() == [[20, pad, pad], [10, 11, 12]]
+    for singles in (ended, bare):
+        assert singles.lengths(rows).tolist() == singles.batch(rows).attention_mask.sum(1).tolist()
+
+
+def test_texts_are_written_as_their_batches_have_them(tokenizer, monkeypatch):
+    monkeypatch.setattr("rankscale_utils.collections.singles.CHUNK", 2)
+    written = Singles(TEXTS, tokenizer, 3, "end").written(np.array([2, 0, 1]))
+    sep = tokenizer.sep
+    assert written.ids.tolist() == [20, 21, sep, 10, 11, sep, 20, sep]
+    assert written.starts.tolist() == [0, 3, 6, 8]
+    assert written.ids.dtype == np.int32

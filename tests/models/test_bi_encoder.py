@@ -3,9 +3,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
-from rankscale_utils.models.bi_encoder import BiEncoder, common_dimensions, flops, initialise
+from rankscale_utils.models.bi_encoder import BiEncoder, flops, initialise
 from rankscale_utils.models.counts import parameters
-from rankscale_utils.study import StudyError
 
 VOCABULARY, COMMON = 400, 20  # the first tokens stand in every text
 SHARES = torch.cat([torch.full((COMMON,), 0.05), torch.full((VOCABULARY - COMMON,), 1e-5)])
@@ -98,9 +97,3 @@ def test_parameters_and_operations_are_counted():
     with FlopCounterMode(display=False) as counter:
         model(ids, torch.ones_like(ids))
     assert flops(model).forward([10])[0] == pytest.approx(counter.get_total_flops(), rel=1e-6)
-
-
-def test_rungs_that_project_to_different_dimensions_are_one_sentence():
-    assert common_dimensions({"w8": 768, "w16": 768}) == 768
-    with pytest.raises(StudyError, match=r"rungs project to different dimensions \(w8 to 768, w16 to 512\): a ladder"):
-        common_dimensions({"w8": 768, "w16": 512})

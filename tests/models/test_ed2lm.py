@@ -4,7 +4,6 @@ from transformers import T5ForConditionalGeneration
 
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.models.ed2lm import SCORES, Ed2lmError, Setting, combine, load, pool, token_log_odds
-from rankscale_utils.models.ed2lm_counts import vocabulary_parameters
 from tests.models.ed2lm_models import FALSE, LONGEST, TRUE, VARIANTS, WORDS, config, padded, tiny
 
 DOCUMENTS, QUERIES = [9, 4, 24, 1], [5, 3, 1, 6]
@@ -86,7 +85,8 @@ def test_a_pooled_reading_attends_to_the_pooled_states():
 @pytest.mark.parametrize(("variant", "tables"), [("t5", 1), ("v1.1", 2), ("gated, tied", 1)])
 def test_output_rows_are_tied_only_where_the_config_says_so(variant, tables):
     model, distances = tiny(variant), 2 * 12 * 3
-    assert vocabulary_parameters(model) == tables * WORDS * 24 + distances
+    counts = parameters(model)
+    assert counts.total - counts.non_embedding == tables * WORDS * 24 + distances
     fresh = T5ForConditionalGeneration(config(variant))  # ties whatever its config says
     assert parameters(model).total == parameters(fresh).total + (tables - 1) * WORDS * 24
     assert model.output_scale == (1.0 if variant == "v1.1" else 24**-0.5)
@@ -100,7 +100,7 @@ def test_a_saved_folder_reranks_as_before(variant, tmp_path):
     loaded = load(tmp_path).eval()
     assert loaded.setting == model.setting
     assert torch.equal(loaded(*pairs).scores("both"), model(*pairs).scores("both"))
-    assert vocabulary_parameters(loaded) == vocabulary_parameters(model)
+    assert parameters(loaded) == parameters(model)
 
 
 def test_a_t5_that_was_no_reranker_needs_a_setting(tmp_path):

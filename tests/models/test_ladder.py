@@ -62,7 +62,7 @@ def test_the_ladder_rises(new_study, architecture):
     counts = [parameters(ladder.build(study, study.run(f"listwise-{rung}-s0"), 300)) for rung in study.ladder]
     assert [c.total for c in counts] == sorted({c.total for c in counts})
     assert [c.non_embedding for c in counts] == sorted({c.non_embedding for c in counts})
-    assert counts == [ladder.count(study, rung, 300) for rung in study.ladder]
+    assert counts == [ladder.count(study, "cross_encoder", rung, 300) for rung in study.ladder]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
@@ -89,7 +89,7 @@ def test_ettins_ladder_has_the_published_counts(new_study, monkeypatch):
 
     monkeypatch.setattr(pretrained, "read_config", read_config)
     for rung, (_, hidden, *_, non_embedding, embedding, total) in ETTIN.items():
-        counts = ladder.count(study, rung, 50_280)
+        counts = ladder.count(study, "cross_encoder", rung, 50_280)
         head = hidden + 1
         outside = counts.non_embedding - head
         assert round(outside / 1e6, 3) == non_embedding
@@ -108,7 +108,7 @@ def test_a_pretrained_rung_starts_from_its_weights_and_a_random_head(pretrained_
     assert not [name for name in model.encoder.state_dict() if "pooler" in name]
     assert model.reads == "cls"
     assert 0.001 < model.head.weight.std() < 0.1
-    assert ladder.count(study, "w8", 50) == parameters(model)
+    assert ladder.count(study, "cross_encoder", "w8", 50) == parameters(model)
 
 
 def test_weights_stored_in_bfloat16_are_trained_and_kept_in_float32(pretrained_study, tmp_path):
@@ -277,13 +277,13 @@ def test_too_few_positions_or_embeddings_are_refused(pretrained_study):
         ladder.check(study)
     study = pretrained_study("bert")
     with pytest.raises(StudyError, match=r"^ladder\.w8 = .*tokenizer has 5000 tokens and its model"):
-        ladder.count(study, "w8", 5000)
+        ladder.count(study, "cross_encoder", "w8", 5000)
 
 
 def test_a_pretrained_ladder_is_prepared_and_trained(pretrained_study):
     study = pretrained_study("modernbert")
     prepare(study)
-    counts = read_json(study.folder / "ladder.json")["rungs"]
+    counts = read_json(study.folder / "ladder.json")["rungs"]["cross_encoder"]
     run, collection = study.run("listwise-w8-s0"), open_collection(study)
     start = ladder.build(study, run, collection.tokenizer().get_vocab_size())
     assert counts["w8"] == {

@@ -11,6 +11,8 @@ from transformers import (
     BertTokenizerFast,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from rankscale_utils.collections.tokens import train_tokenizer
@@ -40,6 +42,37 @@ def byte_pairs(texts: Iterable[str] = TEXTS, pair: str = "[CLS] $A [SEP] $B [SEP
     roles = {f"{token[1:-1].lower()}_token": token for token in special}
     inputs = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **roles)
+
+
+def sentence_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:
+    """Return a tokenizer as T5 has it: unigram pieces with a mark for a word's begin, and an end token, no others."""
+    words = {f"▁{word}" for word in ("true", "false", *" ".join(texts).split())}
+    letters = {letter for word in words for letter in word} | set(map(chr, range(33, 127)))
+    scored = [(piece, -2.0) for piece in sorted(words)] + [(letter, -8.0) for letter in sorted(letters)]
+    tokenizer = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *scored], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def save_t5(folder: Path, width: int, **settings: object) -> Path:
+    """Write a tiny T5 with random weights and its tokenizer, as published: output rows padded beyond the tokenizer."""
+    tokenizer = sentence_pieces()
+    config = T5Config(
+        vocab_size=len(tokenizer) + 7,
+        d_model=width,
+        d_kv=width // 2,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=2,
+        decoder_start_token_id=0,
+        **settings,
+    )
+    torch.manual_seed(width)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def save_pretrained(

@@ -1,0 +1,49 @@
+"""How a cross-encoder learns: from the scores of a step's pairs, each read together."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rankscale_utils.collections.groups import Step
+from rankscale_utils.collections.tokens import Pairs
+from rankscale_utils.models.counts import flops
+from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.objectives import DISTILLED, loss_of
+from rankscale_utils.parts import Groups, Objective
+
+
+def targets(step: Step, objective: str, device: torch.device) -> Tensor:
+    """Return what losses of scores compare them with: relevance, or a teacher's scores, (queries, group)."""
+    target = step.teacher if objective in DISTILLED else step.relevance
+    return torch.as_tensor(target, dtype=torch.float32).to(device)
+
+
+class CrossEncoding:
+    """A cross-encoder and its objective; an item is a pair."""
+
+    def __init__(self, model: CrossEncoder, pairs: Pairs, objective: str, settings: Objective, groups: Groups) -> None:
+        """Learn with this objective from these pairs."""
+        self.model, self.pairs, self.objective, self.items = model, pairs, objective, groups.size
+        self._loss, self._cost = loss_of(objective, settings), flops(model)
+
+    def lengths(self, step: Step) -> np.ndarray:
+        """Return the tokens of every pair: (pairs,)."""
+        return self.pairs.lengths(step.query_rows.ravel(), step.document_rows.ravel())
+
+    def outputs(self, step: Step, places: np.ndarray) -> Tensor:
+        """Return the scores of the pairs at these places: (places,)."""
+        batch = self.pairs.batch(step.query_rows.ravel()[places], step.document_rows.ravel()[places])
+        device = self.model.head.weight.device
+        return self.model(*(part.to(device) for part in batch))
+
+    def loss(self, outputs: Tensor, step: Step) -> Tensor:
+        """Return the objective's loss."""
+        return self._loss(self.scores(outputs, step), targets(step, self.objective, outputs.device))
+
+    def scores(self, outputs: Tensor, step: Step) -> Tensor:
+        """Return the scores: (queries, group)."""
+        return outputs.view(step.document_rows.shape)
+
+    def flops(self, step: Step) -> float:
+        """Return the FLOPs of one forward pass over a step."""
+        return float(self._cost.forward(self.lengths(step)).sum())
