@@ -5,7 +5,6 @@ token or pooled group of tokens; starts.npy (documents + 1,); scales.npy (rows, 
 manifest.json. A part is the state, or each layer's keys and values.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankscale_utils.collections.pieces import of_like_length
 from rankscale_utils.collections.tokens import Texts
 from rankscale_utils.files import cached_folder, digest, read_json, write_json
 from rankscale_utils.models.cross_attention import Candidates, Group
@@ -33,7 +33,8 @@ class StoreError(ValueError):
 def weights_hash(model: Ed2lm) -> str:
     """SHA-256 of every parameter's name and values, 16 hex digits."""
     named = model.named_parameters()  # tied tensors come once
-    return digest(*(digest(name, tensor.detach().cpu().numpy().tobytes()) for name, tensor in named), length=16)
+    held = ((name, tensor.detach().cpu().view(torch.uint8).numpy().tobytes()) for name, tensor in named)
+    return digest(*(digest(*one) for one in held), length=16)
 
 
 def text_hash(texts: Texts) -> str:
@@ -131,7 +132,7 @@ def _write(folder: Path, model: Ed2lm, texts: Texts, made_of: dict) -> None:
     small = made_of["precision"] == "int8"
     rows = _new(folder / "rows.npy", (starts[-1], parts, width), made_of["precision"])
     scales = _new(folder / "scales.npy", (starts[-1], parts), "float32") if small else None
-    for documents in _batches(lengths):
+    for documents in of_like_length(lengths, BATCH_TOKENS):
         states, mask = _encoded(model, texts, documents, made_of)
         place = np.arange(mask.shape[1])
         filled = (starts[documents][:, None] + place)[mask]
@@ -160,16 +161,6 @@ def _describe(folder: Path, made_of: dict, documents: int) -> None:
 def _new(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """Return a new memory-mapped .npy file."""
     return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), tuple(int(n) for n in shape))
-
-
-def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the documents in batches of like length, each of `BATCH_TOKENS` or less where one document is not more."""
-    order = np.argsort(lengths, kind="stable")
-    while len(order):
-        padded = lengths[order] * np.arange(1, len(order) + 1)  # tokens of a batch that ends here, as lengths ascend
-        count = max(1, int(np.searchsorted(padded, BATCH_TOKENS, side="right")))
-        yield order[:count]
-        order = order[count:]
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ candidates' ceiling. Only the contrastive entropies score a relevant document al
 """
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import ir_measures
@@ -13,17 +14,22 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rankscale_utils.annotated import own_end
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs
+from rankscale_utils.dense_scoring import SEARCHED, DenseScorer
+from rankscale_utils.depths import run_file
+from rankscale_utils.ed2lm_scoring import Ed2lmScorer
+from rankscale_utils.families.ed2lm import scores_of
 from rankscale_utils.files import read_json, whole_file
 from rankscale_utils.metrics import (
+    Ranked,
     Test,
-    entropies_per_query,
     first_stage_scores,
     judged_at_10,
-    metrics_per_query,
     ranking,
     reference_values,
+    reranked,
 )
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
@@ -64,9 +70,9 @@ def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_ro
     return scores
 
 
-def write_run(path: Path, test: Test, scores: np.ndarray, name: str) -> None:
+def write_run(path: Path, ranked: Ranked, name: str) -> None:
     """Write a TREC run (gzip), best first."""
-    table = ranking(test, scores).assign(q0="Q0", name=name)
+    table = ranking(ranked.test, ranked.scores).assign(q0="Q0", name=name)
     lines = table[["query_id", "q0", "document_id", "rank", "score", "name"]].to_csv(sep=" ", header=False, index=False)
     with whole_file(path) as temporary:
         temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))
@@ -99,42 +105,77 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
         f"with other queries' candidates; raw logits, nats; {int(test.candidates['positive'].sum()):,} queries",
         f"{test.entropy}-T": "the same after dividing the logits by one temperature a checkpoint, the best for half of "
         "the queries, chosen by the hash of their ids; the value is the other half's",
+        **(_dense_contract(study, said) if "bi_encoder" in study.families else {}),
         "significance": "paired t-test over queries, neighbouring rungs at the last exposure, Holm's correction",
         "content": f"SHA-256 of the training data {collection.manifest['sha256']}",
     }
 
 
+def _dense_contract(study: Study, said: dict) -> dict[str, str]:
+    """Return what a bi-encoder's own numbers mean."""
+    settings, dimensions = study.evaluation, study.bi_encoder.dimensions
+    return {
+        SEARCHED.strip(", "): f"exact search by inner product ({dimensions} dimensions) over all {said['documents']:,} "
+        f"documents, the {settings.depth} best; its ceiling is the judged documents in their best order",
+        settings.entropy: f"−log softmax of the relevant document against {settings.negatives} random documents, "
+        f"from a pool of {min(settings.pool, said['documents']):,} or as many as are relevant to no test query, mean "
+        "of 10 draws; raw inner products, nats (arXiv 2403.18684, §3.3)",
+    }
+
+
+class PairScorer:
+    """Scores the candidates of every test with a cross-encoder, the pairs of all tests in one pass."""
+
+    def __init__(self, collection: Collection, tests: list[Test]) -> None:
+        """Know every test's pairs."""
+        self.tests, self.pairs = tests, collection.pairs()
+        self.limits = [reference_values(test) for test in tests]
+        self.rows = [
+            np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")
+        ]
+        self.ends = np.cumsum([len(test.candidates) for test in tests])[:-1]
+
+    def rank(self, model: CrossEncoder, last: bool = True) -> Iterator[Ranked]:
+        """Yield the model's order of every test's candidates."""
+        scores = np.split(score(model, self.pairs, *self.rows), self.ends)
+        return map(reranked, self.tests, scores, self.limits)
+
+
+def scorer(study: Study, objective: str, collection: Collection) -> PairScorer | DenseScorer | Ed2lmScorer:
+    """Return what scores the tests of a study with the models of an objective."""
+    tests, family = [open_test(study, collection, name) for name in collection.tests], study.family_of(objective)
+    if family == "ed2lm":
+        return Ed2lmScorer(study, collection, tests, scores_of(objective, study.objectives[objective]))
+    return DenseScorer(study, collection, tests) if family == "bi_encoder" else PairScorer(collection, tests)
+
+
 def evaluate(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
     """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
 
-    Every checkpoint scores the pairs of all tests in one pass. A checkpoint whose scores do not tell documents apart,
+    A run on annotated pairs is measured at its own end alone. A checkpoint whose scores do not tell documents apart,
     and every checkpoint of a run that failed, is kept in the table with the reason in `excluded`; a run that failed
     before its first checkpoint has a table without rows.
     """
     folder = study.run_folder(run)
     ledger = read_json(folder / "ledger.json")
-    tests, pairs = [open_test(study, collection, name) for name in collection.tests], collection.pairs()
-    limits = [reference_values(test) for test in tests]
     model = ladder.build(study, run, collection.tokenizer().get_vocab_size()).to(device).eval()
-    rows = [np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")]
-    ends = np.cumsum([len(test.candidates) for test in tests])[:-1]
-    progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]) * len(rows[0]), "pairs")
+    scoring = scorer(study, run.objective, collection)
+    progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]), "checkpoints")
     measured, per_query = [], []
-    for checkpoint in ledger["checkpoints"]:
-        ladder.load(model, ladder.checkpoint_file(folder, checkpoint["exposure"]))
-        scores = score(model, pairs, *rows)
-        for test, limit, mine in zip(tests, limits, np.split(scores, ends), strict=True):
-            path = folder / f"exposure-{checkpoint['exposure']:09d}.{test.name.replace('/', '-')}.run.gz"
-            write_run(path, test, mine, run.name)
-            columns = _columns(study, ledger, checkpoint, test, _reason(ledger["status"], test, mine))
-            values = pd.concat([metrics_per_query(test, mine), entropies_per_query(test, mine)])
-            per_query.append(values.assign(**{name: columns[name] for name in OF_QUERIES}))
-            means = values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
-            judged = {"judged@10": judged_at_10(test, mine)}
-            measured.append(means.assign(**columns).join(limit, on="metric").assign(**judged))
-        progress.advance(len(scores))
+    ends = [own_end(ledger["checkpoints"])] if run.source and ledger["checkpoints"] else ledger["checkpoints"]
+    for checkpoint in ends:
+        path = ladder.checkpoint_file(folder, checkpoint["exposure"])
+        ladder.load(model, path)
+        for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
+            write_run(run_file(path, ranked.test.name), ranked, run.name)
+            columns = _columns(study, ledger, checkpoint, ranked.test, _reason(ledger["status"], ranked))
+            per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
+            means = ranked.values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
+            judged = {"judged@10": judged_at_10(ranked.test, ranked.scores)}
+            measured.append(means.assign(**columns).join(ranked.limits, on="metric").assign(**judged))
+        progress.advance(1)
     if not measured:
-        return _write_nothing(folder, study, ledger, tests[0])
+        return _write_nothing(folder, study, ledger, scoring.tests[0])
     table = pd.concat(measured, ignore_index=True)
     _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
     _write(folder / "measurements.parquet", table)
@@ -153,19 +194,21 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
 
 
 def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, excluded: str) -> dict:
-    named = ("run", "family", "objective", "rung", "seed", "params", "params_non_embedding", "flops_per_pair")
+    named = ("run", "family", "objective", "rung", "seed", "source", "annotations", "params", "params_non_embedding")
     seen = ("exposure", "queries", "tokens", "flops")
     columns = {"study": study.name, "collection": test.name} | {name: ledger[name] for name in named}
+    columns["flops_per_pair"] = ledger["flops_per_pair"]
     return columns | {name: checkpoint[name] for name in seen} | {"excluded": excluded}
 
 
-def _reason(status: str, test: Test, scores: np.ndarray) -> str:
+def _reason(status: str, ranked: Ranked) -> str:
     """Return why a checkpoint is no measurement, or nothing."""
+    scores = ranked.scores
     if status != "complete":
         return status
     if not np.isfinite(scores).all():
         return "scores that are not numbers"
-    spread = pd.Series(scores).groupby(test.candidates["query_row"].to_numpy()).agg(np.ptp)
+    spread = pd.Series(scores).groupby(ranked.test.candidates["query_row"].to_numpy()).agg(np.ptp)
     return "constant scores" if spread.max() <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
 
 

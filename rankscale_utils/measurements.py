@@ -1,14 +1,14 @@
 """The measurements: one tidy table at which everything meets, its schema, and the reading of a user's CSV."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from rankscale_utils.study import Study, StudyError
+from rankscale_utils.study import Run, Study, StudyError
 
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
@@ -226,7 +226,15 @@ def of_runs(study: Study, fitted_only: bool) -> pd.DataFrame:
         table = read_csv(study.measurements_file)
         check_held_out(table, study)
         return table[~table["rung"].isin(study.held_out.rungs)] if fitted_only else table
-    runs = study.fitted_runs if fitted_only else study.runs
+    return read_runs(study, study.fitted_runs if fitted_only else study.runs)
+
+
+def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the measurements of these runs; no other run's file is opened.
+
+    Raises:
+        StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
+    """
     files = [study.run_folder(run) / "measurements.parquet" for run in runs]
     absent = [file.parent.name for file in files if not file.exists()]
     if absent:

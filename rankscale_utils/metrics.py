@@ -1,6 +1,7 @@
 """Scores of a test's candidates become metrics: trec_eval's numbers, contrastive entropies, and their limits."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ir_measures
 import numpy as np
@@ -42,6 +43,24 @@ class Test:
             measure(rel=self.relevant_from) if name in binary and "rel" not in measure.params else measure: name
             for name, measure in parsed.items()
         }
+
+
+class Ranked(NamedTuple):
+    """A test as a checkpoint scored it. scores: of the rows of `test.candidates`; values: query_id, metric, value.
+
+    limits: `reference_values`, whose metrics are its index.
+    """
+
+    test: Test
+    scores: np.ndarray
+    values: pd.DataFrame
+    limits: pd.DataFrame
+
+
+def reranked(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
+    """Return a test whose candidates were scored, with every metric and entropy of every query."""
+    values = pd.concat([metrics_per_query(test, scores), entropies_per_query(test, scores)], ignore_index=True)
+    return Ranked(test, scores, values, limits)
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from rankscale_utils.collections import open_collection, own_files
 from rankscale_utils.evaluation import contract, evaluate, open_test, score, write_run
 from rankscale_utils.measurements import SCHEMA, of_runs, rising, usable
 from rankscale_utils.metrics import (
+    Ranked,
     best_inverse_temperature,
     entropies_per_query,
     judged_at_10,
@@ -111,7 +112,7 @@ def test_the_relevant_document_that_was_not_retrieved_enters_no_metric(test):
 @pytest.mark.parametrize("ties", [False, True])
 def test_metrics_equal_those_of_the_run_that_was_written(test, tmp_path, ties):
     scores = random_scores(test, ties)
-    write_run(tmp_path / "x.run.gz", test, scores, "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None), "some-run")
     run = list(ir_measures.read_trec_run(gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode()))
     assert len(run) == 400
     qrels = [ir_measures.Qrel(*row) for row in test.judgments.itertuples(index=False)]
@@ -136,7 +137,7 @@ def test_metrics_equal_those_of_the_run_that_was_written(test, tmp_path, ties):
 )
 def test_a_written_run_is_in_the_order_that_was_measured(test, tmp_path, ties, metric):
     scores = random_scores(test, ties)
-    write_run(tmp_path / "x.run.gz", test, scores, "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None), "some-run")
     lines = [line.split(" ") for line in gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode().splitlines()]
     ranked = defaultdict(list)
     for query, q0, document, rank, _, name in lines:
@@ -277,7 +278,7 @@ def test_evaluating_twice_gives_the_same_runs(trained, collection):
 def change_weights(study, change):
     """Change every tensor of the run's last checkpoint."""
     path = ladder.checkpoint_file(study.folder / RUN, 960)
-    for file, part in ((path / "model.safetensors", "encoder."), (path / layout.HEAD, "head.")):
+    for file, part in ((path / "model.safetensors", "encoder."), (path / layout.LINEAR, "head.")):
         save_file({name: change(part + name, tensor) for name, tensor in load_file(file).items()}, file)
 
 
