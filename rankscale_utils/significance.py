@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -45,9 +46,13 @@ def compare_rungs(per_query: pd.DataFrame, metric: str, collection: str, level: 
         for smaller, larger in _neighbours(mine)
     ]
     table = pd.DataFrame(found, columns=COLUMNS).assign(metric=metric, collection=collection)
-    if len(table):
-        table["p_holm"] = multipletests(table["p"], method="holm")[1]
-    return table
+    return table.assign(p_holm=holm(table["p"]))
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Return p values corrected for all that are known (Holm, 1979); NaN where there is none."""
+    known = p.dropna().astype(float)
+    return pd.Series(multipletests(known, method="holm")[1], known.index).reindex(p.index) if len(known) else p
 
 
 def _neighbours(rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -57,14 +62,21 @@ def _neighbours(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _compared(rows: pd.DataFrame, smaller: str, larger: str, level: float) -> dict:
     values = rows.pivot_table(index="query_id", columns="rung", values="value")[[smaller, larger]].dropna()
-    difference = (values[larger] - values[smaller]).to_numpy()
-    row = {"smaller": smaller, "larger": larger, "difference": difference.mean()}
+    return {"smaller": smaller, "larger": larger} | paired(values[larger] - values[smaller], level)
+
+
+def paired(difference: ArrayLike, level: float = 0.95) -> dict[str, float]:
+    """Return the mean difference over queries, the ends of its t interval and p of the paired t-test.
+
+    Keys: difference, lo, hi, p.
+    """
+    difference = np.asarray(difference, float)
+    mean = difference.mean()
     if np.ptp(difference) == 0:  # the t statistic is 0 / 0, or infinite
-        certain = float(difference[0] == 0)
-        return row | {"lo": row["difference"], "hi": row["difference"], "p": certain}
+        return {"difference": mean, "lo": mean, "hi": mean, "p": float(mean == 0)}
     tested = stats.ttest_1samp(difference, 0)
     lo, hi = tested.confidence_interval(level)
-    return row | {"lo": lo, "hi": hi, "p": tested.pvalue}
+    return {"difference": mean, "lo": lo, "hi": hi, "p": tested.pvalue}
 
 
 def sentence(table: pd.DataFrame, alpha: float = 0.05) -> str:

@@ -1,17 +1,28 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from rankscale_utils import speed
-from rankscale_utils.evaluation import open_test
+from rankscale_utils import depths, random_systems, speed
+from rankscale_utils.collections.tokens import Texts
+from rankscale_utils.evaluation import evaluate, open_test, score
+from rankscale_utils.metrics import first_stage_scores, metrics_per_query
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import flops
+from rankscale_utils.parts import Rung
+from rankscale_utils.systems import System, cross_encoder
 
 CPU = torch.device("cpu")
+GROUPS = {2: [(0, np.array([4, 1])), (3, np.array([2, 0]))], 3: [(0, np.array([4, 1, 5])), (3, np.array([2, 0, 6]))]}
+KEYED = pd.DataFrame({"name": ["a"], "rung": [""]})
+
+
+def system(name, score, rung=""):
+    return System(name, "family", rung, torch.float32, 10, 0.0, score, lambda query, document, documents: 1.0)
 
 
 def test_the_ladder_is_the_most_trained_model_of_each_rung_by_size(trained, collection):
-    models = speed.load_ladder(trained, collection, CPU)
+    models = speed.load_models(trained, "listwise", collection, CPU)
     assert list(models) == ["w4", "w6", "w8", "w12"]
     for rung, model in models.items():
         last = ladder.checkpoint_file(trained.folder / f"listwise-{rung}-s0", 960)
@@ -20,52 +31,153 @@ def test_the_ladder_is_the_most_trained_model_of_each_rung_by_size(trained, coll
         assert not model.training
 
 
-def test_every_rung_is_timed_on_the_same_work(trained, collection, monkeypatch):
+def test_systems_take_turns_on_the_same_work():
     calls = []
-    scored = speed.score
-
-    def noted(model, pairs, query_rows, document_rows):
-        calls.append((model.encoder.config.hidden_size, tuple(query_rows), tuple(document_rows)))
-        return scored(model, pairs, query_rows, document_rows)
-
-    monkeypatch.setattr(speed, "score", noted)
-    table = speed.measure(trained, collection, CPU, queries=3, repeats=2)
-    assert table["rung"].tolist() == ["w4", "w6", "w8", "w12"]
-    assert len(calls) == 4 * (3 + 1) * (2 + 1)  # rungs × (queries and the throughput) × (repeats and the warm-up)
-    work = {hidden: [call[1:] for call in calls if call[0] == hidden] for hidden in (4, 6, 8, 12)}
-    assert all(done == work[4] for done in work.values())
-    assert [hidden for hidden, *_ in calls[:16:4]] == [4, 6, 8, 12]  # rungs take turns within a repeat
+    systems = [system(n, lambda query, rows, n=n: calls.append((n, query, tuple(rows)))) for n in ("a", "b")]
+    table = speed.measure(systems, GROUPS, repeats=2)
+    assert len(calls) == 2 * 2 * 2 * (2 + 1)  # systems × depths × queries × (repeats and the warm-up)
+    for depth, place in ((2, 0), (3, 4)):
+        work = [(query, tuple(rows)) for query, rows in GROUPS[depth]]
+        assert calls[place : place + 4] == [("a", *one) for one in work] + [("b", *one) for one in work]
+    assert calls[:8] == calls[8:16] == calls[16:]
+    assert table[["name", "depth"]].to_numpy().tolist() == [["a", 2], ["b", 2], ["a", 3], ["b", 3]]
     assert (table["p50_low"] <= table["p50_ms"]).all()
     assert (table["p50_ms"] <= table["p50_high"]).all()
     assert (table["p50_ms"] <= table["p95_ms"]).all()
-    assert (table[["p50_low", "pairs_per_second"]] > 0).all().all()
-    assert set(table["depth"]) == {10}
     assert set(table["repeats"]) == {2}
 
 
-def test_times_are_those_of_the_clock_without_the_warm_up(trained, collection, monkeypatch):
-    # A clock that stands still but for scoring, which takes 1 ms a pair, and ten times as long in the first round.
+def test_times_are_those_of_the_clock_without_the_warm_up(monkeypatch):
+    # A clock that stands still but for scoring, which takes 1 ms a document, and ten times as long in the first round.
     clock, calls = [0.0], []
 
-    def slow(model, pairs, query_rows, document_rows):
+    def slow(query_row, document_rows):
         calls.append(1)
-        clock[0] += len(query_rows) * (0.01 if len(calls) <= 4 * 6 else 0.001)
+        clock[0] += len(document_rows) * (0.01 if len(calls) <= 4 else 0.001)
 
-    monkeypatch.setattr(speed, "score", slow)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
-    table = speed.measure(trained, collection, CPU, queries=5, repeats=3)
-    assert table["p50_ms"].to_numpy() == pytest.approx(10)
-    assert table["p95_ms"].to_numpy() == pytest.approx(10)
-    assert table["pairs_per_second"].to_numpy() == pytest.approx(1000)
+    table = speed.measure([system("slow", slow)], GROUPS, repeats=3)
+    for column in ("p50_ms", "p95_ms", "p50_low", "p50_high"):
+        assert table[column].to_numpy() == pytest.approx([2, 3])
+
+
+def test_throughput_is_that_of_the_best_batch(monkeypatch):
+    # A call takes 10 ms and 1 ms a document, and above 4 documents 5 ms a document.
+    clock, calls = [0.0], []
+
+    def slow(query_row, document_rows):
+        calls.append((query_row, tuple(document_rows)))
+        clock[0] += 0.01 + len(document_rows) * (0.001 if len(document_rows) <= 4 else 0.005)
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    table = speed.throughput([system("slow", slow)], [7, 8], np.arange(5), batches=(2, 4, 8), repeats=2)
+    row = table.iloc[0]
+    assert row["batch"] == 4
+    assert row[["pairs_per_second", "pairs_low", "pairs_high"]].tolist() == pytest.approx([8 / 0.028] * 3)
+    assert calls[:4] == [(7, (0, 1)), (8, (2, 3)), (7, (4, 0)), (8, (1, 2))]
+    assert calls[4:7] == [(7, (0, 1, 2, 3)), (8, (4, 0, 1, 2)), (7, (0, 1, 2, 3, 4, 0, 1, 2))]
+    assert len(calls) == 7 * 3
 
 
 def test_the_cost_of_a_pair_is_the_mean_over_the_candidates(trained, collection):
-    table = speed.measure(trained, collection, CPU, queries=1, repeats=1).set_index("rung")
     test, pairs = open_test(trained, collection), collection.pairs()
-    lengths = pairs.lengths(test.candidates["query_row"].to_numpy(), test.candidates["document_row"].to_numpy())
-    model = speed.load_ladder(trained, collection, CPU)["w8"]
-    assert table.loc["w8", "flops_per_pair"] == pytest.approx(flops(model).forward(lengths).mean())
-    assert np.all(np.diff(table["flops_per_pair"]) > 0)
+    models = speed.load_models(trained, "listwise", collection, CPU)
+    systems = [cross_encoder(model, pairs, rung) for rung, model in models.items()]
+    groups = speed.natural_groups(test, queries=3, depths=(5, 10))
+    table = speed.benchmark(systems, pairs.queries, pairs.documents, groups, batches=(4, 8), repeats=1)
+    assert table["rung"].tolist() == [rung for rung in ("w4", "w6", "w8", "w12") for _ in range(2)]
+    assert table["depth"].tolist() == [5, 10] * 4
+    for (rung, depth), rows in table.groupby(["rung", "depth"]):
+        lengths = [pairs.lengths(np.full(len(rows), query), rows) for query, rows in groups[depth]]
+        expected = flops(models[rung]).forward(np.concatenate(lengths)).mean()
+        assert rows["flops_per_pair"].item() == pytest.approx(expected)
+    assert set(table["dtype"]) == {"float32"}
+    assert set(table["threads"]) == {torch.get_num_threads()}
+    assert (table[["p50_low", "pairs_low"]] > 0).all().all()
+
+
+def test_throughput_is_over_documents_of_every_length(monkeypatch):
+    lengths, seen = np.arange(40) % 7, []
+    documents = Texts(np.zeros(lengths.sum(), np.int32), np.concatenate([[0], np.cumsum(lengths)]))
+    monkeypatch.setattr(speed, "throughput", lambda systems, queries, rows, *_: seen.append((queries, rows)) or KEYED)
+    groups = {5: [(0, np.arange(5))], 40: [(0, np.arange(40)[::-1]), (2, np.arange(30))]}
+    speed.benchmark([system("a", lambda *_: None)], documents, documents, groups, batches=(4, 8), repeats=1)
+    assert seen[0][0] == [0, 2]
+    assert len(seen[0][1]) == 8
+    drawn = documents.lengths(seen[0][1])
+    assert (np.diff(drawn) >= 0).all()
+    assert (drawn[0], drawn[-1]) == (0, 6)
+
+
+def test_groups_are_the_best_ranked_candidates_as_retrieved(trained, collection):
+    test = open_test(trained, collection)
+    groups = speed.natural_groups(test, queries=4, depths=(3, 10, 100))
+    assert list(groups) == [3, 10]  # the test's depth is 10
+    for depth, queries in groups.items():
+        assert len(queries) == 4
+        for query_row, rows in queries:
+            mine = test.candidates[(test.candidates["query_row"] == query_row) & (test.candidates["rank"] <= depth)]
+            assert rows.tolist() == mine.sort_values("rank")["document_row"].tolist()
+
+
+def test_all_documents_have_the_length_that_is_asked_for(collection, tmp_path):
+    seen = []
+
+    def build(pairs):
+        seen.append(pairs)
+        return random_systems.of_shape(Rung(hidden=8), pairs, tmp_path, CPU, poolings=(1, 2))
+
+    settings = {"lengths": (16, 32), "depths": (2, 4), "queries": 2, "batches": (2, 4), "repeats": 1}
+    table = speed.fixed_lengths(build, collection.pairs().tokenizer, **settings)
+    assert len(table) == 2 * 7 * 2  # lengths × systems × depths
+    for pairs, length in zip(seen, (16, 32), strict=True):
+        assert set(np.diff(pairs.documents.starts)) == {length}
+        assert set(pairs.lengths(np.array([0, 1]), np.array([0, 3]))) == {12 + length + 3}
+    by_length = table.pivot_table(index=["name", "depth"], columns="document_tokens", values="flops_per_pair")
+    grows = by_length[32] > by_length[16]
+    assert grows.drop("bi-encoder").all()
+    stored = table.pivot_table(index="name", columns="document_tokens", values="bytes_per_document")
+    assert (stored[32] / stored[16]).loc["ED2LM, states"] == pytest.approx(2, rel=0.2)
+
+
+def test_a_shallower_reranking_leaves_the_rest_as_retrieved(trained, collection):
+    test = open_test(trained, collection)
+    scores = np.random.default_rng(0).normal(size=len(test.candidates))
+    perfect = test.candidates["relevance"].to_numpy() * 1e3 + first_stage_scores(test)
+    for given in (scores, perfect):
+        assert _values(test, depths.reranked_to(test, given, test.depth)) == _values(test, given)
+        assert _values(test, depths.reranked_to(test, given, 1)) == _values(test, first_stage_scores(test))
+    values = depths.quality(test, perfect, "nDCG@10", (1, 3, 10))
+    table = depths.over_queries(values, ["depth"]).set_index("depth")["value"]
+    assert table.is_monotonic_increasing
+    assert table[1] < table[10]
+
+
+def _values(test, scores):
+    return metrics_per_query(test, scores)["value"].tolist()
+
+
+def test_a_study_is_timed_beside_the_quality_of_what_is_timed(trained, collection):
+    measured = pd.concat([evaluate(trained, run, collection, CPU) for run in trained.runs])
+    table = speed.measure_study(trained, collection, CPU, queries=2, depths=(3, 10), repeats=1)
+    read = pd.read_csv(trained.folder / "speed.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    assert table[["rung", "depth"]].to_numpy().tolist() == [[f"w{n}", d] for n in (4, 6, 8, 12) for d in (3, 10)]
+    final = measured[(measured["metric"] == "nDCG@10") & (measured["exposure"] == 960)].set_index("rung")["value"]
+    whole = table[table["depth"] == 10].set_index("rung")
+    assert whole["value"].to_dict() == pytest.approx(final.to_dict())
+    assert ((table["lo"] <= table["value"]) & (table["value"] <= table["hi"])).all()
+
+
+def test_a_runs_scores_rank_as_the_model_does(trained, collection):
+    run, test = trained.run("listwise-w8-s0"), open_test(trained, collection)
+    evaluate(trained, run, collection, CPU)
+    _, path = speed.served(trained, "listwise")["w8"]
+    rows = [test.candidates[column].to_numpy() for column in ("query_row", "document_row")]
+    scores = score(speed.load_models(trained, "listwise", collection, CPU)["w8"], collection.pairs(), *rows)
+    read = depths.scores_of_run(test, path)
+    assert _values(test, read) == _values(test, scores)
+    assert (np.isnan(read) == ~test.candidates["retrieved"]).all()
 
 
 def test_tokenising_takes_time_too(trained, collection):

@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rankscale_utils import findings, pareto, plots
+
+TIMED = pd.DataFrame(
+    [
+        ("cross-encoder", "cross_encoder", "s", 10, 2.0, 0.30),
+        ("cross-encoder", "cross_encoder", "l", 10, 9.0, 0.40),
+        ("ED2LM, states", "ed2lm", "s", 10, 1.0, 0.20),
+        ("ED2LM, states", "ed2lm", "l", 10, 3.0, 0.30),
+        ("BM25", "bm25", "", 10, 1.0, 0.25),
+        ("bi-encoder", "bi_encoder", "s", 10, 2.0, 0.35),
+    ],
+    columns=["name", "family", "rung", "depth", "p50_ms", "value"],
+)
+
+
+def test_the_front_holds_what_nothing_beats_or_equals():
+    front = pareto.pareto_front(TIMED)
+    assert front["value"].tolist() == [0.25, 0.35, 0.40]
+    assert front["p50_ms"].tolist() == [1.0, 2.0, 9.0]
+    twice = pd.concat([front, front])
+    assert len(pareto.pareto_front(twice)) == 3
+
+
+def test_the_best_within_a_budget_is_on_the_front():
+    best = pareto.best_within(TIMED, [0.5, 1.0, 5.0, 100.0])
+    assert best["budget_ms"].tolist() == [1.0, 5.0, 100.0]  # nothing is as fast as half a millisecond
+    assert best["name"].tolist() == ["BM25", "bi-encoder", "cross-encoder"]
+    assert pareto.best_within(TIMED, [0.1]).empty
+
+
+def test_a_mean_stands_with_its_t_interval():
+    values = np.random.default_rng(0).uniform(size=30)
+    mean, lo, hi = pareto.mean_with_interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert (lo, hi) == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval(0.95))
+    assert np.isnan(pareto.mean_with_interval([0.5])[1:]).all()
+    assert pareto.mean_with_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+def test_latency_follows_power_laws_between_sizes_and_a_little_beyond():
+    sizes = np.array([4e6, 1e6, 2e6])
+    latency = 3e-6 * sizes**1.1
+    at = np.array([2.5e5, 1e6, 1.5e6, 1.6e7])
+    assert pareto.latency_at(sizes, latency, at) == pytest.approx(3e-6 * at**1.1)
+    assert np.isnan(pareto.latency_at(sizes, latency, [2.4e5, 1.7e7])).all()
+    bent = pareto.latency_at([1.0, 2.0, 4.0], [1.0, 1.0, 4.0], [0.5, 1.5, 3.0, 8.0])
+    assert bent == pytest.approx([1.0, 1.0, 4 ** np.log2(1.5), 16.0])
+
+
+def test_the_best_forecast_within_a_budget():
+    sizes = [1e6, 2e6, 4e6, 8e6, 64e6]
+    forecasts = pd.concat(
+        [
+            pd.DataFrame({"family": family, "params_non_embedding": sizes, "forecast": np.add(values, 0.0)})
+            for family, values in {
+                "cross_encoder": [0.30, 0.34, 0.37, 0.39, 0.45],
+                "ed2lm": [0.25, 0.30, 0.33, 0.35, 0.44],
+            }.items()
+        ]
+    )
+    forecasts = forecasts.assign(lo=forecasts["forecast"] - 0.01, hi=forecasts["forecast"] + 0.01)
+    timed = TIMED.assign(params_non_embedding=TIMED["rung"].map({"s": 1e6, "l": 4e6}))
+    best = pareto.forecast_within(forecasts, timed, [0.5, 1.5, 6.0, 1e9])
+    assert best["budget_ms"].tolist() == [1.5, 6.0, 1e9]
+    assert best["name"].tolist() == ["ED2LM, states", "ED2LM, states", "cross-encoder"]
+    assert best["params_non_embedding"].tolist() == [1e6, 8e6, 8e6]  # 64M is too far from what was timed
+    assert best["forecast"].tolist() == [0.25, 0.35, 0.39]
+    assert (best["hi"] - best["lo"]).to_numpy() == pytest.approx(0.02)
+    assert (best["p50_ms"] <= best["budget_ms"]).all()
+    assert pareto.forecast_within(forecasts, timed[timed["rung"] == "s"], [10.0]).empty
+
+
+def test_the_figure_shows_every_system_and_the_front_as_steps():
+    table = TIMED.assign(lo=TIMED["value"] - 0.02, hi=TIMED["value"] + 0.01, metric="nDCG@10")
+    table = table.assign(p50_low=TIMED["p50_ms"] * 0.9, p50_high=TIMED["p50_ms"] * 1.2)
+    rate = np.array([200.0, 100.0, 200.0, 200.0, 300.0, 200.0])
+    table = table.assign(pairs_per_second=rate, pairs_low=0.9 * rate, pairs_high=1.2 * rate)
+    latency, rates = plots.speed_and_quality(table)
+    assert latency.get_xscale() == "log"
+    for axes, xs in ((latency, [1.0, 2.0, 9.0, 9.0]), (rates, [300.0, 200.0, 100.0, 100.0])):
+        front = axes.lines[0]
+        assert front.get_xdata().tolist() == xs
+        assert front.get_ydata().tolist() == [0.25, 0.35, 0.40, 0.40]
+        assert front.get_drawstyle() == "steps-post"
+        assert [text.get_text() for text in axes.texts] == ["BM25 at 10", "s at 10", "l at 10"]
+    for axes in (latency, rates):
+        assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == table["name"].unique().tolist()
+    colours = {box.get_label(): box.lines[0].get_color() for box in latency.containers}
+    assert len(set(colours.values())) == 4
+    bars = latency.containers[0].lines[2]  # of latency, then of quality
+    assert bars[0].get_segments()[0][:, 0].tolist() == pytest.approx([1.8, 2.4])
+    assert bars[1].get_segments()[0][:, 1].tolist() == pytest.approx([0.28, 0.31])
+
+
+def test_the_sentence_names_what_is_best_within_each_budget():
+    table = TIMED.assign(lo=TIMED["value"] - 0.02, hi=TIMED["value"] + 0.02, metric="nDCG@10")
+    said = findings.within(pareto.best_within(table, [1, 20]))
+    assert "within 1 ms a query BM25 at depth 10, nDCG@10 0.2500 [0.2300, 0.2700]" in said
+    assert "within 20 ms a query cross-encoder l at depth 10, nDCG@10 0.4000" in said
+    assert "No system" in findings.within(pareto.best_within(table, [0.1]))
