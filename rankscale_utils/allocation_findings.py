@@ -1,7 +1,7 @@
 """What the allocation page says about exponents, serving and the parabola: sentences and tables of the results."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 
 import pandas as pd
@@ -47,10 +47,10 @@ def verdicts(exponents: pd.DataFrame) -> list[str]:
         if row["favours"] in ("size", "data"):
             half = "above" if row["favours"] == "data" else "below"
             why = f"as the whole interval of {share} lies {half} a half"
-            said.append(f"{of}: {row['favours']} is favoured, {why}.{_doubt(row['law'])}")
+            said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
         elif row["favours"] == "undecided":
             why = f"as the interval of {share} holds a half"
-            said.append(f"{of}: neither is shown to be favoured, {why}.{_doubt(row['law'])}")
+            said.append(f"{of}: neither is shown to be favoured, {why}.{doubt(row['law'])}")
         else:
             said.append(f"{of}: no verdict, as the law is {row['favours']}.")
     return said
@@ -78,7 +78,7 @@ def served(study: Study, best: pd.DataFrame) -> list[str]:
         said.append(
             f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} {row['value']:.4f} "
             f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}] with {_system(study, row)}. "
-            f"Serving takes {row['share']:.0%} of the money.{_wide(row)}{_doubt(row['law'])}"
+            f"Serving takes {row['share']:.0%} of the money.{wide(row)}{doubt(row['law'])}"
         )
     return said
 
@@ -94,9 +94,9 @@ def reached(study: Study, least: pd.DataFrame) -> list[str]:
             said.append(f"{of} is {row['status']}.")
         elif row["metric"] == least["metric"].iloc[0]:
             said.append(
-                f"{of} costs at least {_with_ends(row, 'total', dollars)}, "
+                f"{of} costs at least {with_ends(row, 'total', dollars)}, "
                 f"of which serving is {row['share']:.0%}: {_system(study, row)}."
-                f"{_few(row['reached'])}{_wide(row)}{_doubt(row['law'])}"
+                f"{_few(row['reached'])}{wide(row)}{doubt(row['law'])}"
             )
     return said
 
@@ -105,28 +105,30 @@ def _system(study: Study, row: dict) -> str:
     """Say what is to be trained, and how far that is from what was measured."""
     sizes, exposures = units(study)
     trained = f"{count(row['size'])} {sizes} trained on {count(row['exposure'])} {exposures}"
-    return trained + (f", {_times(row['beyond'])} the longest exposure measured" if row["beyond"] > 1 else "")
+    return trained + (f", {times(row['beyond'])} the longest exposure measured" if row["beyond"] > 1 else "")
 
 
 def _few(share: float) -> str:
     return f" Only {share:.0%} of the resampled laws can reach it." if share < 0.995 else ""
 
 
-def _wide(row: dict) -> str:
+def wide(row: Mapping) -> str:
     """Say where the interval of the size is too wide to plan with."""
     if not row["size_lo"] > 0:
         return " The runs do not tell the size: its interval begins at nothing."
     factor = row["size_hi"] / row["size_lo"]
     if not factor > WIDE:
         return ""
-    return f" The runs hardly tell the size: its interval spans a factor of {_times(factor).removesuffix(' times')}."
+    return f" The runs hardly tell the size: its interval spans a factor of {times(factor).removesuffix(' times')}."
 
 
-def _doubt(status: str) -> str:
+def doubt(status: str) -> str:
+    """Say what is wrong with a law, or nothing where it converged."""
     return "" if status == "converged" else f" Its law is {status}."
 
 
-def _times(factor: float) -> str:
+def times(factor: float) -> str:
+    """Return a factor in words, with two digits."""
     if factor >= 1e6:
         return "over a million times"
     return f"{factor:.1f} times" if factor < 10 else f"about {float(f'{factor:.2g}'):,.0f} times"
@@ -161,13 +163,13 @@ def served_table(study: Study, table: pd.DataFrame) -> HTML:
     columns |= {"size": (sizes, si), "exposure": (exposures, si)}
     columns |= {"training": ("training", dollars), "serving": ("serving", dollars), "total": ("total", dollars)}
     columns = {name: column for name, column in columns.items() if name in table}
-    written = {name: [_with_ends(row, name, write) for row in table.to_dict("records")]
+    written = {name: [with_ends(row, name, write) for row in table.to_dict("records")]
                for name, (_, write) in columns.items()}  # fmt: skip
     heads = {name: f"{title}|s" for name, (title, _) in columns.items()}
     return shown(table.assign(**written), **SERVED, **heads, law="law")
 
 
-def _with_ends(row: dict, name: str, write: Callable[[float], str]) -> str:
+def with_ends(row: Mapping, name: str, write: Callable[[float], str]) -> str:
     """Write a number and its interval as HTML."""
     if math.isnan(row[name]):
         return "–"

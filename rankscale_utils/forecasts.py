@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
+from rankscale_utils import annotations, laws
 from rankscale_utils.files import digest, whole_file, write_json
 from rankscale_utils.fits import (
     SERIES,
@@ -79,11 +79,15 @@ def _baselines(one: Fitted, at: pd.DataFrame, study: Study) -> pd.DataFrame:
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Write `fits.json`, `backtest.csv` and `sealed_forecasts.csv`; return the sealed forecasts.
 
+    A study with runs on annotated pairs has theirs sealed too, in `sealed_annotations.csv`.
+
     Beside an average's interval stand its coverage in simulated studies and, of all intervals that the ladder's own
     past allows, how many held the truth (`past_coverage`, of `past_intervals`).
     The seal holds the hash of the measurements that were fitted, the time, and whether the truth was there to be read
     already (`truth_existed`): always in a CSV, and in a study that trains when its forecasts are made a second time.
     """
+    if study.annotations:
+        annotations.seal(study)
     write_json(study.folder / "fits.json", [entry for one in fitted for entry in _fits(one)])
     design = held_out_design(study, fitted)
     calibration = calibrate(study, fitted, design)

@@ -37,6 +37,7 @@ def _cell(value: object, form: str) -> str:
 
 def si(value: float) -> str:
     """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
+    value = float(f"{value:.3g}")
     if not 1 <= value < 1e18:
         return "&lt; 1" if value < 1 else "&gt; 10<sup>18</sup>"
     power = min(int(math.log10(value) // 3), 5)

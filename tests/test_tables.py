@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.tables import facts, finding, shown
+from rankscale_utils.tables import facts, finding, shown, si
 
 
 def cells(html):
@@ -46,3 +46,7 @@ def test_facts_are_rows_of_a_name_and_a_value():
 
 def test_a_finding_is_its_sentence():
     assert re.sub("<.*?>", "", finding("It rose from 0.2 to 0.3.").data) == "It rose from 0.2 to 0.3."
+
+
+def test_a_count_that_rounds_to_a_thousand_has_its_prefix():
+    assert [si(value) for value in (999.4, 999.9, 999_900.0)] == ["999", "1k", "1M"]

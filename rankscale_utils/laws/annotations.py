@@ -60,6 +60,33 @@ def coefficients(sources: Mapping[str, Draws], *, level: float = 0.95) -> pd.Dat
     return pd.concat(tables, ignore_index=True)
 
 
+def steeper(sources: Mapping[str, Draws], *, reference: str = "human", level: float = 0.95) -> pd.DataFrame:
+    """Compare every other source's exponent of D with the reference's.
+
+    Returns columns source, exponent, reference_exponent, difference, lo, hi (estimate ± t · sd of the draws), level and
+    verdict: `steeper`, `flatter`, `undecided` where the interval holds no difference, or the status of a law whose
+    exponent cannot be believed. Raises ValueError for a reference that is not among the sources.
+    """
+    _check_reference(sources, reference)
+    rows = [
+        {"source": name} | _steeper(sources[name], sources[reference], level) for name in _others(sources, reference)
+    ]
+    return pd.DataFrame(rows).assign(level=level)
+
+
+def _steeper(source: Draws, reference: Draws, level: float) -> dict[str, float | str]:
+    """The other columns of `steeper` for one source."""
+    mine, theirs = source.fit.coefficients["beta"], reference.fit.coefficients["beta"]
+    place = source.fit.law.coefficient_names.index("beta")
+    drawn = source.coefficients[:, place] - reference.coefficients[:, place]
+    reach = t_quantile(level, min(source.degrees, reference.degrees)) * _sd(drawn)
+    lo, hi = mine - theirs - reach, mine - theirs + reach
+    doubted = [draws.fit.status for draws in (source, reference) if draws.fit.status != "converged"]
+    verdict = doubted[0] if doubted else "steeper" if lo > 0 else "flatter" if hi < 0 else "undecided"
+    return {"exponent": mine, "reference_exponent": theirs, "difference": mine - theirs, "lo": lo, "hi": hi,
+            "verdict": verdict}  # fmt: skip
+
+
 def worth(
     sources: Mapping[str, Draws], qualities: ArrayLike, *, reference: str = "human", level: float = 0.95
 ) -> pd.DataFrame:
@@ -73,21 +100,28 @@ def worth(
     the quality, and `lo` is 0 where the reference's do not. Raises ValueError for laws of more than the pairs alone,
     for a reference that is not among the sources, and for sources with unlike numbers of draws.
     """
-    if reference not in sources:
-        raise ValueError(f"reference {reference!r} is not a source; use one of {', '.join(sources)}")
+    _check_reference(sources, reference)
     for source, draws in sources.items():
         if draws.fit.law.name != "data":
             raise ValueError(f"source {source!r} has a {draws.fit.law.name} law; compare worth by data laws")
     if len({len(draws.coefficients) for draws in sources.values()}) > 1:
         raise ValueError("the sources have unlike numbers of draws; draw as many for each")
     qualities = np.atleast_1d(np.asarray(qualities, float))
-    others = [source for source in sources if source != reference]
     rows = [
         {"source": source, "quality": quality} | _worth(sources[source], sources[reference], quality, level)
-        for source in others
+        for source in _others(sources, reference)
         for quality in qualities
     ]
     return pd.DataFrame(rows).assign(level=level)
+
+
+def _check_reference(sources: Mapping[str, Draws], reference: str) -> None:
+    if reference not in sources:
+        raise ValueError(f"reference {reference!r} is not a source; use one of {', '.join(sources)}")
+
+
+def _others(sources: Mapping[str, Draws], reference: str) -> list[str]:
+    return [source for source in sources if source != reference]
 
 
 def _worth(source: Draws, reference: Draws, quality: float, level: float) -> dict[str, float | str]:
