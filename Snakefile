@@ -6,8 +6,10 @@ from rankscale_utils.study import load_study
 study = load_study(config["study"])
 NOTEBOOKS, RUNS, REPORTS = f"{workflow.basedir}/notebooks", study.folder, study.reports
 GPU = int(config["kernel"] == "rankscale-gpu")
-TRAINED = {run.name: run for run in study.runs}
-FITTED = [run.name for run in study.fitted_runs]
+TRAINED = {run.name: run for run in study.all_runs}
+LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
+FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
+SEVERAL = len(study.families) > 1  # families to compare
 DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
 NOTEBOOK = (
     f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
@@ -26,6 +28,7 @@ def measured(runs):
 
 def executed():
     names = ["3_fit", "4_forecast", "5_allocate"] + ["6_speedup"] * bool(TRAINED)
+    names += ["7_annotations"] * bool(ANNOTATED) + ["8_families"] * SEVERAL
     of_runs = [f"{RUNS}/{run}/{step}.ipynb" for run in TRAINED for step in ("1_train", "2_evaluate")]
     return of_runs + [f"{RUNS}/{name}.ipynb" for name in names]
 
@@ -35,6 +38,8 @@ rule all:
     input:
         executed(),
         [f"{RUNS}/{name}.csv" for name in ("sealed_forecasts", "forecasts", "allocation", *["speed"] * bool(TRAINED))],
+        [f"{RUNS}/{name}.csv" for name in ("sealed_annotations", "annotations") if ANNOTATED],
+        [f"{RUNS}/families.csv"] * SEVERAL,
         f"{REPORTS}/index.html",
 
 rule index:
@@ -77,20 +82,24 @@ rule evaluate:
 
 rule fit:
     input: measured(FITTED), notebook=f"{NOTEBOOKS}/3_fit.ipynb"
-    output: notebook=f"{RUNS}/3_fit.ipynb", fits=f"{RUNS}/fits.json", sealed=f"{RUNS}/sealed_forecasts.csv"
+    output:
+        [f"{RUNS}/sealed_annotations.csv"] * bool(ANNOTATED),
+        notebook=f"{RUNS}/3_fit.ipynb",
+        fits=f"{RUNS}/fits.json",
+        sealed=f"{RUNS}/sealed_forecasts.csv",
     params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump())
     priority: 30
     log: f"{RUNS}/logs/3_fit.log"
     shell: PAPERMILL + CHECKED
 
 rule forecast:
-    input: measured(TRAINED), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/4_forecast.ipynb"
+    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/4_forecast.ipynb"
     output: notebook=f"{RUNS}/4_forecast.ipynb", result=f"{RUNS}/forecasts.csv"
     log: f"{RUNS}/logs/4_forecast.log"
     shell: PAPERMILL + CHECKED
 
 rule allocate:
-    input: measured(TRAINED), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
+    input: measured(LADDER), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
     output: notebook=f"{RUNS}/5_allocate.ipynb", result=f"{RUNS}/allocation.csv"
     params: settings=digest(study.allocation.model_dump())
     log: f"{RUNS}/logs/5_allocate.log"
@@ -98,9 +107,34 @@ rule allocate:
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
-    input: measured(TRAINED), notebook=f"{NOTEBOOKS}/6_speedup.ipynb"
-    output: notebook=f"{RUNS}/6_speedup.ipynb", result=f"{RUNS}/speed.csv"
+    input: measured(LADDER), notebook=f"{NOTEBOOKS}/6_speedup.ipynb"
+    output:
+        notebook=f"{RUNS}/6_speedup.ipynb",
+        result=f"{RUNS}/speed.csv",
+        per_query=f"{RUNS}/speed_per_query.parquet",
     threads: workflow.cores
     resources: gpu=GPU
     log: f"{RUNS}/logs/6_speedup.log"
     shell: PAPERMILL + CHECKED
+
+if ANNOTATED:
+    rule annotate:
+        input:
+            measured(ANNOTATED),
+            sealed=f"{RUNS}/sealed_annotations.csv",
+            notebook=f"{NOTEBOOKS}/7_annotations.ipynb",
+        output: notebook=f"{RUNS}/7_annotations.ipynb", result=f"{RUNS}/annotations.csv"
+        params: settings=digest(study.allocation.model_dump())
+        log: f"{RUNS}/logs/7_annotations.log"
+        shell: PAPERMILL + CHECKED
+
+if SEVERAL:
+    rule families:
+        input:
+            measured(LADDER),
+            speed=rules.speedup.output.result,
+            per_query=rules.speedup.output.per_query,
+            notebook=f"{NOTEBOOKS}/8_families.ipynb",
+        output: notebook=f"{RUNS}/8_families.ipynb", result=f"{RUNS}/families.csv"
+        log: f"{RUNS}/logs/8_families.log"
+        shell: PAPERMILL + CHECKED

@@ -17,11 +17,19 @@ def run_facts(ledger: dict) -> dict[str, str]:
         "status": ledger["status"],
         "objective": ledger["objective"],
         "rung": f"{ledger['rung']}, seed {ledger['seed']}",
+        **_annotated(ledger),
         "parameters": f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
         "learning_rate": f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
         "training_FLOPs_a_pair": f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
         "speed": f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
     }
+
+
+def _annotated(ledger: dict) -> dict[str, str]:
+    """Say who annotated a run's pairs, and how many, where it is not trained on the whole collection."""
+    if not ledger["source"]:
+        return {}
+    return {"annotated_pairs": f"{ledger['annotations']:,}, {ledger['source'].replace('_', ' ')}"}
 
 
 def _swept(sweep: dict | None) -> str:
@@ -47,8 +55,24 @@ def training(ledger: dict) -> str:
     return (
         f"From {first['exposure']:,} to {last['exposure']:,} training pairs the {ledger['objective']} loss "
         f"{'fell' if last['loss'] < first['loss'] else 'did not fall: it went'} from {first['loss']:.3f} to "
-        f"{last['loss']:.3f} nats.{ended}"
+        f"{last['loss']:.3f} nats.{ended}{_own_end(ledger['checkpoints'])}"
     )
+
+
+def _own_end(checkpoints: list[dict]) -> str:
+    """Say where a run that is trained to its own end has it."""
+    if "dev" not in checkpoints[-1]:
+        return ""
+    best = min(checkpoints, key=lambda checkpoint: checkpoint["dev"])
+    return (
+        f" Its own end is at {best['exposure']:,} pairs, where the contrastive entropy of the dev part is lowest: "
+        f"{best['dev']:.4f} nats."
+    )
+
+
+def dev_column(ledger: dict) -> dict[str, str]:
+    """Return the heading of the dev part's entropy, where a run has one."""
+    return {"dev": "dev entropy|.4f"} if ledger["source"] else {}
 
 
 def headlines(study: Study, table: pd.DataFrame) -> list[str]:
@@ -190,9 +214,9 @@ def _intervals(forecasts: pd.DataFrame) -> list[str]:
     return [f"{row['lo']:.4f} – {row['hi']:.4f}" if pd.notna(row["lo"]) else "–" for _, row in forecasts.iterrows()]
 
 
-def sealed(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, when, on which data, whether the truth could be known, and how far intervals reach."""
-    first, new = forecasts.iloc[0], averages(forecasts).iloc[0]
+def seal(forecasts: pd.DataFrame) -> str:
+    """Say what was sealed, when, on which data, and whether the truth could be known."""
+    first = forecasts.iloc[0]
     known = (
         "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
         "forecasts were not changed since."
@@ -201,8 +225,16 @@ def sealed(forecasts: pd.DataFrame) -> str:
     )
     return (
         f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
-        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…. The "
-        f"{new['level']:.0%} intervals of one new run reach {new['reach']:.2f} standard errors to each side."
+        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+    )
+
+
+def sealed(forecasts: pd.DataFrame) -> str:
+    """Say what was sealed, as `seal` does, and how far intervals reach."""
+    new = averages(forecasts).iloc[0]
+    return (
+        f"{seal(forecasts)} The {new['level']:.0%} intervals of one new run reach {new['reach']:.2f} standard errors "
+        "to each side."
     )
 
 
@@ -323,14 +355,28 @@ def _tenfold(row: pd.Series, exponent: str) -> str:
 
 
 def speed(table: pd.DataFrame) -> str:
-    """Say what the largest rung costs beside the smallest."""
-    small, large, metric = table.iloc[0], table.iloc[-1], table["metric"].iloc[0]
+    """Say what the largest rung costs beside the smallest at the full depth, computed as the first system is."""
+    rows = table[(table["depth"] == table["depth"].max()) & (table["name"] == table["name"].iloc[0])]
+    small, large, metric = rows.iloc[0], rows.iloc[-1], table["metric"].iloc[0]
     return (
         f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
         f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
         f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
         f"against {small['value']:.4f}."
     )
+
+
+def within(best: pd.DataFrame) -> str:
+    """Say what ranks best within each latency budget; best: `pareto.best_within`."""
+    if best.empty:
+        return "No system is as fast as these budgets ask."
+    metric = best["metric"].iloc[0]
+    said = [
+        f"within {row.budget_ms:g} ms a query {f'{row.name} {row.rung}'.strip()} at depth {row.depth}, {metric} "
+        f"{row.value:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        for row in best.itertuples()
+    ]
+    return f"Best measured: {'; '.join(said)}."
 
 
 def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
@@ -364,6 +410,17 @@ def runs_note(study: Study) -> str:
     return (
         f"{len(study.ladder)} rungs, objectives with their number of seeds: {seeds}. "
         "Every rung's learning rate follows from its hidden size by one rule, stated in the study."
+        + _annotation_note(study)
+    )
+
+
+def _annotation_note(study: Study) -> str:
+    if not study.annotations:
+        return ""
+    sources = ", ".join(dict.fromkeys(run.source.replace("_", " ") for run in study.annotation_runs))
+    return (
+        f" {len(study.annotation_runs)} further runs on {study.annotations.counts[0]:,} to "
+        f"{study.annotations.counts[-1]:,} annotated pairs ({sources}), each measured at its own end."
     )
 
 

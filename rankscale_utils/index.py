@@ -8,10 +8,21 @@ import nbformat
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscale_utils import allocations, findings, fits, forecasts, plots, report, tables
+from rankscale_utils import (
+    allocations,
+    annotation_findings,
+    annotations,
+    family_findings,
+    findings,
+    fits,
+    forecasts,
+    measurements,
+    plots,
+    report,
+    tables,
+)
 from rankscale_utils.device import hardware
 from rankscale_utils.files import read_json
-from rankscale_utils.measurements import headline
 from rankscale_utils.study import Study
 
 
@@ -22,14 +33,18 @@ def index_page(study: Study) -> dict[str, Any]:
     cost, _ = allocations.training_cost(study, table)
     exponents = allocations.exponents(fitted, cost, study.forecasting.level)
     compared = allocations.equal_compute(fitted, table, cost)
-    metric = headline(study, scored)
+    metric = measurements.headline(study, scored)
     last = findings.averages(scored[scored["metric"] == metric])
     return {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (report.TEMPLATE / "style.css").read_text(),
         "metric": metric,
-        "answer": findings.answer(study, scored, exponents, compared),
+        "answer": [
+            *_of_families(study),
+            *findings.answer(study, scored, exponents, compared),
+            *_of_annotations(study),
+        ],
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
         "with its own bar is the protocol of arXiv 2603.04816. "
@@ -83,22 +98,44 @@ def _pages(study: Study) -> list[dict[str, str]]:
         first = study.run_folder(study.runs[0])
         for step in ("1_train", "2_evaluate"):
             title = report.title_of(nbformat.read(first / f"{step}.ipynb", as_version=4))
-            pages.append({"name": f"{step[2:].capitalize()}, {len(study.runs)} runs", "title": title, "link": "#runs"})
-    for notebook in sorted(study.folder.glob("[3-6]_*.ipynb")):
+            pages.append(
+                {"name": f"{step[2:].capitalize()}, {len(study.all_runs)} runs", "title": title, "link": "#runs"}
+            )
+    for notebook in sorted(study.folder.glob("[3-8]_*.ipynb")):
         name = notebook.stem[2:]
         title = report.title_of(nbformat.read(notebook, as_version=4))
         pages.append({"name": name.capitalize(), "title": title, "link": f"{name}.html"})
     return pages
 
 
+def _of_families(study: Study) -> list[str]:
+    """Return what the first page says of families, where there are several."""
+    if len(study.families) < 2:
+        return []
+    return [family_findings.answer(pd.read_csv(study.folder / "families.csv"))]
+
+
+def _of_annotations(study: Study) -> list[str]:
+    """Return what the first page says of annotated pairs, where there are runs on them."""
+    if not study.annotations:
+        return []
+    found = annotations.fit_annotations(study)
+    scored = pd.read_csv(study.folder / "annotations.csv")
+    worth = annotations.worth_of_pairs(study, found)
+    return [*annotation_findings.forecasting(scored), *annotation_findings.worth(worth)]
+
+
 def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
-    rows = []
-    for run in study.runs:
+    if study.annotations:
+        annotated = measurements.usable(measurements.read_runs(study, study.annotation_runs))
+        table = pd.concat([table, measurements.front(annotated)])
+    rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
+    for run in study.all_runs:
         ledger = read_json(study.run_folder(run) / "ledger.json")
         mine = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure")
         if mine.empty:
             mine = pd.DataFrame([ledger | {"exposure": 0, "flops": 0, "value": float("nan")}])
-        rows.append(mine.iloc[-1].to_dict() | {"name": run.name, "held_out": run.rung in study.held_out.rungs,
+        rows.append(mine.iloc[-1].to_dict() | {"name": run.name, "held_out": run not in fitted,
                     "status": ledger["status"]})  # fmt: skip
     return rows
 

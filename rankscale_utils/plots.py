@@ -4,6 +4,7 @@ Panels are figures of their own, so that a page lays them side by side on a desk
 """
 
 from collections.abc import Iterable
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,19 +12,22 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from rankscale_utils.allocations import budgets, isoflop_tables, units
+from rankscale_utils.family_comparison import NAMES, Options
 from rankscale_utils.fits import SERIES, Fitted, of_front
 from rankscale_utils.laws import Cost
 from rankscale_utils.measurements import headline, rising
+from rankscale_utils.pareto import pareto_front
 from rankscale_utils.study import Study
 
 INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
 BAND = 0.18
 COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("colorblind").as_hex(), strict=False))
+FAMILIES = dict(zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False))
 PANEL = (4.7, 3.5)
 
 
@@ -290,19 +294,184 @@ def isoflop(
     return axes
 
 
-def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
-    """Quality against latency a query and against throughput, a dot a rung."""
-    panels, metric = [], table["metric"].iloc[0]
-    for column, label in (("p50_ms", "median ms a query"), ("pairs_per_second", "pairs scored a second")):
-        axes = panel(f"{metric} against {'latency' if column == 'p50_ms' else 'throughput'}", label, metric)
-        ends = []
-        for rung, colour in rung_colours(table["rung"]).items():
-            row = table[table["rung"] == rung].iloc[0]
-            axes.plot(row[column], row["value"], "o", color=colour, ms=7)
-            ends.append((row[column], row["value"], rung, colour))
-            if column == "p50_ms":
-                axes.plot([row["p50_low"], row["p50_high"]], [row["value"]] * 2, color=colour, lw=1.2)
-        log_axis(axes)
-        label_ends(axes, ends)
+def by_annotations(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
+    """Entropy against annotated pairs, a line with a band for every source, dots for runs, diamonds for held-out ones.
+
+    table: a row a run of one rung, with source, D and value. curves: columns source, D, forecast, lo, hi.
+    """
+    return [_against_annotations("Annotation sources", table, curves, held_out, "source")]
+
+
+def annotations_by_rung(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
+    """Entropy against human pairs, a line with a band for every rung; tables as in `by_annotations`, by rung."""
+    return [_against_annotations("Size and annotations", table, curves, held_out, "rung")]
+
+
+def _against_annotations(
+    title: str, table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None, by: str
+) -> Axes:
+    axes, ends = panel(title, "annotated pairs", unit(table["metric"].iloc[0])), []
+    names = curves[by].unique()
+    colours = source_colours(names) if by == "source" else rung_colours(names)
+    for name, colour in colours.items():
+        line, runs = (rows[rows[by] == name] for rows in (curves, table))
+        _band(axes, line["D"], line["forecast"], line["lo"], line["hi"], colour)
+        axes.plot(runs["D"], runs["value"], "o", color=colour, ms=5)
+        ends.append((line["D"].iloc[-1], line["forecast"].iloc[-1], name.replace("_", " "), colour))
+    shown = [table["value"], curves["forecast"]]
+    if held_out is not None:
+        axes.plot(held_out["D"], held_out["value"], "D", color=HELD_OUT, ms=6, label="held-out runs")
+        shown.append(held_out["value"])
+        axes.legend()
+    log_axis(axes)
+    _frame(axes, pd.concat(shown))
+    label_ends(axes, ends)
+    return axes
+
+
+def source_colours(sources: Iterable[str]) -> dict[str, str]:
+    """Return a colour a source of annotations, in the order given."""
+    return dict(zip(sources, sns.color_palette("colorblind").as_hex(), strict=False))
+
+
+def _band(axes: Axes, x: pd.Series, y: pd.Series, lo: pd.Series, hi: pd.Series, colour: str, **how: object) -> None:
+    """Draw a line with its band; where nothing bounds it from above, the band leaves the frame."""
+    axes.plot(x, y, color=colour, lw=1.6, **how)
+    axes.fill_between(x, lo, np.minimum(hi, 1e3 * y.max()), color=colour, alpha=BAND, lw=0)
+
+
+def best_split(table: pd.DataFrame, size: str) -> list[Axes]:
+    """The best size, counted in `size`, and the best annotations against the budget, inference counted and free.
+
+    table: from `annotations.budget_table`; no figure where it has no rows.
+    """
+    panels = []
+    for column, what in (("size", size), ("annotations", "human pairs")) if len(table) else ():
+        axes = panel(f"Best {'size' if column == 'size' else 'annotations'}", "budget, dollars", what)
+        for (counted, rows), colour in zip(
+            table.groupby("inference", sort=False), sns.color_palette("colorblind").as_hex(), strict=False
+        ):
+            label = "inference counted" if counted else "inference free"
+            ends = rows[f"{column}_lo"], rows[f"{column}_hi"]
+            _band(axes, rows["budget"], rows[column], *ends, colour, ls="-" if counted else "--", label=label)
+        axes.set(xscale="log", yscale="log")
+        axes.set_ylim(table[column].min() / 30, table[column].max() * 30)
+        for x in (True, False):
+            log_axis(axes, x=x)
+        axes.legend()
         panels.append(axes)
     return panels
+
+
+def budget_parts(table: pd.DataFrame) -> list[Axes]:
+    """What the best split spends on annotation, training and inference against the budget, inference counted and free.
+
+    table: from `annotations.budget_table`; no figure where it has no rows.
+    """
+    panels, colours = [], sns.color_palette("colorblind").as_hex()
+    for counted, rows in table.groupby("inference", sort=False) if len(table) else ():
+        axes = panel(f"Inference {'counted' if counted else 'free'}", "budget, dollars", "dollars")
+        for part, colour in zip(("annotation", "training", "inference"), colours, strict=False):
+            spent = rows[f"{part}_dollars"]
+            if (spent > 0).all():
+                axes.plot(rows["budget"], spent, "o-", color=colour, lw=1.6, ms=4, label=part)
+        axes.set(xscale="log", yscale="log")
+        for x in (True, False):
+            log_axis(axes, x=x)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("${x:g}"))
+        axes.legend()
+        panels.append(axes)
+    return panels
+
+
+def quality_and_training(options: Options, searched: Options | None = None) -> Axes:
+    """Quality against training FLOPs: every checkpoint, and a line with a band for each family's best so far.
+
+    searched: the bi-encoder's checkpoints on what they find themselves, dotted.
+    """
+    axes, table = panel(f"{options.metric} against training", "training FLOPs", options.metric), options.table
+    for family, rows in table.groupby("family", sort=False):
+        axes.plot(rows["flops"], rows["value"], "o", color=FAMILIES[family], ms=3, alpha=0.5)
+        _best_so_far(axes, rows, table["flops"].max(), FAMILIES[family], band=True, label=NAMES[family])
+    if searched is not None:
+        label = f"{NAMES['bi_encoder']}, its own search"
+        _best_so_far(axes, searched.table, table["flops"].max(), FAMILIES["bi_encoder"], ls=":", label=label)
+    _own_order(axes, options)
+    log_axis(axes)
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return axes
+
+
+def _best_so_far(axes: Axes, rows: pd.DataFrame, end: float, colour: str, band: bool = False, **how: object) -> None:
+    """Draw the highest value that costs no more, in steps up to `end`, with its interval as a band."""
+    front = pareto_front(rows, "flops")
+    front = pd.concat([front, front.tail(1).assign(flops=end)])
+    axes.step(front["flops"], front["value"], where="post", color=colour, lw=1.6, **how)
+    if band:
+        ends = front["lo"], front["hi"]
+        axes.fill_between(front["flops"], *ends, step="post", color=colour, alpha=BAND, lw=0)
+
+
+def quality_and_serving(options: Options) -> list[Axes]:
+    """Quality against serving FLOPs a pair at the deepest reranking, and against latency at every depth.
+
+    A dot a system and rung with its interval; lines are Pareto fronts.
+    """
+    deepest = options.deepest.table
+    counted = dict.fromkeys(("cost", "flops_low", "flops_high"), deepest["flops_per_pair"])  # without a spread
+    panels = [
+        _quality_against(deepest.assign(**counted), "serving", "serving FLOPs a pair", "flops_per_pair", "flops"),
+        quality_and_latency(options.table),
+    ]
+    for axes in panels:
+        _own_order(axes, options)
+    return panels
+
+
+def _own_order(axes: Axes, options: Options) -> None:
+    """Draw the value of the candidates' own order."""
+    value = options.first_stage.mean()
+    axes.axhline(value, color=INK, ls="--", lw=1, alpha=0.6)
+    axes.annotate("candidates' own order", (1, value), (-2, 2), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", fontsize=8, alpha=0.8)  # fmt: skip
+
+
+def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
+    """Quality against latency at every depth, and against throughput at the deepest, each with its Pareto front."""
+    deepest = table[table["depth"] == table["depth"].max()]
+    rate = deepest.assign(cost=-deepest["pairs_per_second"])
+    throughput = _quality_against(rate, "throughput", "pairs scored a second", "pairs_per_second", "pairs")
+    return [quality_and_latency(table), throughput]
+
+
+def quality_and_latency(table: pd.DataFrame) -> Axes:
+    """Quality against latency a query, a dot a system, rung and depth; the line is the Pareto front."""
+    axes = _quality_against(table.assign(cost=table["p50_ms"]), "latency", "median ms a query", "p50_ms", "p50")
+    axes.xaxis.set_major_formatter("{x:g}")
+    return axes
+
+
+def _quality_against(table: pd.DataFrame, what: str, label: str, column: str, ends: str) -> Axes:
+    """Draw values against a column: a colour a family, a marker a system, bars over queries and over repeats.
+
+    table: has a further column cost, which orders the Pareto front. ends: the lowest and the highest repeat are in
+    columns of that name with _low and _high.
+    """
+    systems, metric = table.groupby(["family", "name"], sort=False), table["metric"].iloc[0]
+    axes = panel(f"{metric} against {what}", label, metric, height=PANEL[1] + 0.11 * systems.ngroups)
+    best = pareto_front(table, "cost")
+    front = pd.concat([best, best.tail(1).assign(**{column: table.loc[table["cost"].idxmax(), column]})])
+    axes.step(front[column], front["value"], where="post", color=INK, lw=1, alpha=0.5)
+    for ((family, name), rows), marker in zip(systems, cycle("osD^vPX*<>"), strict=False):
+        across, up = (
+            (rows[reach].to_numpy() - rows[[middle]].to_numpy()).T * [[-1], [1]]
+            for reach, middle in (([f"{ends}_low", f"{ends}_high"], column), (["lo", "hi"], "value"))
+        )
+        axes.errorbar(rows[column], rows["value"], yerr=up, xerr=across, fmt=marker, ms=5, lw=0.8,
+                      color=FAMILIES.get(family, INK), label=name)  # fmt: skip
+    for row in best.itertuples():
+        axes.annotate(f"{row.rung or row.name} at {row.depth}", (getattr(row, column), row.value), (4, 4),
+                      textcoords="offset points", fontsize=8, alpha=0.8)  # fmt: skip
+    log_axis(axes)
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return axes

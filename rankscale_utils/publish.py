@@ -13,11 +13,11 @@ from rankscale_utils.study import Study, load_study
 
 def render_study(study: Study) -> Path:
     """Render every page of a study and, last, its index; return the index's path."""
-    for run in study.runs:
+    for run in study.all_runs:
         for step in ("1_train", "2_evaluate"):
             notebook = study.run_folder(run) / f"{step}.ipynb"
             render(notebook, study, study.reports / "runs" / f"{run.name}-{step[2:]}.html", [run.name, step[2:]])
-    for notebook in sorted(study.folder.glob("[3-6]_*.ipynb")):
+    for notebook in sorted(study.folder.glob("[3-8]_*.ipynb")):
         render(notebook, study, study.reports / f"{notebook.stem[2:]}.html", [notebook.stem[2:]])
     templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     index = study.reports / "index.html"

@@ -40,6 +40,17 @@ def test_a_failed_run_says_so(ledger):
     assert "before its first checkpoint" in findings.training(ledger | failed | {"checkpoints": []})
 
 
+def test_a_run_on_annotated_pairs_says_who_annotated_them_and_where_it_ended(ledger):
+    assert findings.dev_column(ledger) == {}
+    assert "own end" not in findings.training(ledger)
+    rows = [row | {"dev": dev} for row, dev in zip(ledger["checkpoints"], (3.0, 2.5, 2.75), strict=True)]
+    annotated = ledger | {"source": "inverse_cloze", "annotations": 2000, "checkpoints": rows}
+    assert findings.run_facts(annotated)["annotated_pairs"] == "2,000, inverse cloze"
+    assert "Its own end is at 480 pairs" in findings.training(annotated)
+    assert "2.5000 nats" in findings.training(annotated)
+    assert list(findings.dev_column(annotated)) == ["dev"]
+
+
 def test_a_runs_metrics_stand_beside_their_limits(trained):
     table = evaluate(trained, trained.run(RUN), open_collection(trained), torch.device("cpu"))
     wide = findings.by_exposure(table).drop(columns="collection").set_index("metric")
