@@ -116,13 +116,14 @@ def _of_families(study: Study) -> list[str]:
 
 
 def _of_annotations(study: Study) -> list[str]:
-    """Return what the first page says of annotated pairs, where there are runs on them."""
+    """Return what the first page says of annotated pairs: the largest rung's forecast, and their worth where few."""
     if not study.annotations:
         return []
     found = annotations.fit_annotations(study)
     scored = pd.read_csv(study.folder / "annotations.csv")
-    worth = annotations.worth_of_pairs(study, found)
-    return [*annotation_findings.forecasting(scored), *annotation_findings.worth(worth)]
+    few = annotations.worth_of_pairs(study, found).sort_values("reference_pairs", kind="stable")
+    few = few.drop_duplicates("source")
+    return [*annotation_findings.forecasting(scored)[-2:], *annotation_findings.worth(few)]
 
 
 def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
