@@ -152,12 +152,14 @@ def test_the_rate_warms_up_stays_and_cools_down_to_nearly_zero(new_study, collec
     assert used[-1] == pytest.approx(0.05)
 
 
-def test_only_matrices_decay(tiny_study, collection):
+def test_only_matrices_decay_and_all_rungs_alike(tiny_study, collection):
     trainer = Trainer(tiny_study, tiny_study.run(RUN), collection, CPU)
     decay, none = trainer.optimizer.param_groups
     assert {tensor.dim() for tensor in decay["params"]} == {2}
     assert {tensor.dim() for tensor in none["params"]} == {1}
-    assert (decay["weight_decay"], none["weight_decay"]) == (0.01, 0)
+    base = tiny_study.objectives["listwise"].learning_rate.base
+    assert decay["weight_decay"] * trainer.rate == pytest.approx(0.01 * base)
+    assert none["weight_decay"] == 0
     assert len(decay["params"]) + len(none["params"]) == len(list(trainer.model.parameters()))
 
 
