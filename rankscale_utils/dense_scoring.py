@@ -124,7 +124,7 @@ def embed(
     common dimensions, the projections P x + b of both sides are multiplied out: a document keeps (x, 1), and a query
     (P x + b)ᵀ (P | b), so that search and memory cost the model's own width.
     """
-    device, fold = model.projection.weight.device, None
+    fold = None
     width = model.projection.out_features
     if model.projection.in_features + 1 < width:
         fold = torch.cat([model.projection.weight, model.projection.bias[:, None]], 1)  # (dimensions, hidden + 1)
@@ -132,7 +132,7 @@ def embed(
     shape = (len(rows), width)
     made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
     for places in of_like_length(texts.lengths(rows), BATCH_TOKENS):
-        pooled = model.pooled(*(part.to(device) for part in texts.batch(rows[places])))
+        pooled = model.pooled(*texts.batch(rows[places]))
         made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()
     return made
 

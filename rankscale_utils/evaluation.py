@@ -61,12 +61,11 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
 @torch.inference_mode()
 def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
-    device = next(model.parameters()).device
     order = np.argsort(pairs.lengths(query_rows, document_rows), kind="stable")
     scores = np.empty(len(order), np.float32)
     for chosen in np.array_split(order, max(1, len(order) // BATCH_PAIRS)):
         batch = pairs.batch(query_rows[chosen], document_rows[chosen])
-        scores[chosen] = model(*(part.to(device) for part in batch)).float().cpu().numpy()
+        scores[chosen] = model(*batch).float().cpu().numpy()
     return scores
 
 

@@ -1,5 +1,7 @@
 """What the pages say: facts and sentences computed from the tables, never typed in."""
 
+import math
+
 import pandas as pd
 
 from rankscale_utils import laws
@@ -168,14 +170,14 @@ def noise_scales(fitted: list[Fitted]) -> str:
 
 
 def fits_table(fitted: list[Fitted]) -> pd.DataFrame:
-    """Return every averaged law's coefficients and status, a row a fit."""
-    rows = []
+    """Return every averaged law's coefficients and status, a row a fit; NaN where a law has no such coefficient."""
+    rows, absent = [], dict.fromkeys(("asymptote", "A", "alpha", "B", "beta"), math.nan)
     for one in fitted:
         for name, draws in one.laws.items():
             fit = draws.fit
             noise = {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
             facts = {"law": name, "scale": fit.scale, "status": fit.status, "runs": fit.runs, "r2": fit.r2}
-            rows.append(one.labels | facts | fit.coefficients | noise)
+            rows.append(one.labels | facts | absent | fit.coefficients | noise)
     return pd.DataFrame(rows)
 
 

@@ -59,12 +59,12 @@ def scores_of(system: System, test: Test) -> np.ndarray:
 
 def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "") -> System:
     """Return the system that reads query and document together."""
-    counted, device = flops(model), _device(model)
+    counted = flops(model)
 
     @torch.inference_mode()
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
         batch = pairs.batch(np.full(len(document_rows), query_row), document_rows)
-        return _on_host(model(*(part.to(device) for part in batch)))
+        return _on_host(model(*batch))
 
     def cost(query: int, document: int, documents: int) -> float:
         return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens)))

@@ -44,12 +44,11 @@ class BiEncoding:
     def outputs(self, step: Step, places: np.ndarray) -> Tensor:
         """Return the embeddings of the texts at these places: (places, dimensions)."""
         rows, of_query = self._rows(step).ravel()[places], places % self.items == 0
-        device = self.model.projection.weight.device
         kinds = [(self.queries, np.flatnonzero(of_query)), (self.documents, np.flatnonzero(~of_query))]
         kinds = [(texts, chosen) for texts, chosen in kinds if len(chosen)]
-        embedded = [self.model(*(part.to(device) for part in texts.batch(rows[chosen]))) for texts, chosen in kinds]
+        embedded = [self.model(*texts.batch(rows[chosen])) for texts, chosen in kinds]
         order = np.argsort(np.concatenate([chosen for _, chosen in kinds]))
-        return torch.cat(embedded)[torch.from_numpy(order).to(device)]
+        return torch.cat(embedded)[torch.from_numpy(order).to(self.model.projection.weight.device)]
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the contrastive loss over the negatives of the whole step."""

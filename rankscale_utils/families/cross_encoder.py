@@ -32,9 +32,7 @@ class CrossEncoding:
 
     def outputs(self, step: Step, places: np.ndarray) -> Tensor:
         """Return the scores of the pairs at these places: (places,)."""
-        batch = self.pairs.batch(step.query_rows.ravel()[places], step.document_rows.ravel()[places])
-        device = self.model.head.weight.device
-        return self.model(*(part.to(device) for part in batch))
+        return self.model(*self.pairs.batch(step.query_rows.ravel()[places], step.document_rows.ravel()[places]))
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the objective's loss."""

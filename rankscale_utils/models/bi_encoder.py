@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankscale_utils.models.counts import Flops, encoder_flops
+from rankscale_utils.models.unpadded import mean_states, unpad
 
 DIMENSIONS = 768  # of the embeddings of every rung, so that rungs differ in their encoders alone (arXiv 2403.18684)
 
@@ -27,20 +28,19 @@ class BiEncoder(nn.Module):
         super().__init__()
         if pooling not in ("mean", "cls"):
             raise ValueError(f"pooling is {pooling!r}; use 'mean' or 'cls'")
-        self.encoder, self.pooling = encoder, pooling
+        self.encoder, self.pooling = unpad(encoder), pooling
         self.projection = nn.Linear(encoder.config.hidden_size, dimensions)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return embeddings (texts, dimensions) from token ids and attention mask, each (texts, tokens)."""
+        """Return embeddings (texts, dimensions) from token ids and attention mask, each (texts, tokens) and on the
+        host, padded on the right.
+        """
         return self.projection(self.pooled(input_ids, attention_mask))
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return what is projected: (texts, hidden)."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.pooling == "cls":
-            return states[:, 0]
-        weights = attention_mask.to(states.dtype).unsqueeze(-1)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1)
+        read = torch.ones_like(attention_mask[:, 0]) if self.pooling == "cls" else attention_mask.sum(1)
+        return mean_states(self.encoder, input_ids, attention_mask, read)
 
 
 @torch.no_grad()

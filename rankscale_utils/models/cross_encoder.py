@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rankscale_utils.models.unpadded import mean_states, unpad
+
 
 class CrossEncoder(nn.Module):
     """Score a query and a document read together: one linear layer on what it reads of the encoder's last states.
@@ -22,7 +24,7 @@ class CrossEncoder(nn.Module):
     def __init__(self, encoder: PreTrainedModel, reads: Literal["query", "cls"] = "query") -> None:
         """Wrap ``encoder``; the head starts at zero, so that a new model scores every pair the same."""
         super().__init__()
-        self.encoder = encoder
+        self.encoder = unpad(encoder)
         self.reads = reads
         self.reads_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
         self.head = nn.Linear(encoder.config.hidden_size, 1)
@@ -30,17 +32,16 @@ class CrossEncoder(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Return raw scores (pairs,) from token ids, attention mask and segment ids, each (pairs, tokens).
+        """Return raw scores (pairs,) from token ids, attention mask and segment ids, each (pairs, tokens) and on the
+        host, padded on the right.
 
-        The query is segment 0: [CLS], its tokens and its [SEP]; without segment ids, every token is averaged.
+        The query is segment 0, which comes first: [CLS], its tokens and its [SEP]; without segment ids, every token is
+        averaged.
         """
-        segments = {"token_type_ids": token_type_ids} if self.reads_segments else {}
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **segments).last_hidden_state
-        if self.reads == "cls":
-            return self.head(states[:, 0]).squeeze(-1)
-        averaged = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
-        weights = averaged.to(states.dtype).unsqueeze(-1)
-        return self.head((states * weights).sum(dim=1) / weights.sum(dim=1)).squeeze(-1)
+        of_query = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
+        read = torch.ones_like(of_query[:, 0]) if self.reads == "cls" else of_query.sum(1)
+        segments = token_type_ids if self.reads_segments else None
+        return self.head(mean_states(self.encoder, input_ids, attention_mask, read, segments)).squeeze(-1)
 
 
 @torch.no_grad()

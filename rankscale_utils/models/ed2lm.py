@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
+from rankscale_utils.models import unpadded
+
 SCORES = ("log_likelihood", "true_false", "both")
 
 
@@ -85,6 +87,7 @@ class Ed2lm(nn.Module):
         """Wrap `t5`, and note the setting in its config, so that a saved folder says how to rerank."""
         super().__init__()
         self.t5 = t5
+        unpadded.unpad(t5.encoder)
         self.setting = setting
         t5.config.ed2lm = asdict(setting)
 
@@ -115,8 +118,8 @@ class Ed2lm(nn.Module):
             Ed2lmError: the documents are longer, or the pooling is another, than the model is trained for.
         """
         self.setting.check(document_ids.shape[1], pooling)
-        states = self.t5.encoder(input_ids=document_ids, attention_mask=document_mask).last_hidden_state
-        return pool(states, document_mask, pooling)
+        states = unpadded.states(self.t5.encoder, document_ids, document_mask)
+        return pool(states, document_mask.to(states.device), pooling)
 
     def decode(
         self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor, likelihood: bool = True

@@ -1,0 +1,289 @@
+"""Encoders over one flat batch: sequence after sequence without padding, and no more work than what is read needs.
+
+BERT, ModernBERT and T5 encoders of transformers run as they are: their layers call `attend`, which is registered with
+transformers' AttentionInterface, and see one batch of all sequences' tokens. The last layer computes only the tokens
+that are read, such as [CLS] or the query; its keys and values alone are of all tokens.
+
+Encoders of other architectures read padded batches and end with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import starmap
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
+
+NAME = "rankscale_unpadded"
+
+
+class Group(NamedTuple):
+    """Sequences of one length that stand together; their first `prefix` tokens hold what is read."""
+
+    sequences: int
+    length: int
+    prefix: int
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """How the sequences of a padded batch stand in a flat one: the shortest first.
+
+    taken: (tokens,) places of the flat batch's tokens in the padded one, row after row; positions: (tokens,) of tokens
+    in their sequences; prefixes: (rows,) places in the flat batch of every group's prefixes; read: (states,) those of
+    `prefixes` that are read; counts: (sequences,) how many states are read of each; back: (sequences,) where the padded
+    batch's sequences stand.
+    """
+
+    groups: tuple[Group, ...]
+    taken: Tensor
+    positions: Tensor
+    prefixes: Tensor
+    read: Tensor
+    counts: Tensor
+    back: Tensor
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, width: int, read: np.ndarray, device: torch.device) -> Sequences:
+        """Return the sequences of a batch of this width, padded on the right, whose first `read` tokens are read."""
+        order = np.lexsort((read, lengths))
+        lengths, read = lengths[order], read[order]
+        ends = np.flatnonzero(np.append(lengths[1:] != lengths[:-1], True)) + 1
+        begins = np.append(0, ends[:-1])
+        longest = np.maximum.reduceat(read, begins)
+        columns = (ends - begins, lengths[begins], longest)
+        groups = tuple(starmap(Group, np.stack(columns, 1).tolist()))
+        prefix = np.repeat(longest, ends - begins)
+        positions, inside = _counted(lengths), _counted(prefix)
+        begin = np.repeat(np.cumsum(lengths) - lengths, prefix)
+        arrays = (
+            np.repeat(order * width, lengths) + positions,
+            positions,
+            begin + inside,
+            np.flatnonzero(inside < np.repeat(read, prefix)),
+            read,
+            np.argsort(order),
+        )
+        return cls(groups, *(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """Return the tokens of a padded batch (sequences, width) as a flat one: (1, tokens)."""
+        return padded.flatten()[self.taken][None]
+
+    def chosen(self, states: Tensor) -> Tensor:
+        """Return the states that are read, (1, states, hidden), of those of all tokens, (1, tokens, hidden)."""
+        return states if len(self.read) == len(self.taken) else states[:, self.prefixes[self.read]]
+
+    def means(self, states: Tensor) -> Tensor:
+        """Return the mean of the states read of every sequence, in the padded batch's order: (sequences, hidden)."""
+        if len(states) > len(self.counts):
+            states = torch.segment_reduce(states, "mean", lengths=self.counts)
+        return states[self.back]
+
+
+def _counted(lengths: np.ndarray) -> np.ndarray:
+    """Return 0, 1, … up to each length, one after the other: (sum of lengths,)."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    sequences: Sequences | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    position_bias: Tensor | None = None,
+    **others: object,
+) -> tuple[Tensor, None]:
+    """Return what every token of a flat batch reads of its own sequence: (1, tokens, heads, size).
+
+    query, key, value: (1, heads, tokens, size). Queries may be those of the prefixes alone. position_bias: (1, heads,
+    longest, longest) or more. A batch without `sequences` is a padded one, which transformers' own function attends to.
+    """
+    if sequences is None:
+        others |= {"dropout": dropout, "scaling": scaling, "position_bias": position_bias}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # (tokens, heads, size)
+    whole = len(query) == len(key)
+    on_device = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout
+    if on_device and position_bias is None and (whole or sliding_window is None):
+        reach = -1 if sliding_window is None else sliding_window - 1
+        return _varlen(sequences, query, key, value, scaling, reach)[None], None
+    parts = zip(*(_grouped(sequences, part, len(part) == len(key)) for part in (query, key, value)), strict=True)
+    attended = [
+        F.scaled_dot_product_attention(q, k, v, _bias(q, k, sliding_window, position_bias), dropout, scale=scaling)
+        for q, k, v in parts
+    ]
+    return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in attended])[None], None
+
+
+def _grouped(sequences: Sequences, flat: Tensor, whole: bool) -> Iterator[Tensor]:
+    """Yield every group's part of a flat tensor (tokens, heads, size) as (sequences, heads, length, size)."""
+    shapes = [(group.sequences, group.length if whole else group.prefix) for group in sequences.groups]
+    parts = flat.split([count * length for count, length in shapes])
+    return (part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(parts, shapes, strict=True))
+
+
+def _bias(query: Tensor, key: Tensor, sliding_window: int | None, position_bias: Tensor | None) -> Tensor | None:
+    """Return what a group's scores need beside the products: a T5's bias, or the window that a query sees."""
+    queries, keys = query.shape[2], key.shape[2]
+    if position_bias is not None:
+        return position_bias[:, :, :queries, :keys]
+    if sliding_window is None or keys <= sliding_window:
+        return None
+    place = torch.arange(keys, device=key.device)
+    return (place[:queries, None] - place).abs() < sliding_window
+
+
+def _varlen(sequences: Sequences, query: Tensor, key: Tensor, value: Tensor, scale: float | None, reach: int) -> Tensor:
+    """Return FlashAttention's result over sequences of any length: (tokens, heads, size)."""
+
+    def begins(lengths: list[int]) -> Tensor:
+        counts = [group.sequences for group in sequences.groups]
+        ends = np.cumsum(np.repeat(lengths, counts), dtype=np.int32)
+        return torch.from_numpy(np.append(np.int32(0), ends)).to(query.device, non_blocking=True)
+
+    keys = [group.length for group in sequences.groups]
+    queries = keys if len(query) == len(key) else [group.prefix for group in sequences.groups]
+    window = (reach, reach)
+    return varlen_attn(
+        query, key, value, begins(queries), begins(keys), max(queries), max(keys), scale=scale, window_size=window
+    )
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def unpad(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Let an encoder attend in flat batches where this module knows its architecture, and return it."""
+    if encoder.config.model_type in STACKS:
+        encoder.set_attn_implementation(NAME)
+    return encoder
+
+
+def is_unpadded(encoder: PreTrainedModel) -> bool:
+    """Say whether `mean_states` and `states` run this encoder without padding."""
+    return encoder.config._attn_implementation == NAME
+
+
+def mean_states(
+    encoder: PreTrainedModel, ids: Tensor, mask: Tensor, read: Tensor, segments: Tensor | None = None
+) -> Tensor:
+    """Return the mean of the last states of every sequence's first tokens: (sequences, hidden).
+
+    ids, mask, segments: (sequences, width), padded on the right; read: (sequences,), how many tokens the mean is of.
+    They are best in the host's memory, where what stands where is found out.
+    """
+    device = encoder.device
+    if is_unpadded(encoder):
+        sequences = Sequences.of(mask.sum(1).cpu().numpy(), ids.shape[1], read.cpu().numpy(), device)
+        return sequences.means(_last_states(encoder, ids.to(device), sequences, segments))
+    named = {} if segments is None else {"token_type_ids": segments.to(device)}
+    states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device), **named).last_hidden_state
+    weights = (torch.arange(ids.shape[1]) < read[:, None].cpu()).to(states).unsqueeze(-1)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return all last states (sequences, width, hidden), and zeros where there is padding; see `mean_states`."""
+    device = encoder.device
+    if not is_unpadded(encoder):
+        found = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        return found * mask.to(found).unsqueeze(-1)
+    lengths = mask.sum(1).cpu().numpy()
+    sequences = Sequences.of(lengths, ids.shape[1], lengths, device)
+    flat = _last_states(encoder, ids.to(device), sequences, None)
+    return flat.new_zeros(ids.numel(), flat.shape[1]).index_copy(0, sequences.taken, flat).view(*ids.shape, -1)
+
+
+def _last_states(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
+    segments = None if segments is None else sequences.flat(segments.to(ids.device))
+    return STACKS[encoder.config.model_type](encoder, sequences.flat(ids), sequences, segments)[0]
+
+
+def _prunes(layer: nn.Module, sequences: Sequences) -> bool:
+    """Say whether a last layer may leave tokens out; weights that are divided among processes come by whole layers."""
+    divided = hasattr(next(layer.parameters()), "full_tensor")
+    return not divided and len(sequences.prefixes) < len(sequences.taken)
+
+
+def _bert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
+    position_ids = sequences.positions[None]
+    hidden = encoder.embeddings(input_ids=ids, token_type_ids=segments, position_ids=position_ids)
+    *layers, last = encoder.encoder.layer
+    for layer in layers:
+        hidden = layer(hidden, sequences=sequences)
+    if not _prunes(last, sequences):
+        return sequences.chosen(last(hidden, sequences=sequences))
+    attention, prefixes = last.attention.self, hidden[:, sequences.prefixes]
+    projected = attention.query(prefixes), attention.key(hidden), attention.value(hidden)
+    query, key, value = (_headed(part, attention.attention_head_size) for part in projected)
+    dropout = attention.dropout.p if attention.training else 0.0
+    attended, _ = attend(attention, query, key, value, None, sequences, dropout, attention.scaling)
+    attended = attended.flatten(2)[:, sequences.read]
+    return last.feed_forward_chunk(last.attention.output(attended, prefixes[:, sequences.read]))
+
+
+def _headed(flat: Tensor, size: int) -> Tensor:
+    """Return (1, heads, tokens, size) of (1, tokens, heads × size)."""
+    return flat.unflatten(-1, (-1, size)).transpose(1, 2)
+
+
+def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
+    hidden = encoder.embeddings(input_ids=ids)
+    kinds = set(encoder.config.layer_types)
+    turns = {kind: encoder.rotary_emb(hidden, sequences.positions[None], kind) for kind in kinds}
+    *layers, last = encoder.layers
+    for layer in layers:
+        hidden = layer(hidden, position_embeddings=turns[layer.attention_type], sequences=sequences)
+    turn = turns[last.attention_type]
+    if not _prunes(last, sequences):
+        hidden = last(hidden, position_embeddings=turn, sequences=sequences)
+        return encoder.final_norm(sequences.chosen(hidden))
+    attention, normed, prefixes = last.attn, last.attn_norm(hidden), sequences.prefixes
+    weights = zip(*(_chunks(part) for part in (attention.Wqkv.weight, attention.Wqkv.bias)), strict=True)
+    inputs = (normed[:, prefixes], normed, normed)
+    projected = [F.linear(part, *weight) for part, weight in zip(inputs, weights, strict=True)]
+    query, key, value = (_headed(part, attention.head_dim) for part in projected)
+    query, _ = apply_rotary_pos_emb(query, query, *(part[:, prefixes] for part in turn))
+    _, key = apply_rotary_pos_emb(key, key, *turn)
+    dropout = attention.attention_dropout if attention.training else 0.0
+    scaling, window = attention.head_dim**-0.5, attention.sliding_window
+    attended, _ = attend(attention, query, key, value, None, sequences, dropout, scaling, window)
+    read = hidden[:, prefixes[sequences.read]]
+    read = read + attention.out_drop(attention.Wo(attended.flatten(2)[:, sequences.read]))
+    return encoder.final_norm(read + last.mlp(last.mlp_norm(read)))
+
+
+def _chunks(stacked: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return the query's, key's and value's part of a stacked weight or bias."""
+    return (None, None, None) if stacked is None else stacked.chunk(3)
+
+
+def _t5(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
+    longest = sequences.groups[-1].length
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(longest, longest, device=ids.device)
+    hidden = encoder.dropout(encoder.embed_tokens(ids))
+    for block in encoder.block:
+        hidden, *_ = block(hidden, position_bias=bias, sequences=sequences)
+    return encoder.dropout(encoder.final_layer_norm(sequences.chosen(hidden)))
+
+
+Stack = Callable[[PreTrainedModel, Tensor, Sequences, Tensor | None], Tensor]
+STACKS: dict[str, Stack] = {"bert": _bert, "modernbert": _modernbert, "t5": _t5}
