@@ -16,6 +16,7 @@ import torch
 
 from rankscale_utils.annotated import own_end
 from rankscale_utils.collections import Collection
+from rankscale_utils.collections.pieces import of_like_length
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.dense_scoring import SEARCHED, DenseScorer
 from rankscale_utils.depths import run_file
@@ -33,10 +34,11 @@ from rankscale_utils.metrics import (
 )
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.packed import packed
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study
 
-BATCH_PAIRS = 256
+BATCH_TOKENS = 16_384  # that are scored together
 OF_QUERIES = (
     "collection",
     "run",
@@ -61,11 +63,11 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
 @torch.inference_mode()
 def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
-    order = np.argsort(pairs.lengths(query_rows, document_rows), kind="stable")
-    scores = np.empty(len(order), np.float32)
-    for chosen in np.array_split(order, max(1, len(order) // BATCH_PAIRS)):
-        batch = pairs.batch(query_rows[chosen], document_rows[chosen])
-        scores[chosen] = model(*batch).float().cpu().numpy()
+    scores = np.empty(len(query_rows), np.float32)
+    with packed(model):
+        for chosen in of_like_length(pairs.lengths(query_rows, document_rows), BATCH_TOKENS):
+            batch = pairs.batch(query_rows[chosen], document_rows[chosen])
+            scores[chosen] = model(*batch).float().cpu().numpy()
     return scores
 
 

@@ -24,6 +24,7 @@ def run_facts(ledger: dict) -> dict[str, str]:
         "learning_rate": f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
         "training_FLOPs_a_pair": f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
         "speed": f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
+        "padding": "–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
     }
 
 

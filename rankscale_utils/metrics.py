@@ -1,7 +1,8 @@
 """Scores of a test's candidates become metrics: trec_eval's numbers, contrastive entropies, and their limits."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import ir_measures
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from rankscale_utils.files import digest
 
+JUDGED = ir_measures.Judged @ 10
 INVERSE_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and the highest that calibration tries
 
 
@@ -44,6 +46,11 @@ class Test:
             for name, measure in parsed.items()
         }
 
+    @cached_property
+    def evaluator(self) -> Any:
+        """What measures rankings by these judgments, and the share of the first ten that are judged."""
+        return ir_measures.evaluator([*self.measures(), JUDGED], self.judgments)
+
 
 class Ranked(NamedTuple):
     """A test as a checkpoint scored it. scores: of the rows of `test.candidates`; values: query_id, metric, value.
@@ -76,8 +83,8 @@ def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
 def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
     """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
     measures = test.measures()
-    calculated = ir_measures.iter_calc(list(measures), test.judgments, _run(test, scores))
-    values = [(v.query_id, measures[v.measure], v.value) for v in calculated]
+    calculated = test.evaluator.iter_calc(_run(test, scores))
+    values = [(v.query_id, measures[v.measure], v.value) for v in calculated if v.measure in measures]
     table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
     order = list(measures.values())
     return table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
@@ -85,14 +92,19 @@ def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
 
 def judged_at_10(test: Test, scores: np.ndarray) -> float:
     """Return the share of the first ten documents that have a judgment, mean over queries."""
-    measure = ir_measures.parse_measure("Judged@10")
-    return float(ir_measures.calc_aggregate([measure], test.judgments, _run(test, scores))[measure])
+    return float(test.evaluator.calc_aggregate(_run(test, scores))[JUDGED])
 
 
-def _run(test: Test, scores: np.ndarray) -> pd.DataFrame:
-    """Return ir-measures' columns, ranks in place of scores: its providers differ in how they order equal scores."""
+def _run(test: Test, scores: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return each query's documents with their ranks in place of scores: ir-measures' providers differ in how they
+    order equal scores, and are slow to read tables.
+    """
     ranks = ranking(test, scores)
-    return pd.DataFrame({"query_id": ranks["query_id"], "doc_id": ranks["document_id"], "score": -ranks["rank"] + 0.0})
+    columns = ranks["query_id"], ranks["document_id"], -ranks["rank"].astype(float)
+    run: dict[str, dict[str, float]] = {}
+    for query, document, score in zip(*(column.tolist() for column in columns), strict=True):
+        run.setdefault(query, {})[document] = score
+    return run
 
 
 def entropies_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:

@@ -28,6 +28,8 @@ class Seen:
 
     step: int = 0
     tokens: int = 0
+    read: int = 0  # tokens that this process had to read
+    computed: int = 0  # and with padding
     forward_flops: float = 0.0
     health: Health = field(default_factory=Health)
 
@@ -117,10 +119,13 @@ class Trainer:
 
     def _carried_back(self, step: Step) -> tuple[float, torch.Tensor]:
         own = step.of(self.processes.share(len(step.query_rows)))
-        parts = micro_batches(self.learner.lengths(own), self.micro_batch, self.most)
+        lengths = self.learner.lengths(own)
+        parts = micro_batches(lengths, self.micro_batch, self.most)
         loss = partial(self.learner.loss, step=step)
         value, outputs = carry_back(partial(self._outputs, own), parts, loss, self.processes)
         self.processes.add_up(self.model)
+        self.seen.read += int(lengths.sum())
+        self.seen.computed += sum(self.learner.computed(own, part) for part in parts)
         return value, self.learner.scores(outputs, step)
 
     def _outputs(self, step: Step, places: np.ndarray, part: int) -> torch.Tensor:

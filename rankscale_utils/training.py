@@ -140,6 +140,7 @@ def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) 
         "learning_rate": trainer.rate,
         "flops_per_pair": checkpoints[-1]["flops"] / checkpoints[-1]["exposure"] if checkpoints else None,
         "checkpoints": checkpoints,
+        "padding": 1 - trainer.seen.read / trainer.seen.computed if trainer.seen.computed else None,
         "curve": {"pairs": [(i + 1) * CURVE_STEPS * per_step for i in range(len(means))], "loss": means.tolist()},
         "micro_batches": trainer.micro_batches,
         "hardware": hardware() | {"processes": trainer.processes.count, "precision": trainer.precision},

@@ -23,6 +23,9 @@ class Learner(Protocol):
     def outputs(self, step: Step, places: np.ndarray) -> Tensor:
         """Return what the model makes of the items at these places: (places, …)."""
 
+    def computed(self, step: Step, places: np.ndarray) -> int:
+        """Return the tokens that `outputs` computes, padding included."""
+
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the loss of a whole step from the outputs of all its items: (items, …)."""
 

@@ -12,6 +12,7 @@ from rankscale_utils.collections.groups import Step, TrainingQueries
 from rankscale_utils.collections.singles import Singles
 from rankscale_utils.contrastive import contrastive
 from rankscale_utils.models.bi_encoder import BiEncoder, flops
+from rankscale_utils.models.unpadded import computed
 from rankscale_utils.parts import Groups
 
 
@@ -49,6 +50,11 @@ class BiEncoding:
         embedded = [self.model(*texts.batch(rows[chosen])) for texts, chosen in kinds]
         order = np.argsort(np.concatenate([chosen for _, chosen in kinds]))
         return torch.cat(embedded)[torch.from_numpy(order).to(self.model.projection.weight.device)]
+
+    def computed(self, step: Step, places: np.ndarray) -> int:
+        """Return the tokens that `outputs` computes, padding included."""
+        lengths, of_query = self.lengths(step)[places], places % self.items == 0
+        return sum(computed(self.model.encoder, some) for some in (lengths[of_query], lengths[~of_query]))
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the contrastive loss over the negatives of the whole step."""

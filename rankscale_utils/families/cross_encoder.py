@@ -8,6 +8,7 @@ from rankscale_utils.collections.groups import Step
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.models.counts import flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.unpadded import computed
 from rankscale_utils.objectives import DISTILLED, loss_of
 from rankscale_utils.parts import Groups, Objective
 
@@ -33,6 +34,10 @@ class CrossEncoding:
     def outputs(self, step: Step, places: np.ndarray) -> Tensor:
         """Return the scores of the pairs at these places: (places,)."""
         return self.model(*self.pairs.batch(step.query_rows.ravel()[places], step.document_rows.ravel()[places]))
+
+    def computed(self, step: Step, places: np.ndarray) -> int:
+        """Return the tokens that `outputs` computes, padding included."""
+        return computed(self.model.encoder, self.lengths(step)[places])
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the objective's loss."""

@@ -10,6 +10,7 @@ from rankscale_utils.families.cross_encoder import targets
 from rankscale_utils.models import ed2lm_losses
 from rankscale_utils.models.ed2lm import SCORES, Ed2lm, combine
 from rankscale_utils.models.ed2lm_counts import Work, full_flops
+from rankscale_utils.models.unpadded import computed
 from rankscale_utils.objectives import loss_of
 from rankscale_utils.parts import Groups, Objective
 
@@ -74,6 +75,12 @@ class Generation:
         nothing = torch.zeros_like(reading.relevance)
         words = (reading.log_likelihood(), reading.log_unlikelihood()) if self.likelihood else (nothing, nothing)
         return torch.stack([*words, reading.relevance], 1)
+
+    def computed(self, step: Step, places: np.ndarray) -> int:
+        """Return the tokens that `outputs` computes, padding included."""
+        stacks = self.model.t5.decoder, self.model.t5.encoder
+        lengths = (some[places] for some in self._lengths(step))
+        return sum(computed(*each) for each in zip(stacks, lengths, strict=True))
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the objective's loss; where it trains query and verdict, the query's a token and 5 times the other."""

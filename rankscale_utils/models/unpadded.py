@@ -82,7 +82,7 @@ class Sequences:
 
     def chosen(self, states: Tensor) -> Tensor:
         """Return the states that are read, (1, states, hidden), of those of all tokens, (1, tokens, hidden)."""
-        return states if len(self.read) == len(self.taken) else states[:, self.prefixes[self.read]]
+        return states if len(self.read) == len(self.taken) else states.index_select(1, self.prefixes[self.read])
 
     def means(self, states: Tensor) -> Tensor:
         """Return the mean of the states read of every sequence, in the padded batch's order: (sequences, hidden)."""
@@ -182,6 +182,11 @@ def is_unpadded(encoder: PreTrainedModel) -> bool:
     return encoder.config._attn_implementation == NAME
 
 
+def computed(encoder: PreTrainedModel, lengths: np.ndarray) -> int:
+    """Return the tokens that an encoder computes for a batch of sequences of these lengths, padding included."""
+    return int(lengths.sum() if is_unpadded(encoder) else len(lengths) * lengths.max(initial=0))
+
+
 def mean_states(
     encoder: PreTrainedModel, ids: Tensor, mask: Tensor, read: Tensor, segments: Tensor | None = None
 ) -> Tensor:
@@ -231,13 +236,13 @@ def _bert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments:
         hidden = layer(hidden, sequences=sequences)
     if not _prunes(last, sequences):
         return sequences.chosen(last(hidden, sequences=sequences))
-    attention, prefixes = last.attention.self, hidden[:, sequences.prefixes]
+    attention, prefixes = last.attention.self, hidden.index_select(1, sequences.prefixes)
     projected = attention.query(prefixes), attention.key(hidden), attention.value(hidden)
     query, key, value = (_headed(part, attention.attention_head_size) for part in projected)
     dropout = attention.dropout.p if attention.training else 0.0
     attended, _ = attend(attention, query, key, value, None, sequences, dropout, attention.scaling)
-    attended = attended.flatten(2)[:, sequences.read]
-    return last.feed_forward_chunk(last.attention.output(attended, prefixes[:, sequences.read]))
+    attended, read = (part.index_select(1, sequences.read) for part in (attended.flatten(2), prefixes))
+    return last.feed_forward_chunk(last.attention.output(attended, read))
 
 
 def _headed(flat: Tensor, size: int) -> Tensor:
@@ -258,7 +263,7 @@ def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, seg
         return encoder.final_norm(sequences.chosen(hidden))
     attention, normed, prefixes = last.attn, last.attn_norm(hidden), sequences.prefixes
     weights = zip(*(_chunks(part) for part in (attention.Wqkv.weight, attention.Wqkv.bias)), strict=True)
-    inputs = (normed[:, prefixes], normed, normed)
+    inputs = (normed.index_select(1, prefixes), normed, normed)
     projected = [F.linear(part, *weight) for part, weight in zip(inputs, weights, strict=True)]
     query, key, value = (_headed(part, attention.head_dim) for part in projected)
     query, _ = apply_rotary_pos_emb(query, query, *(part[:, prefixes] for part in turn))
@@ -266,8 +271,8 @@ def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, seg
     dropout = attention.attention_dropout if attention.training else 0.0
     scaling, window = attention.head_dim**-0.5, attention.sliding_window
     attended, _ = attend(attention, query, key, value, None, sequences, dropout, scaling, window)
-    read = hidden[:, prefixes[sequences.read]]
-    read = read + attention.out_drop(attention.Wo(attended.flatten(2)[:, sequences.read]))
+    attended = attended.flatten(2).index_select(1, sequences.read)
+    read = sequences.chosen(hidden) + attention.out_drop(attention.Wo(attended))
     return encoder.final_norm(read + last.mlp(last.mlp_norm(read)))
 
 

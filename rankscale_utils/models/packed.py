@@ -1,0 +1,85 @@
+"""Linear layers packed for the CPU's matrix library while a model scores: same numbers, fewer passes over memory.
+
+oneDNN multiplies by weights whose blocks lie as its kernels read them, and applies GELU or a gate to every block of the
+result while it is in the cache.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import GELUActivation
+from transformers.models.bert.modeling_bert import BertIntermediate
+from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
+
+NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
+
+
+class _Linear(nn.Module):
+    """A linear layer's weight, packed, and what is done with each block of its result."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, then: str = "none") -> None:
+        super().__init__()
+        self.weight, self.bias, self.then = weight, bias, then
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, self.then, [], "none")
+
+    def times(self, inputs: Tensor, factor: Tensor) -> Tensor:
+        """Return the layer's result times a factor of its shape."""
+        return torch.ops.mkldnn._linear_pointwise.binary(inputs, factor, self.packed, self.bias, "mul")
+
+
+class _Glu(nn.Module):
+    """ModernBERT's feed-forward: GELU of one half of a product, times the other half."""
+
+    def __init__(self, mlp: ModernBertMLP) -> None:
+        super().__init__()
+        weights = mlp.Wi.weight.chunk(2)
+        biases = (None, None) if mlp.Wi.bias is None else mlp.Wi.bias.chunk(2)
+        self.up, self.gate = _Linear(weights[0], biases[0], "gelu"), _Linear(weights[1], biases[1])
+        self.Wo = _Linear(mlp.Wo.weight, mlp.Wo.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.Wo(self.gate.times(inputs, self.up(inputs)))
+
+
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Let a model's linear layers be packed within the block, where no gradient is asked for.
+
+    Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
+    """
+    swapped = []
+    try:
+        if _suits(model):
+            for parent in list(model.modules()):
+                for name, made in _packings(parent):
+                    swapped.append((parent, name, getattr(parent, name)))
+                    setattr(parent, name, made)
+        yield
+    finally:
+        for parent, name, original in reversed(swapped):
+            setattr(parent, name, original)
+
+
+def _suits(model: nn.Module) -> bool:
+    first = next(model.parameters())
+    on_cpu = first.device.type == "cpu" and first.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    widths = [module.in_features for module in model.modules() if type(module) is nn.Linear]
+    return on_cpu and bool(widths) and min(widths) >= NARROWEST
+
+
+def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield what stands in for a module's children, by name."""
+    if isinstance(parent, BertIntermediate) and isinstance(parent.intermediate_act_fn, GELUActivation):
+        yield "dense", _Linear(parent.dense.weight, parent.dense.bias, "gelu")
+        yield "intermediate_act_fn", nn.Identity()
+        return
+    for name, child in list(parent.named_children()):
+        if isinstance(child, ModernBertMLP) and isinstance(child.act, GELUActivation):
+            yield name, _Glu(child)
+        elif type(child) is nn.Linear and child.out_features > 1:
+            yield name, _Linear(child.weight, child.bias)
