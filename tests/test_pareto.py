@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rankscale_utils import findings, pareto, plots
+from rankscale_utils import pareto, plots, speed_findings
 
 TIMED = pd.DataFrame(
     [
@@ -65,14 +65,18 @@ def test_the_best_forecast_within_a_budget():
     )
     forecasts = forecasts.assign(lo=forecasts["forecast"] - 0.01, hi=forecasts["forecast"] + 0.01)
     timed = TIMED.assign(params_non_embedding=TIMED["rung"].map({"s": 1e6, "l": 4e6}))
-    best = pareto.forecast_within(forecasts, timed, [0.5, 1.5, 6.0, 1e9])
+    options = pareto.at_latencies(forecasts, timed)
+    assert set(options["name"]) == {"cross-encoder", "ED2LM, states"}  # the bi-encoder was timed at one size alone
+    best = pareto.best_within(options, [0.5, 1.5, 6.0, 1e9], "forecast")
     assert best["budget_ms"].tolist() == [1.5, 6.0, 1e9]
     assert best["name"].tolist() == ["ED2LM, states", "ED2LM, states", "cross-encoder"]
     assert best["params_non_embedding"].tolist() == [1e6, 8e6, 8e6]  # 64M is too far from what was timed
     assert best["forecast"].tolist() == [0.25, 0.35, 0.39]
     assert (best["hi"] - best["lo"]).to_numpy() == pytest.approx(0.02)
     assert (best["p50_ms"] <= best["budget_ms"]).all()
-    assert pareto.forecast_within(forecasts, timed[timed["rung"] == "s"], [10.0]).empty
+    alone = pareto.at_latencies(forecasts, timed[timed["rung"] == "s"])
+    assert alone.empty
+    assert {"name", "p50_ms", *forecasts} == set(alone)
 
 
 def test_the_figure_shows_every_system_and_the_front_as_steps():
@@ -99,7 +103,7 @@ def test_the_figure_shows_every_system_and_the_front_as_steps():
 
 def test_the_sentence_names_what_is_best_within_each_budget():
     table = TIMED.assign(lo=TIMED["value"] - 0.02, hi=TIMED["value"] + 0.02, metric="nDCG@10")
-    said = findings.within(pareto.best_within(table, [1, 20]))
+    said = speed_findings.within(pareto.best_within(table, [1, 20]))
     assert "within 1 ms a query BM25 at depth 10, nDCG@10 0.2500 [0.2300, 0.2700]" in said
     assert "within 20 ms a query cross-encoder l at depth 10, nDCG@10 0.4000" in said
-    assert "No system" in findings.within(pareto.best_within(table, [0.1]))
+    assert "No system" in speed_findings.within(pareto.best_within(table, [0.1]))

@@ -1,0 +1,77 @@
+"""What the page on speed says, computed from its tables."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rankscale_utils.pareto import best_within
+
+
+def speed(table: pd.DataFrame) -> str:
+    """Say what the largest rung costs beside the smallest at the full depth, computed as the first system is."""
+    rows = table[(table["depth"] == table["depth"].max()) & (table["name"] == table["name"].iloc[0])]
+    small, large, metric = rows.iloc[0], rows.iloc[-1], table["metric"].iloc[0]
+    return (
+        f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
+        f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
+        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
+        f"against {small['value']:.4f}."
+    )
+
+
+def within(best: pd.DataFrame) -> str:
+    """Say what ranks best within each latency budget; best: `pareto.best_within`."""
+    if best.empty:
+        return "No system is as fast as these budgets ask."
+    metric = best["metric"].iloc[0]
+    said = [
+        f"within {row.budget_ms:g} ms a query {f'{row.name} {row.rung}'.strip()} at depth {row.depth}, {metric} "
+        f"{row.value:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        for row in best.itertuples()
+    ]
+    return f"Best measured: {'; '.join(said)}."
+
+
+def forecast_within(forecasts: pd.DataFrame, budgets_ms: Sequence[float]) -> str:
+    """Say what the laws forecast within each latency budget; forecasts: from `served_forecasts.forecast_served`."""
+    if forecasts.empty:
+        return "Nothing is forecast here: the study's laws are not of what is shown, or one size alone was timed."
+    best, level = best_within(forecasts, budgets_ms, "forecast"), forecasts["level"].iloc[0]
+    if best.empty:
+        return "No system would be as fast as these budgets ask."
+    said = [
+        f"within {row.budget_ms:g} ms a query {row.name} of {float(f'{row.params_non_embedding:.2g}'):,.0f} parameters "
+        f"({row.p50_ms:.2g} ms), {row.metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        for row in best.itertuples(index=False)
+    ]
+    return (
+        f"Best forecast of one new run at depth {best['depth'].iloc[0]}: {'; '.join(said)}. Parameters are those "
+        f"outside the embeddings. Such {level:.0%} intervals of the held-out rungs held the truth in "
+        f"{best['coverage'].mean():.0%} of simulated studies."
+    )
+
+
+def lengths(table: pd.DataFrame) -> str:
+    """Say how time grows with documents' length, and how far systems lie apart; table: `beside_counts`."""
+    short, long = table["document_tokens"].agg(["min", "max"])
+    last = table[table["document_tokens"] == long].sort_values("p50_ms", ascending=False)
+    slowest, *others = last.itertuples(index=False)
+    grown = [f"{row.name} {_measured_and_counted(row.grown, row.grown_counted)}" for row in (slowest, *others)]
+    said = (
+        f"A query's {slowest.depth} documents of {long} tokens take so many times longer than those of {short}: "
+        f"{'; '.join(grown)}."
+    )
+    if not others:
+        return said
+    faster = [f"{row.name} {_measured_and_counted(row.faster, row.faster_counted)}" for row in others]
+    return f"{said} At {long} tokens, so many times faster than {slowest.name}: {'; '.join(faster)}."
+
+
+def _measured_and_counted(measured: float, counted: float) -> str:
+    return f"{measured:.3g} (by FLOPs {counted:.3g})"
+
+
+def slowest_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Return the headings of `beside_counts`' ratios to the slowest system, where there are several systems."""
+    several = table["name"].nunique() > 1
+    return {"faster": "times faster than the slowest|.3g", "faster_counted": "by FLOPs|.3g"} if several else {}
