@@ -16,8 +16,8 @@ POINTS = 60  # sizes beside the rungs' own
 def forecast_served(study: Study, fitted: list[Fitted], timed: pd.DataFrame) -> pd.DataFrame:
     """Return forecasts of one new run by size with the latency of every way to serve it: see `at_latencies`.
 
-    fitted: all series of the study. timed: from `speed.measure_study`. Sizes are the rungs' own and others, from
-    `BEYOND` times smaller than the smallest to as many times larger than the largest. Forecasts are the averages' at
+    fitted: all series of the study. timed: from `speed.measure_study`. Sizes are the rungs' own and others, to `BEYOND`
+    times the largest; below the smallest a law has no past to judge it by. Forecasts are the averages' at
     the exposure that held-out rungs are forecast at, with intervals that reach as far as the sealed ones. Columns:
     name, family, objective, metric, collection, depth, params_non_embedding, p50_ms, forecast, lo, hi, level, and
     coverage, the share of simulated studies where such an interval of the held-out rungs held the truth. No rows where
@@ -43,8 +43,8 @@ def of_the_laws(study: Study, timed: pd.DataFrame) -> pd.DataFrame:
 
 def _of_series(one: Fitted, study: Study, rungs: pd.Series, sealed: pd.DataFrame, design: pd.DataFrame) -> pd.DataFrame:
     """Return the average's forecasts of one new run at all sizes; at a held-out rung's they are the sealed ones."""
-    between = np.geomspace(rungs.min() / BEYOND, rungs.max() * BEYOND, POINTS)
-    at = pd.DataFrame({"params_non_embedding": np.union1d(between, rungs)})
+    others = np.geomspace(rungs.min(), rungs.max() * BEYOND, POINTS)
+    at = pd.DataFrame({"params_non_embedding": np.union1d(others, rungs)})
     at = at.assign(N=converted(one.table, "params_non_embedding", "N", at), D=of_series(one, design)["D"].max())
     made = one.average.forecast(at, study.forecasting.level, sealed_reach(sealed))
     simulated = of_series(one, sealed[(sealed["law"] == "average") & (sealed["kind"] == "new_run")])["coverage"].iloc[0]

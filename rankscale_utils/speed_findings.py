@@ -74,4 +74,4 @@ def _measured_and_counted(measured: float, counted: float) -> str:
 def slowest_columns(table: pd.DataFrame) -> dict[str, str]:
     """Return the headings of `beside_counts`' ratios to the slowest system, where there are several systems."""
     several = table["name"].nunique() > 1
-    return {"faster": "times faster than the slowest|.3g", "faster_counted": "by FLOPs|.3g"} if several else {}
+    return {"faster": "× as fast as the slowest|.3g", "faster_counted": "by FLOPs|.3g"} if several else {}
