@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import isotonic_regression
 
 BEYOND = 4.0  # how many times smaller or larger than the timed sizes a latency is extrapolated to
 
@@ -39,11 +40,13 @@ def best_within(table: pd.DataFrame, budgets_ms: Sequence[float], value: str = "
 def latency_at(sizes: ArrayLike, p50_ms: ArrayLike, at: ArrayLike) -> NDArray:
     """Return the latency at other sizes (n,), in ms: lines between the logarithms, the outer ones drawn on.
 
-    sizes: of the systems timed, two or more, in any order. NaN where a size is more than `BEYOND` times smaller or
-    larger than all of them.
+    sizes: of the systems timed, two or more, in any order. Where a larger one was faster, which is the clock's noise,
+    both count as their geometric mean, so that latency never falls with size (isotonic regression). NaN where a size is more than
+    `BEYOND` times smaller or larger than all of them.
     """
     order = np.argsort(sizes)
-    x, y, to = np.log(np.asarray(sizes, float)[order]), np.log(np.asarray(p50_ms, float)[order]), np.log(at)
+    x, to = np.log(np.asarray(sizes, float)[order]), np.log(at)
+    y = isotonic_regression(np.log(np.asarray(p50_ms, float)[order])).x
     piece = np.clip(np.searchsorted(x, to) - 1, 0, len(x) - 2)
     slope = np.diff(y) / np.diff(x)
     inside = (to >= x[0] - np.log(BEYOND)) & (to <= x[-1] + np.log(BEYOND))

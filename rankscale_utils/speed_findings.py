@@ -39,6 +39,7 @@ def forecast_within(forecasts: pd.DataFrame, budgets_ms: Sequence[float]) -> str
     best, level = best_within(forecasts, budgets_ms, "forecast"), forecasts["level"].iloc[0]
     if best.empty:
         return "No system would be as fast as these budgets ask."
+    best = best.drop_duplicates(["name", "params_non_embedding"])  # a larger budget may buy no more
     said = [
         f"within {row.budget_ms:g} ms a query {row.name} of {float(f'{row.params_non_embedding:.2g}'):,.0f} parameters "
         f"({row.p50_ms:.2g} ms), {row.metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
@@ -52,26 +53,22 @@ def forecast_within(forecasts: pd.DataFrame, budgets_ms: Sequence[float]) -> str
 
 
 def lengths(table: pd.DataFrame) -> str:
-    """Say how time grows with documents' length, and how far systems lie apart; table: `beside_counts`."""
+    """Say how far systems lie apart on the longest documents, by the clock and by count; table: `beside_counts`."""
     short, long = table["document_tokens"].agg(["min", "max"])
     last = table[table["document_tokens"] == long].sort_values("p50_ms", ascending=False)
     slowest, *others = last.itertuples(index=False)
-    grown = [f"{row.name} {_measured_and_counted(row.grown, row.grown_counted)}" for row in (slowest, *others)]
     said = (
-        f"A query's {slowest.depth} documents of {long} tokens take so many times longer than those of {short}: "
-        f"{'; '.join(grown)}."
+        f"A query's {slowest.depth} documents of {long} tokens take {slowest.name} {slowest.p50_ms:,.1f} ms, "
+        f"{slowest.grown:,.1f} times as long as documents of {short} tokens ({slowest.grown_counted:,.1f} times by "
+        "FLOPs)."
     )
     if not others:
         return said
-    faster = [f"{row.name} {_measured_and_counted(row.faster, row.faster_counted)}" for row in others]
-    return f"{said} At {long} tokens, so many times faster than {slowest.name}: {'; '.join(faster)}."
-
-
-def _measured_and_counted(measured: float, counted: float) -> str:
-    return f"{measured:.3g} (by FLOPs {counted:.3g})"
+    faster = [f"{row.name} {row.faster:,.1f} ({row.faster_counted:,.1f})" for row in others]
+    return f"{said} So many times as fast, and in brackets by FLOPs: {'; '.join(faster)}."
 
 
 def slowest_columns(table: pd.DataFrame) -> dict[str, str]:
     """Return the headings of `beside_counts`' ratios to the slowest system, where there are several systems."""
     several = table["name"].nunique() > 1
-    return {"faster": "× as fast as the slowest|.3g", "faster_counted": "by FLOPs|.3g"} if several else {}
+    return {"faster": "× as fast as the slowest|,.1f", "faster_counted": "by FLOPs|,.1f"} if several else {}

@@ -50,6 +50,10 @@ def test_latency_follows_power_laws_between_sizes_and_a_little_beyond():
     assert np.isnan(pareto.latency_at(sizes, latency, [2.4e5, 1.7e7])).all()
     bent = pareto.latency_at([1.0, 2.0, 4.0], [1.0, 1.0, 4.0], [0.5, 1.5, 3.0, 8.0])
     assert bent == pytest.approx([1.0, 1.0, 4 ** np.log2(1.5), 16.0])
+    noisy = pareto.latency_at([8.0, 1.0, 4.0, 2.0], [4.5, 1.0, 8.0, 4.0], [1.0, 2.0, 4.0, 8.0, 31.0])
+    assert noisy == pytest.approx(
+        [1.0, 4.0, 6.0, 6.0, 6.0]
+    )  # 4.5 and 8 ms in the wrong order: both their geometric mean
 
 
 def test_the_best_forecast_within_a_budget():
@@ -103,6 +107,7 @@ def test_the_sentence_says_what_the_laws_forecast_within_each_budget():
         "0.3500 [0.3000, 0.4100]. Parameters are those outside the embeddings. Such 95% intervals of the held-out "
         "rungs held the truth in 94% of simulated studies."
     )
+    assert speed_findings.forecast_within(FORECASTS, [2, 3]) == speed_findings.forecast_within(FORECASTS, [2])
     assert "No system would be as fast" in speed_findings.forecast_within(FORECASTS, [0.5])
     assert "Nothing is forecast here" in speed_findings.forecast_within(FORECASTS.iloc[:0], [10])
 
