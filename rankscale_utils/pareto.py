@@ -41,8 +41,8 @@ def latency_at(sizes: ArrayLike, p50_ms: ArrayLike, at: ArrayLike) -> NDArray:
     """Return the latency at other sizes (n,), in ms: lines between the logarithms, the outer ones drawn on.
 
     sizes: of the systems timed, two or more, in any order. Where a larger one was faster, which is the clock's noise,
-    both count as their geometric mean, so that latency never falls with size (isotonic regression). NaN where a size is more than
-    `BEYOND` times smaller or larger than all of them.
+    both count as their geometric mean, so that latency never falls with size (isotonic regression). NaN where a size is
+    more than `BEYOND` times smaller or larger than all of them.
     """
     order = np.argsort(sizes)
     x, to = np.log(np.asarray(sizes, float)[order]), np.log(at)
