@@ -466,7 +466,7 @@ def forecast_and_latency(forecasts: pd.DataFrame, timed: pd.DataFrame, held_out:
         _band(axes, line["p50_ms"], line["forecast"], line["lo"], line["hi"], colour, ls=style, label=name)
         for (held, dots), marker in zip(rows.groupby(rows["rung"].isin(list(held_out))), "oD", strict=False):
             axes.plot(dots["p50_ms"], dots["value"], marker, color=HELD_OUT if held else colour, ms=5)
-    _frame(axes, pd.concat([forecasts["forecast"], timed["value"]]))
+    _frame(axes, pd.concat([forecasts["forecast"], timed["value"], forecasts[["lo", "hi"]].median()]))
     log_axis(axes)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.figure.legend(loc="outside lower center", ncols=2)

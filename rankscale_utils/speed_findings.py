@@ -32,17 +32,17 @@ def within(best: pd.DataFrame) -> str:
     return f"Best measured: {'; '.join(said)}."
 
 
-def forecast_within(forecasts: pd.DataFrame, budgets_ms: Sequence[float]) -> str:
+def forecast_within(forecasts: pd.DataFrame, metric: str, budgets_ms: Sequence[float]) -> str:
     """Say what the laws forecast within each latency budget; forecasts: from `served_forecasts.forecast_served`."""
     if forecasts.empty:
-        return "Nothing is forecast here: the study's laws are not of what is shown, or one size alone was timed."
+        return f"Nothing is forecast here: no law of {metric} was fitted, or systems were timed at one size alone."
     best, level = best_within(forecasts, budgets_ms, "forecast"), forecasts["level"].iloc[0]
     if best.empty:
         return "No system would be as fast as these budgets ask."
     best = best.drop_duplicates(["name", "params_non_embedding"])  # a larger budget may buy no more
     said = [
         f"within {row.budget_ms:g} ms a query {row.name} of {float(f'{row.params_non_embedding:.2g}'):,.0f} parameters "
-        f"({row.p50_ms:.2g} ms), {row.metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        f"({row.p50_ms:.2g} ms), {metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
         for row in best.itertuples(index=False)
     ]
     return (
@@ -58,9 +58,8 @@ def lengths(table: pd.DataFrame) -> str:
     last = table[table["document_tokens"] == long].sort_values("p50_ms", ascending=False)
     slowest, *others = last.itertuples(index=False)
     said = (
-        f"A query's {slowest.depth} documents of {long} tokens take {slowest.name} {slowest.p50_ms:,.1f} ms, "
-        f"{slowest.grown:,.1f} times as long as documents of {short} tokens ({slowest.grown_counted:,.1f} times by "
-        "FLOPs)."
+        f"{slowest.name} needs {slowest.p50_ms:,.1f} ms for a query's {slowest.depth} documents of {long} tokens, "
+        f"{slowest.grown:,.1f} times as long as for {short} tokens (by FLOPs {slowest.grown_counted:,.1f} times)."
     )
     if not others:
         return said

@@ -284,13 +284,13 @@ def forecasts_are_the_sealed_ones_at_the_rungs(study, fitted, sealed, timed):
     timed_sizes = laws_are_of.groupby("name")["params_non_embedding"].agg(["min", "max"])
     assert (reached["min"] == timed_sizes["min"][reached.index]).all()
     assert (reached["max"] > 3.7 * timed_sizes["max"][reached.index]).all()
-    assert "nDCG@10" in speed_findings.forecast_within(made, [1e6])
+    assert "Best forecast" in speed_findings.forecast_within(made, "nDCG@10", [1e6])
     assert all(rows["p50_ms"].is_monotonic_increasing for _, rows in made.groupby("name"))
     (axes,) = plots.forecast_and_latency(made, laws_are_of, study.held_out.rungs)
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == names
     entropies = [one for one in fitted if one.metric != "nDCG@10"]  # as where laws were fitted to no other metric
     none = forecast_served(study, entropies, timed)
-    assert "Nothing is forecast here" in speed_findings.forecast_within(none, [1e6])
+    assert "no law of nDCG@10 was fitted" in speed_findings.forecast_within(none, "nDCG@10", [1e6])
     assert plots.forecast_and_latency(none, laws_are_of, study.held_out.rungs) == []
 
 

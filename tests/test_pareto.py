@@ -101,15 +101,17 @@ FORECASTS = pd.DataFrame(
 
 
 def test_the_sentence_says_what_the_laws_forecast_within_each_budget():
-    assert speed_findings.forecast_within(FORECASTS, [0.5, 2, 10]) == (
+    assert speed_findings.forecast_within(FORECASTS, "nDCG@10", [0.5, 2, 10]) == (
         "Best forecast of one new run at depth 20: within 2 ms a query ED2LM, states of 1,000,000 parameters (1 ms), "
         "nDCG@10 0.3000 [0.2000, 0.4000]; within 10 ms a query ED2LM, states of 2,300,000 parameters (4 ms), nDCG@10 "
         "0.3500 [0.3000, 0.4100]. Parameters are those outside the embeddings. Such 95% intervals of the held-out "
         "rungs held the truth in 94% of simulated studies."
     )
-    assert speed_findings.forecast_within(FORECASTS, [2, 3]) == speed_findings.forecast_within(FORECASTS, [2])
-    assert "No system would be as fast" in speed_findings.forecast_within(FORECASTS, [0.5])
-    assert "Nothing is forecast here" in speed_findings.forecast_within(FORECASTS.iloc[:0], [10])
+    assert speed_findings.forecast_within(FORECASTS, "nDCG@10", [2, 3]) == speed_findings.forecast_within(
+        FORECASTS, "nDCG@10", [2]
+    )
+    assert "No system would be as fast" in speed_findings.forecast_within(FORECASTS, "nDCG@10", [0.5])
+    assert "Nothing is forecast here" in speed_findings.forecast_within(FORECASTS.iloc[:0], "nDCG@10", [10])
 
 
 def test_forecasts_are_drawn_with_their_bands_beside_what_was_measured():
