@@ -273,7 +273,8 @@ def forecasts_are_the_sealed_ones_at_the_rungs(study, fitted, sealed, timed):
     assert set(made["collection"]) == {"docstrings/test"}  # not what the bi-encoder found itself
     wanted = (sealed["law"] == "average") & (sealed["kind"] == "new_run") & (sealed["metric"] == "nDCG@10")
     theirs = sealed[wanted & (sealed["collection"] == "docstrings/test")].set_index("objective")
-    rungs = laws_are_of.merge(made, on=["name", "params_non_embedding"], suffixes=("_timed", ""))
+    sizes = {"params_non_embedding": float}
+    rungs = laws_are_of.astype(sizes).merge(made, on=["name", *sizes], suffixes=("_timed", ""))
     assert len(rungs) == 6 * 4
     latency = rungs.groupby("name")[["p50_ms", "p50_ms_timed"]]
     np.testing.assert_allclose(*latency.agg(lambda times: np.log(times).mean()).to_numpy().T)
