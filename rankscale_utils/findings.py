@@ -357,31 +357,6 @@ def _tenfold(row: pd.Series, exponent: str) -> str:
     return f"{times:.1f} [{low:.1f}, {high:.1f}] times"
 
 
-def speed(table: pd.DataFrame) -> str:
-    """Say what the largest rung costs beside the smallest at the full depth, computed as the first system is."""
-    rows = table[(table["depth"] == table["depth"].max()) & (table["name"] == table["name"].iloc[0])]
-    small, large, metric = rows.iloc[0], rows.iloc[-1], table["metric"].iloc[0]
-    return (
-        f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
-        f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
-        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
-        f"against {small['value']:.4f}."
-    )
-
-
-def within(best: pd.DataFrame) -> str:
-    """Say what ranks best within each latency budget; best: `pareto.best_within`."""
-    if best.empty:
-        return "No system is as fast as these budgets ask."
-    metric = best["metric"].iloc[0]
-    said = [
-        f"within {row.budget_ms:g} ms a query {f'{row.name} {row.rung}'.strip()} at depth {row.depth}, {metric} "
-        f"{row.value:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
-        for row in best.itertuples()
-    ]
-    return f"Best measured: {'; '.join(said)}."
-
-
 def answer(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """Return the sentences that a study's first page opens with: forecast, truth, and how to spend the budget."""
     metric = headline(study, scored)

@@ -137,6 +137,12 @@ def sealed_file(study: Study) -> Path:
     return study.folder / "sealed_forecasts.csv"
 
 
+def sealed_reach(sealed: pd.DataFrame) -> list[float]:
+    """Return how many standard errors sealed intervals reach to each side: of the law's mean, and of a new run."""
+    reach = sealed.dropna(subset="reach").groupby("kind")["reach"].first()
+    return [reach["mean_law"], reach["new_run"]]
+
+
 def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Open the held-out rungs, score the sealed forecasts and return them all.
 
@@ -235,10 +241,8 @@ def curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[floa
 
 def all_curves(study: Study, fitted: Sequence[Fitted], sealed: pd.DataFrame) -> pd.DataFrame:
     """Return the curves of several series, their bands as wide as the sealed intervals' reach makes them."""
-    design = held_out_design(study, fitted)
-    reach = sealed.dropna(subset="reach").groupby("kind")["reach"].first()
-    reaches = [reach["mean_law"], reach["new_run"]]
-    made = [curves(one, design, study.forecasting.level, reaches) for one in fitted]
+    design, reach = held_out_design(study, fitted), sealed_reach(sealed)
+    made = [curves(one, design, study.forecasting.level, reach) for one in fitted]
     return pd.concat(made, ignore_index=True)
 
 

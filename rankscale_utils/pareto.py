@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import isotonic_regression
 
 BEYOND = 4.0  # how many times smaller or larger than the timed sizes a latency is extrapolated to
 
@@ -27,47 +28,45 @@ def pareto_front(table: pd.DataFrame, cost: str = "p50_ms", value: str = "value"
     return ordered[ordered[value] > before]
 
 
-def best_within(table: pd.DataFrame, budgets_ms: Sequence[float]) -> pd.DataFrame:
-    """Return the measured row of the highest value within each budget of p50_ms; further column budget_ms.
+def best_within(table: pd.DataFrame, budgets_ms: Sequence[float], value: str = "value") -> pd.DataFrame:
+    """Return the row of the highest value within each budget of p50_ms; further column budget_ms.
 
-    A budget that nothing meets has no row.
+    value: the column, of what was measured or of what is forecast. A budget that nothing meets has no row.
     """
-    found = [_best(table, budget, "value") for budget in budgets_ms]
+    found = [_best(table, budget, value) for budget in budgets_ms]
     return pd.concat(found, ignore_index=True)
 
 
 def latency_at(sizes: ArrayLike, p50_ms: ArrayLike, at: ArrayLike) -> NDArray:
     """Return the latency at other sizes (n,), in ms: lines between the logarithms, the outer ones drawn on.
 
-    sizes: of the systems timed, two or more, in any order. NaN where a size is more than `BEYOND` times smaller or
-    larger than all of them.
+    sizes: of the systems timed, two or more, in any order. Where a larger one was faster, which is the clock's noise,
+    both count as their geometric mean, so that latency never falls with size (isotonic regression). NaN where a size is
+    more than `BEYOND` times smaller or larger than all of them.
     """
     order = np.argsort(sizes)
-    x, y, to = np.log(np.asarray(sizes, float)[order]), np.log(np.asarray(p50_ms, float)[order]), np.log(at)
+    x, to = np.log(np.asarray(sizes, float)[order]), np.log(at)
+    y = isotonic_regression(np.log(np.asarray(p50_ms, float)[order])).x
     piece = np.clip(np.searchsorted(x, to) - 1, 0, len(x) - 2)
     slope = np.diff(y) / np.diff(x)
     inside = (to >= x[0] - np.log(BEYOND)) & (to <= x[-1] + np.log(BEYOND))
     return np.where(inside, np.exp(y[piece] + slope[piece] * (to - x[piece])), np.nan)
 
 
-def forecast_within(
-    forecasts: pd.DataFrame, timed: pd.DataFrame, budgets_ms: Sequence[float], size: str = "params_non_embedding"
-) -> pd.DataFrame:
-    """Return the best forecast within each budget: budget_ms, name, family, `size`, p50_ms, forecast, lo, hi.
+def at_latencies(forecasts: pd.DataFrame, timed: pd.DataFrame, size: str = "params_non_embedding") -> pd.DataFrame:
+    """Return every forecast with what its systems would need: the columns of `forecasts`, name and p50_ms.
 
-    forecasts: family, `size`, forecast, lo, hi, one row a size that may be chosen. timed: name, family, `size`, p50_ms,
-    one row a system and rung, all at the depth that the forecasts are of. A system whose scores are not those that its
-    family's law is of (pooled states) does not belong in it. Systems timed at one size alone are left out, as are sizes
-    that `latency_at` does not reach. A budget that nothing meets has no row.
+    forecasts: family, `size` and what is forecast, one row a size that may be chosen. timed: name, family, `size`,
+    p50_ms, one row a system and rung, all at the depth that the forecasts are of. A system whose scores are not those
+    that its family's law is of (pooled states) does not belong in it. Systems timed at one size alone are left out, as
+    are sizes that `latency_at` does not reach.
     """
-    options = []
+    options = [forecasts.iloc[:0].assign(name="", p50_ms=0.0)]
     for (name, family), rows in timed.groupby(["name", "family"], sort=False):
         if rows[size].nunique() > 1:
             mine = forecasts[forecasts["family"] == family]
             options.append(mine.assign(name=name, p50_ms=latency_at(rows[size], rows["p50_ms"], mine[size])))
-    columns = ["name", "family", size, "p50_ms", "forecast", "lo", "hi"]
-    table = pd.concat(options)[columns] if options else pd.DataFrame(columns=columns)
-    return pd.concat([_best(table, budget, "forecast") for budget in budgets_ms], ignore_index=True)
+    return pd.concat(options, ignore_index=True).dropna(subset="p50_ms")
 
 
 def _best(table: pd.DataFrame, budget_ms: float, value: str) -> pd.DataFrame:

@@ -451,6 +451,44 @@ def quality_and_latency(table: pd.DataFrame) -> Axes:
     return axes
 
 
+def forecast_and_latency(forecasts: pd.DataFrame, timed: pd.DataFrame, held_out: Iterable[str]) -> list[Axes]:
+    """Forecasts by size against latency, a line with its band a system; dots are measured, diamonds held out.
+
+    forecasts: from `served_forecasts.forecast_served`; no figure where it has no rows. timed: the systems measured at
+    that depth.
+    """
+    if forecasts.empty:
+        return []
+    metric, systems = forecasts["metric"].iloc[0], forecasts.groupby(["family", "name"], sort=False)
+    axes = panel(f"{metric} forecast", "median ms a query", metric, height=PANEL[1] + 0.11 * systems.ngroups)
+    for ((family, name), line), style in zip(systems, cycle(("-", "--", ":", "-.")), strict=False):
+        colour, rows = FAMILIES[family], timed[timed["name"] == name]
+        _band(axes, line["p50_ms"], line["forecast"], line["lo"], line["hi"], colour, ls=style, label=name)
+        for (held, dots), marker in zip(rows.groupby(rows["rung"].isin(list(held_out))), "oD", strict=False):
+            axes.plot(dots["p50_ms"], dots["value"], marker, color=HELD_OUT if held else colour, ms=5)
+    _frame(axes, pd.concat([forecasts["forecast"], timed["value"], forecasts[["lo", "hi"]].median()]))
+    log_axis(axes)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return [axes]
+
+
+def latency_by_length(table: pd.DataFrame) -> Axes:
+    """Latency against document length, a line a system with its lowest and highest repeat; from `fixed_lengths`."""
+    axes = panel("Latency by length", "tokens of a document", "median ms a query")
+    styles, systems = cycle(("o-", "s--", "D:", "^-.")), table.groupby(["family", "name"], sort=False)
+    for ((family, name), rows), style in zip(systems, styles, strict=False):
+        across = (rows[["p50_low", "p50_high"]].to_numpy() - rows[["p50_ms"]].to_numpy()).T * [[-1], [1]]
+        axes.errorbar(rows["document_tokens"], rows["p50_ms"], yerr=across, fmt=style, ms=4, lw=1.2,
+                      color=FAMILIES[family], label=name)  # fmt: skip
+    for x in (True, False):
+        log_axis(axes, x=x)
+    axes.set_xticks(lengths := table["document_tokens"].unique(), lengths)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return axes
+
+
 def _quality_against(table: pd.DataFrame, what: str, label: str, column: str, ends: str) -> Axes:
     """Draw values against a column: a colour a family, a marker a system, bars over queries and over repeats.
 

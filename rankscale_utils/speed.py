@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 
 from rankscale_utils.collections import Collection
-from rankscale_utils.collections.singles import singles
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.depths import DEPTHS, depths_of, over_queries, quality, scores_of_run
 from rankscale_utils.device import hardware
@@ -25,7 +24,7 @@ from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.models.layout import Model
 from rankscale_utils.study import Run, Study
-from rankscale_utils.systems import System, bi_encoder, bm25, cross_encoder, ed2lm, scores_of
+from rankscale_utils.systems import System, as_evaluated, bm25, of_model, scores_of
 
 LENGTHS = (64, 128, 256, 512)  # tokens of a document
 BATCHES = (10, 50, 100, 200, 500)  # documents a call, of which the best counts as throughput
@@ -228,15 +227,9 @@ def load_systems(
 
     held: the document rows that systems store, ascending; folder: where document states are stored.
     """
-    pairs, family, found = collection.pairs(), study.family_of(objective), []
+    pairs, kind, found = collection.pairs(), score_of(objective, study.objectives[objective]), []
     for rung, model in load_models(study, objective, collection, device).items():
-        if family == "cross_encoder":
-            found.append(cross_encoder(model, pairs, rung))
-        elif family == "bi_encoder":
-            found.append(bi_encoder(model, *singles(pairs, study.text), held, rung))
-        else:
-            kind = score_of(objective, study.objectives[objective])
-            found += ed2lm(model, *singles(pairs, study.text, family), held, folder, rung, kind)
+        found += of_model(model, pairs, study.text, held, folder, rung, kind)
     return found
 
 
@@ -252,12 +245,12 @@ def measure_study(
 
     Its values on every query go to `speed_per_query.parquet`: name, rung, depth, objective, metric, query_id, value.
     Timed are the first objective of each family and, beside ED2LM's or a bi-encoder's, BM25, whose order is the first
-    stage's.
+    stage's, at these depths and at the test's own, which laws are of.
     """
     pairs, test = collection.pairs(), open_test(study, collection)
     chosen, held = study.forecasting.headline, np.unique(test.candidates["document_row"])
     metric = chosen if chosen in test.metrics else next(filter(rising, test.metrics))
-    found, reached = [], []
+    depths, found, reached = [*depths, test.depth], [], []
     with tempfile.TemporaryDirectory() as folder:
         for objective in first_objectives(study).values():
             for system in load_systems(study, objective, collection, device, held, Path(folder)):
@@ -272,7 +265,7 @@ def measure_study(
         timed = benchmark(found, pairs.queries, pairs.documents, groups, repeats=repeats)
     values = pd.concat(reached, ignore_index=True)
     of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
-    table = timed.merge(of_each, on=[*KEYS, "depth"])
+    table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name)
     with whole_file(study.folder / "speed_per_query.parquet") as temporary:
         values.to_parquet(temporary)
     with whole_file(study.folder / "speed.csv") as temporary:
@@ -286,6 +279,6 @@ def _named(system: System, table: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(study: Study, objective: str, system: System, test: Test) -> np.ndarray:
     """Return scores of a test's candidates: those that evaluation wrote, but for states that it did not pool."""
-    if "pooled" in system.name:
-        return scores_of(system, test)
-    return scores_of_run(test, served(study, objective)[system.rung][1])
+    if as_evaluated(system.name):
+        return scores_of_run(test, served(study, objective)[system.rung][1])
+    return scores_of(system, test)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscale_utils.collections.shards import words_of
-from rankscale_utils.collections.singles import Singles
+from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.dense_scoring import embed
 from rankscale_utils.document_states import Precision, encode_collection
@@ -25,7 +25,8 @@ from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.decoder_scorer import DecoderScorer
 from rankscale_utils.models.ed2lm import Ed2lm
 from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
-from rankscale_utils.parts import FirstStage
+from rankscale_utils.models.layout import Model
+from rankscale_utils.parts import FirstStage, Text
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,26 @@ def scores_of(system: System, test: Test) -> np.ndarray:
     for query_row, places in test.candidates.groupby("query_row").indices.items():
         scores[places] = system.score(query_row, documents[places])
     return scores
+
+
+def as_evaluated(name: str) -> bool:
+    """Return whether the system of that name ranks as evaluation does, which pools no states."""
+    return "pooled" not in name
+
+
+def of_model(
+    model: Model, pairs: Pairs, text: Text, held: np.ndarray, folder: Path, rung: str, kind: str
+) -> list[System]:
+    """Return every way to score with a model.
+
+    text: where queries and documents are cut. held: the document rows that systems store, ascending. folder: where
+    document states are stored. kind: the score of an ED2LM, one of `ed2lm.SCORES`.
+    """
+    if isinstance(model, CrossEncoder):
+        return [cross_encoder(model, pairs, rung)]
+    if isinstance(model, embedding.BiEncoder):
+        return [bi_encoder(model, *singles(pairs, text), held, rung)]
+    return ed2lm(model, *singles(pairs, text, "ed2lm"), held, folder, rung, kind)
 
 
 def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "") -> System:

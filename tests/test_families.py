@@ -10,7 +10,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from rankscale_utils import contrastive_entropy as entropy
-from rankscale_utils import dense_scoring
+from rankscale_utils import dense_scoring, plots, speed_findings
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import steps
 from rankscale_utils.collections.singles import singles
@@ -23,6 +23,7 @@ from rankscale_utils.models import ed2lm, ladder
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.prepare import prepare
 from rankscale_utils.processes import Processes
+from rankscale_utils.served_forecasts import forecast_served, of_the_laws
 from rankscale_utils.speed import measure_study
 from rankscale_utils.study import StudyError
 from rankscale_utils.trainer import Trainer
@@ -260,6 +261,38 @@ def test_families_are_prepared_forecast_scored_and_timed_together(families):
     assert set(timed["family"]) == {"cross_encoder", "bi_encoder", "ed2lm", "bm25"}
     assert "ED2LM, states pooled by 2" in set(timed["name"])
     assert np.isfinite(timed["value"]).all()
+    forecasts_are_the_sealed_ones_at_the_rungs(few, fitted, sealed, timed)
+
+
+def forecasts_are_the_sealed_ones_at_the_rungs(study, fitted, sealed, timed):
+    """Check what the laws forecast of served models, at the sizes of rungs, beside the seal and the clock."""
+    made, laws_are_of = forecast_served(study, fitted, timed), of_the_laws(study, timed)
+    stored = ["states projected", "states", "keys and values"]  # pooled states rank otherwise than was evaluated
+    names = ["ED2LM in full", *(f"ED2LM, {way}" for way in stored), "bi-encoder", "cross-encoder"]
+    assert made["name"].unique().tolist() == names
+    assert set(made["collection"]) == {"docstrings/test"}  # not what the bi-encoder found itself
+    wanted = (sealed["law"] == "average") & (sealed["kind"] == "new_run") & (sealed["metric"] == "nDCG@10")
+    theirs = sealed[wanted & (sealed["collection"] == "docstrings/test")].set_index("objective")
+    sizes = {"params_non_embedding": float}
+    rungs = laws_are_of.astype(sizes).merge(made, on=["name", *sizes], suffixes=("_timed", ""))
+    assert len(rungs) == 6 * 4
+    latency = rungs.groupby("name")[["p50_ms", "p50_ms_timed"]]
+    np.testing.assert_allclose(*latency.agg(lambda times: np.log(times).mean()).to_numpy().T)
+    held_out = rungs[rungs["rung"] == "w12"]
+    for column in ("forecast", "lo", "hi", "coverage"):
+        np.testing.assert_allclose(held_out[column], theirs.loc[held_out["objective"], column], rtol=1e-6)
+    reached = made.groupby("name")["params_non_embedding"].agg(["min", "max"])
+    timed_sizes = laws_are_of.groupby("name")["params_non_embedding"].agg(["min", "max"])
+    assert (reached["min"] == timed_sizes["min"][reached.index]).all()
+    assert (reached["max"] > 3.7 * timed_sizes["max"][reached.index]).all()
+    assert "Best forecast" in speed_findings.forecast_within(made, "nDCG@10", [1e6])
+    assert all(rows["p50_ms"].is_monotonic_increasing for _, rows in made.groupby("name"))
+    (axes,) = plots.forecast_and_latency(made, laws_are_of, study.held_out.rungs)
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == names
+    entropies = [one for one in fitted if one.metric != "nDCG@10"]  # as where laws were fitted to no other metric
+    none = forecast_served(study, entropies, timed)
+    assert "no law of nDCG@10 was fitted" in speed_findings.forecast_within(none, "nDCG@10", [1e6])
+    assert plots.forecast_and_latency(none, laws_are_of, study.held_out.rungs) == []
 
 
 @pytest.fixture(params=["t5", "v1.1"])

@@ -1,19 +1,17 @@
-from dataclasses import replace
-
 import bm25s
 import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from rankscale_utils import random_systems, systems
+from rankscale_utils import systems
 from rankscale_utils.collections.singles import Singles
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts, train_tokenizer
 from rankscale_utils.evaluation import open_test, score
 from rankscale_utils.models.bi_encoder import BiEncoder, flops, initialise
 from rankscale_utils.models.ed2lm import SCORES, Ed2lmError, Setting, build
 from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
-from rankscale_utils.parts import FirstStage, Rung
+from rankscale_utils.parts import FirstStage
 from rankscale_utils.speed import load_models
 from tests.models.ed2lm_models import LONGEST, WORDS, config
 
@@ -156,17 +154,3 @@ def test_bm25_gives_the_scores_of_the_first_stage(collection):
     assert not system.score(5, rows).any()  # a query of no known word
     assert not system.score(6, rows).any()
     assert system.bytes_per_document > 0
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_shape_with_random_weights_becomes_every_system(pairs, tmp_path, dtype):
-    longer = replace(pairs, tokenizer=replace(pairs.tokenizer, pair_tokens=60))
-    made = random_systems.of_shape(Rung(hidden=16), longer, tmp_path, CPU, poolings=(1, 2), dtype=dtype)
-    assert len({system.name for system in made}) == len(made) == 7
-    for system in made:
-        scores = system.score(1, np.arange(len(DOCUMENTS)))
-        assert scores.shape == (len(DOCUMENTS),)
-        assert scores.dtype == np.float32
-        assert np.isfinite(scores).all()
-        assert system.dtype == dtype
-        assert system.flops_per_pair(7, 40, 100) > 0

@@ -62,7 +62,8 @@ def root(tmp_path_factory):
 
 def test_every_stage_leaves_its_result(root):
     runs = root / "runs" / "tiny"
-    for result in ("fits.json", "sealed_forecasts.csv", "forecasts.csv", "allocation.csv", "speed.csv"):
+    tables = ("sealed_forecasts", "forecasts", "allocation", "speed", "fixed_lengths")
+    for result in ("fits.json", *(f"{name}.csv" for name in tables)):
         assert (runs / result).stat().st_size > 0, result
     assert len(list(runs.glob("*/ledger.json"))) == 5
     assert len(list(runs.glob("*/*.run.gz"))) == 5 * 3
@@ -98,6 +99,15 @@ def test_the_first_page_opens_with_forecast_and_truth(root):
     assert f"{one['actual']:.4f}" in text
     for link in ("fit.html", "forecast.html", "allocate.html", "speedup.html", "runs/listwise-w16-s0-train.html"):
         assert f'href="{link}"' in text
+
+
+def test_the_page_on_speed_forecasts_within_budgets_and_counts_beside_the_clock(root):
+    text = (root / "reports" / "tiny" / "speedup.html").read_text()
+    assert "Best forecast of one new run at depth 10: within" in text
+    lengths = pd.read_csv(root / "runs" / "tiny" / "fixed_lengths.csv")
+    assert lengths[["rung", "document_tokens"]].to_numpy().tolist() == [["w16", n] for n in (64, 128, 256, 512)]
+    assert lengths["repeats"].min() >= 5
+    assert "10 documents of 512 tokens, " in text
 
 
 def test_held_out_runs_were_trained_after_the_seal(root):
