@@ -26,6 +26,7 @@ from rankscale_utils.models.decoder_scorer import DecoderScorer
 from rankscale_utils.models.ed2lm import Ed2lm
 from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
 from rankscale_utils.models.layout import Model
+from rankscale_utils.models.packed import in_int8
 from rankscale_utils.parts import FirstStage, Text
 
 
@@ -59,8 +60,8 @@ def scores_of(system: System, test: Test) -> np.ndarray:
 
 
 def as_evaluated(name: str) -> bool:
-    """Return whether the system of that name ranks as evaluation does, which pools no states."""
-    return "pooled" not in name
+    """Return whether the system of that name ranks as evaluation does, which pools no states and rounds no weights."""
+    return "pooled" not in name and "int8" not in name
 
 
 def of_model(
@@ -72,15 +73,18 @@ def of_model(
     document states are stored. kind: the score of an ED2LM, one of `ed2lm.SCORES`.
     """
     if isinstance(model, CrossEncoder):
-        return [cross_encoder(model, pairs, rung)]
+        exact = cross_encoder(model, pairs, rung)
+        return [exact, cross_encoder(model, pairs, rung, int8=True)] if _device(model).type == "cpu" else [exact]
     if isinstance(model, embedding.BiEncoder):
         return [bi_encoder(model, *singles(pairs, text), held, rung)]
     return ed2lm(model, *singles(pairs, text, "ed2lm"), held, folder, rung, kind)
 
 
-def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "") -> System:
-    """Return the system that reads query and document together."""
-    counted = flops(model)
+def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "", int8: bool = False) -> System:
+    """Return the system that reads query and document together, with weights rounded to 8 bits where asked to."""
+    counted, size, name, dtype = flops(model), parameters(model).non_embedding, "cross-encoder", _dtype(model)
+    if int8:
+        model, name, dtype = in_int8(model), f"{name}, int8", torch.qint8
 
     @torch.inference_mode()
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
@@ -90,8 +94,7 @@ def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "") -> System:
     def cost(query: int, document: int, documents: int) -> float:
         return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens)))
 
-    size = parameters(model).non_embedding
-    return System("cross-encoder", "cross_encoder", rung, _dtype(model), size, 0, score, cost)
+    return System(name, "cross_encoder", rung, dtype, size, 0, score, cost)
 
 
 def bi_encoder(

@@ -4,14 +4,18 @@ oneDNN multiplies by weights whose blocks lie as its kernels read them, and appl
 result while it is in the cache.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertIntermediate
 from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
+
+from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
 
@@ -74,12 +78,30 @@ def _suits(model: nn.Module) -> bool:
 
 def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield what stands in for a module's children, by name."""
-    if isinstance(parent, BertIntermediate) and isinstance(parent.intermediate_act_fn, GELUActivation):
+    if isinstance(parent, BertIntermediate) and _is_gelu(parent.dense, parent.intermediate_act_fn):
         yield "dense", _Linear(parent.dense.weight, parent.dense.bias, "gelu")
         yield "intermediate_act_fn", nn.Identity()
         return
     for name, child in list(parent.named_children()):
-        if isinstance(child, ModernBertMLP) and isinstance(child.act, GELUActivation):
+        if isinstance(child, ModernBertMLP) and _is_gelu(child.Wi, child.act):
             yield name, _Glu(child)
         elif type(child) is nn.Linear and child.out_features > 1:
             yield name, _Linear(child.weight, child.bias)
+
+
+def _is_gelu(linear: nn.Module, activation: nn.Module) -> bool:
+    return type(linear) is nn.Linear and isinstance(activation, GELUActivation)
+
+
+def in_int8(model: CrossEncoder) -> CrossEncoder:
+    """Return a copy for the CPU whose encoder multiplies 8-bit integers: weights by row, inputs by batch.
+
+    Its scores are not those of training, so what it costs in quality is to be measured.
+    """
+    made = copy(model)
+    made._modules = dict(model._modules)
+    with warnings.catch_warnings():  # torchao is to replace this one day
+        warnings.simplefilter("ignore")
+        kinds = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+        made.encoder = torch.ao.quantization.quantize_dynamic(model.encoder, kinds)
+    return made

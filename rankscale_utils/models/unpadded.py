@@ -258,7 +258,8 @@ def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, seg
     for layer in layers:
         hidden = layer(hidden, position_embeddings=turns[layer.attention_type], sequences=sequences)
     turn = turns[last.attention_type]
-    if not _prunes(last, sequences):
+    stacked = isinstance(last.attn.Wqkv.weight, Tensor)  # and no integers
+    if not stacked or not _prunes(last, sequences):
         hidden = last(hidden, position_embeddings=turn, sequences=sequences)
         return encoder.final_norm(sequences.chosen(hidden))
     attention, normed, prefixes = last.attn, last.attn_norm(hidden), sequences.prefixes

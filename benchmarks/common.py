@@ -1,0 +1,155 @@
+"""What the benchmarks share: real texts, shapes with random weights, sides that take turns, and the page of results."""
+
+import gzip
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from rankscale_utils.collections import docstrings
+from rankscale_utils.collections.tokens import SPECIAL, Pairs, StudyTokenizer, Texts, train_tokenizer
+from rankscale_utils.device import hardware
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("RANKSCALE_DATA", ROOT.parent / "shared" / "data"))
+PAGE = ROOT / "reports" / "benchmarks.md"
+TOKENS = 512  # of the longest pair
+VOCABULARY = 30_522
+SHAPES = {  # layers, hidden size, feed-forward size, heads
+    "MiniLM-L6": ("bert", 6, 384, 1536, 12),
+    "BERT-base": ("bert", 12, 768, 3072, 12),
+    "Ettin-17M": ("modernbert", 7, 256, 384, 4),
+    "Ettin-68M": ("modernbert", 19, 512, 768, 8),
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Queries and documents in words, and pairs of them as rows."""
+
+    name: str
+    queries: list[str]
+    documents: list[str]
+    query_rows: np.ndarray
+    document_rows: np.ndarray
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Return the pairs in words."""
+        rows = zip(self.query_rows, self.document_rows, strict=True)
+        return [(self.queries[query], self.documents[document]) for query, document in rows]
+
+
+def corpus(pairs: int, seed: int = 0) -> Corpus:
+    """Return real pairs of natural length in random order: BM25's for the queries of TREC DL, or docstrings."""
+    found = _trec_dl() if (DATA / "trec_dl").is_dir() else _docstrings()
+    order = np.random.default_rng(seed).permutation(len(found.query_rows))
+    order = np.resize(order, pairs)
+    return Corpus(found.name, found.queries, found.documents, found.query_rows[order], found.document_rows[order])
+
+
+def _trec_dl() -> Corpus:
+    folder = DATA / "trec_dl"
+    with gzip.open(folder / "msmarco_v1_docs.jsonl.gz", "rt") as file:
+        documents = {one["doc_id"]: one["text"] for one in map(json.loads, file)}
+    asked, runs = [], []
+    for year in ("dl19", "dl20"):
+        lines = (folder / f"queries.{year}.tsv").read_text().splitlines()
+        asked += [line.split("\t") for line in lines]
+        runs.append(pd.read_csv(folder / "runs" / f"bm25.{year}.top100.run.gz", sep=r"\s+", header=None, dtype=str))
+    queries = dict(asked)
+    run = pd.concat(runs)
+    run = run[run[0].isin(queries) & run[2].isin(documents)]
+    rows = pd.Index(list(queries)).get_indexer(run[0]), pd.Index(list(documents)).get_indexer(run[2])
+    return Corpus("TREC DL 2019 and 2020, BM25's passages", [*queries.values()], [*documents.values()], *rows)
+
+
+def _docstrings() -> Corpus:
+    with tempfile.TemporaryDirectory() as folder:
+        docstrings.build(Path(folder), docstrings.chosen_packages(["transformers", "torch"]))
+        texts = [
+            pd.read_parquet(Path(folder) / f"{name}.parquet")["text"].tolist() for name in ("queries", "documents")
+        ]
+    rng, count = np.random.default_rng(0), len(texts[0])
+    return Corpus("docstrings", *texts, rng.integers(count, size=20_000), rng.integers(count, size=20_000))
+
+
+def tokenizer(found: Corpus, vocabulary: int = VOCABULARY) -> StudyTokenizer:
+    """Return WordPiece learned from the texts, with as many tokens as BERT has."""
+    return StudyTokenizer(train_tokenizer([*found.queries, *found.documents], vocabulary), SPECIAL, TOKENS)
+
+
+def tokenised(found: Corpus, tokens: StudyTokenizer) -> Pairs:
+    """Return the pairs' texts as token ids: every query and every document once."""
+    texts = []
+    for rows, words in ((found.query_rows, found.queries), (found.document_rows, found.documents)):
+        wanted = np.unique(rows)
+        ids = tokens.encode([words[row] for row in wanted], TOKENS)
+        lengths = np.zeros(len(words), np.int64)
+        lengths[wanted] = [len(some) for some in ids]
+        texts.append(Texts(np.concatenate(ids).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])))
+    return Pairs(*texts, tokens)
+
+
+def encoder(shape: str, vocabulary: int) -> PreTrainedModel:
+    """Return an encoder of a shape with random weights, without dropout."""
+    kind, layers, hidden, intermediate, heads = SHAPES[shape]
+    settings = {"vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers, "pad_token_id": 0}
+    settings |= {"intermediate_size": intermediate, "num_attention_heads": heads, "max_position_embeddings": TOKENS}
+    if kind == "bert":
+        config = AutoConfig.for_model(kind, **settings, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+        return AutoModel.from_config(config, add_pooling_layer=False)
+    ends = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+    return AutoModel.from_config(AutoConfig.for_model(kind, **settings, **ends))
+
+
+def in_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of every side's repeats, which take turns; a first round warms up and is discarded."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(repeats + 1):
+        for name, work in sides.items():
+            began = time.perf_counter()
+            work()
+            if repeat:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:
+    """Return how many times faster one side is than another: the median of the repeats' ratios, and their range."""
+    each = [one / other for one, other in zip(slow, fast, strict=True)]
+    return f"{statistics.median(each):.2f}× [{min(each):.2f}, {max(each):.2f}]"
+
+
+def span(values: Sequence[float], form: str = ",.0f") -> str:
+    """Return a median with its range."""
+    return f"{statistics.median(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as a table in Markdown; columns are those of the first row."""
+    heads = list(rows[0])
+    lines = [heads, ["---"] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def publish(title: str, body: str) -> None:
+    """Print a section, and put it into `reports/benchmarks.md` in place of the one of that title."""
+    on = hardware()
+    where = f"{on['device']}, {torch.get_num_threads()} threads, torch {on['torch']}, {time.strftime('%Y-%m-%d')}"
+    section = f"## {title}\n\n{where}\n\n{body}\n"
+    print(section)
+    head = "# Benchmarks\n\nWritten by `make bench`. Read the ratios: seconds are those of one machine on one day.\n"
+    written = PAGE.read_text() if PAGE.exists() else head
+    before, *sections = written.split("\n## ")
+    kept = [one for one in sections if not one.startswith(f"{title}\n")]
+    parts = [before, *(f"## {one}" for one in kept), section]
+    PAGE.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
