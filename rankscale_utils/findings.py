@@ -168,14 +168,14 @@ def noise_scales(fitted: list[Fitted]) -> str:
 
 
 def fits_table(fitted: list[Fitted]) -> pd.DataFrame:
-    """Return every averaged law's coefficients and status, a row a fit."""
-    rows = []
+    """Return every averaged law's coefficients and status, a row a fit; coefficients that no law has are absent."""
+    rows, absent = [], dict.fromkeys(("asymptote", "A", "alpha", "B", "beta"))
     for one in fitted:
         for name, draws in one.laws.items():
             fit = draws.fit
             noise = {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
             facts = {"law": name, "scale": fit.scale, "status": fit.status, "runs": fit.runs, "r2": fit.r2}
-            rows.append(one.labels | facts | fit.coefficients | noise)
+            rows.append(one.labels | facts | absent | fit.coefficients | noise)
     return pd.DataFrame(rows)
 
 

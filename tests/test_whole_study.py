@@ -32,15 +32,20 @@ SMALLER = {
     "text": {"vocabulary": 1024, "query_tokens": 12, "pair_tokens": 48},
     "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12)},
     "training": {
-        "exposures": [640, 1280],
+        "exposures": [320, 640],
         "warmup_steps": 2,
         "groups": {"hard": 0, "random": 0, "queries_per_step": 16},
     },
     "annotations": {
         "counts": [250, 500, 1000, 2000],
-        "rungs": ["w4", "w6"],
+        "rungs": ["w6"],
         "sources": ["human", "inverse_cloze"],
-        "exposures": [320, 640, 1280],
+        "exposures": [160, 320, 640],
+    },
+    "evaluation": {
+        "tests": {"nfcorpus": {"ir_datasets": "beir/nfcorpus/test"}},
+        "depth": 20,
+        "metrics": ["nDCG@10", "R@10"],
     },
     "held_out": {"rungs": ["w12"]},
     "forecasting": TINY["forecasting"] | {"metrics": ["CE256", "nDCG@10"]},
@@ -221,7 +226,7 @@ def test_a_real_collection_with_human_judgments_is_searched_and_annotated(ir_dat
     runs = tmp_path / "runs" / "nfcorpus"
     assert json.loads((runs / "collection.json").read_text())["tests"]["nfcorpus"]["documents"] == 3633
     table = pd.read_parquet(runs / "contrastive-w12-s0" / "measurements.parquet")
-    last = table[table["exposure"] == 1280].set_index(["collection", "metric"])
+    last = table[table["exposure"] == 640].set_index(["collection", "metric"])
     searched, reranked = (last.loc[name] for name in ("nfcorpus, searched", "nfcorpus"))
     assert 0 < searched.loc["CE256", "value"] < 10
     assert searched.loc["nDCG@10", "first_stage"] == pytest.approx(0.3044, abs=5e-4)  # BM25, as everywhere here
