@@ -32,7 +32,7 @@ SMALLER = {
     "text": {"vocabulary": 1024, "query_tokens": 12, "pair_tokens": 48},
     "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12)},
     "training": {
-        "exposures": [320, 640],
+        "exposures": [160, 320, 640],
         "warmup_steps": 2,
         "groups": {"hard": 0, "random": 0, "queries_per_step": 16},
     },
