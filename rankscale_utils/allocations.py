@@ -10,7 +10,7 @@ from rankscale_utils.files import whole_file
 from rankscale_utils.fits import Fitted, with_axes
 from rankscale_utils.laws import FORWARD, Service, least_cost, parabola, within_budget
 from rankscale_utils.measurements import front, headline, of_runs, rising, usable
-from rankscale_utils.study import Study
+from rankscale_utils.study import Study, StudyError
 
 SIZES = {"params_non_embedding": "non-embedding parameters", "params": "parameters", "flops_per_pair": "FLOPs a pair"}
 EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
@@ -65,6 +65,9 @@ def allocate_study(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost
     """Write `allocation.csv` and return it: the best size and exposure of every series at every budget.
 
     Budgets are those that the runs spent, and ten and a hundred times the largest.
+
+    Raises:
+        StudyError: no series has enough exposures for a law of size and exposure.
     """
     levels = budgets(table, cost)
     levels = np.append(levels, levels[-1] * np.array([10, 100]))
@@ -75,6 +78,11 @@ def allocate_study(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost
         for one in fitted
         if one.joint is not None
     ]
+    if not tables:
+        raise StudyError(
+            "no metric has a law of size and exposure together, which budgets are divided by: give training.exposures "
+            "three values or more."
+        )
     allocation = pd.concat(tables, ignore_index=True)
     with whole_file(study.folder / "allocation.csv") as temporary:
         allocation.to_csv(temporary, index=False)

@@ -25,7 +25,7 @@ from rankscale_utils.study import Run, Study, cache_folder
 
 PATIENCE = 2  # checkpoints in a row that are no better on the dev part end a run
 DEV_POOL = 2000  # random documents that the dev part's negatives are drawn from
-DEV_PAIRS = 500  # at most, which tell where a run ends; a tenth of the training queries where that is fewer
+DEV_PAIRS = 500  # at most, which tell where a run ends: of as many queries, or of a tenth where that is fewer
 SPARE = 2  # documents without a sentence that asks for the others make no pair: so many more are read
 SPOKEN = 0.95  # share of documents, at least, of which a generator writes more than nothing
 TAUGHT = 0.3  # share of the training queries that teach the generator
@@ -71,8 +71,10 @@ def source_folder(study: Study, source: str, collection: Collection) -> Path:
 
 
 def dev_and_rest(collection: Collection) -> tuple[TrainingQueries, TrainingQueries]:
-    """Return the items that tell where a run ends, and all others."""
-    return split(collection.training_queries(), 1, DEV_PAIRS)
+    """Return the items that tell where a run ends, and all items of other queries."""
+    dev, rest = split(collection.training_queries(), 1, DEV_PAIRS)
+    few = np.random.default_rng(0).permutation(len(dev.query_rows))[:DEV_PAIRS]  # a query may have many judgments
+    return dev.of(np.sort(few)), rest
 
 
 def _build(folder: Path, study: Study, source: str, collection: Collection) -> None:
@@ -165,7 +167,8 @@ class Dev:
         whole = Collection(collection.texts, collection.candidates, collection.tokens)
         self.queries, self.documents = singles(whole.pairs(), study.text)
         self.items, _ = dev_and_rest(whole)
-        pool = draw_pool(self.items.document_rows, self.items.positive_rows, max(DEV_POOL, study.evaluation.negatives))
+        relevant = self.items.relevant_to(self.items.query_rows)
+        pool = draw_pool(self.items.document_rows, relevant, max(DEV_POOL, study.evaluation.negatives))
         self.pool, self.negatives = pool, study.evaluation.negatives
 
     def entropy(self, model: BiEncoder) -> float:

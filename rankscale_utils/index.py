@@ -121,9 +121,11 @@ def _of_annotations(study: Study) -> list[str]:
         return []
     found = annotations.fit_annotations(study)
     scored = pd.read_csv(study.folder / "annotations.csv")
-    few = annotations.worth_of_pairs(study, found).sort_values("reference_pairs", kind="stable")
-    few = few.drop_duplicates("source")
-    return [*annotation_findings.forecasting(scored)[-2:], *annotation_findings.worth(few)]
+    said, worth = annotation_findings.forecasting(scored)[-2:], annotations.worth_of_pairs(study, found)
+    if worth.empty:  # human pairs alone
+        return said
+    few = worth.sort_values("reference_pairs", kind="stable").drop_duplicates("source")
+    return [*said, *annotation_findings.worth(few)]
 
 
 def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:

@@ -141,3 +141,9 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
     with pytest.raises(StudyError, match=f"allocation.{field}") as refusal:
         new_study(allocation={field: float("inf") if value == ".inf" else value})
     assert str(refusal.value).count("\n") == 0
+
+
+def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
+    study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
+    with pytest.raises(StudyError, match="give training.exposures three values or more"):
+        allocations.allocate_study(study, without, table, cost_of(study, table))

@@ -1,6 +1,7 @@
 """What runs on annotated pairs are trained on, from every source, and where they end."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from rankscale_utils import annotated as said
 from rankscale_utils.annotated import Dev, annotated, dev_and_rest, ended, own_end, source_folder
 from rankscale_utils.collections import open_collection
-from rankscale_utils.collections.groups import steps
+from rankscale_utils.collections.groups import TrainingQueries, keys, steps
 from rankscale_utils.evaluation import evaluate
 from rankscale_utils.models import ladder
 from rankscale_utils.prepare import prepare
@@ -85,6 +86,17 @@ def test_smaller_subsets_lie_in_larger_ones_and_no_pair_is_of_the_dev_part(dense
     assert not set(dev.positive_rows.tolist()) & set(documents.tolist())
     step = next(steps(items, study.training.groups, 0))
     assert items.is_relevant(step.query_rows[:, 0], step.document_rows[:, 0]).all()
+
+
+def test_the_dev_part_takes_few_pairs_of_queries_with_many_judgments():
+    queries, documents = np.divmod(np.arange(100 * 90), 90)
+    hard = np.full((len(queries), 1), -1)
+    items = TrainingQueries(queries, documents, np.ones(9000), hard, np.sort(keys(queries, documents)), np.arange(90))
+    dev, rest = dev_and_rest(SimpleNamespace(training_queries=lambda: items))
+    assert len(dev.query_rows) == 500
+    assert len(np.unique(dev.query_rows)) == 10
+    assert len(rest.query_rows) == 90 * 90
+    assert not set(dev.query_rows) & set(rest.query_rows)
 
 
 def test_inverse_cloze_pairs_read_documents_without_their_sentence(dense):

@@ -12,7 +12,7 @@ import yaml
 from matplotlib.axes import Axes
 
 from rankscale_utils import annotation_findings as said
-from rankscale_utils import annotations, batch, laws, plots
+from rankscale_utils import annotations, batch, index, laws, plots
 from rankscale_utils.laws.annotations import steeper
 from rankscale_utils.study import StudyError, load_study
 
@@ -179,6 +179,7 @@ def test_human_pairs_on_one_rung_have_no_joint_law(study):
     open_held_out(alone)
     scored = annotations.score(alone, found)
     assert set(annotations.chosen(scored)["law"]) == {"data"}
+    assert index._of_annotations(alone) == said.forecasting(scored)[-2:]
 
 
 def test_two_rungs_are_fitted_and_doubted(study):

@@ -345,30 +345,3 @@ def test_a_model_of_another_family_is_one_sentence(pretrained_t5):
 
 def test_contrastive_entropy_defaults_are_those_of_the_paper():
     assert (entropy.NEGATIVES, entropy.REPEATS) == (256, 10)
-
-
-def test_a_real_collection_with_human_judgments_is_searched(ir_datasets_home, new_study):
-    study = new_study(
-        "nfcorpus",
-        collection={"ir_datasets": "beir/nfcorpus/train", "queries": 300},
-        docstrings=None,
-        family="bi_encoder",
-        objectives={"contrastive": RATE | {"in_batch": True}},
-        training=TINY["training"]
-        | {"groups": {"hard": 0, "random": 1, "queries_per_step": 16}, "exposures": [640, 1280]},
-        evaluation={"tests": {"nfcorpus": {"ir_datasets": "beir/nfcorpus/test"}}, "depth": 100, "negatives": 256},
-        annotations={"counts": [500, 1000, 2000, 4000, 8000], "rungs": ["w8"], "exposures": [320, 640, 1280]},
-    )
-    prepare(study)
-    collection = open_collection(study)
-    assert collection.manifest["tests"]["nfcorpus"]["documents"] == 3633
-    _, ledger, table = trained_run(study, "contrastive")
-    assert ledger["status"] == "complete"
-    last = table[table["exposure"] == ledger["checkpoints"][-1]["exposure"]].set_index(["collection", "metric"])
-    searched, reranked = (last.loc[name] for name in ("nfcorpus, searched", "nfcorpus"))
-    assert 0 < searched.loc["CE256", "value"] < 10
-    assert searched.loc["nDCG@10", "first_stage"] == pytest.approx(0.3044, abs=5e-4)  # BM25, as everywhere here
-    assert searched.loc["R@10", "ceiling"] > reranked.loc["R@10", "ceiling"]
-    annotated_run = study.run("contrastive-w8-human-1000-s0")
-    assert train(study, annotated_run, collection, CPU)["annotations"] == 1000
-    assert evaluate(study, annotated_run, collection, CPU)["annotations"].eq(1000).all()

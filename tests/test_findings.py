@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from rankscale_utils import findings
+from rankscale_utils import findings, laws
 from rankscale_utils.collections import open_collection
 from rankscale_utils.evaluation import evaluate
 from rankscale_utils.files import read_json
@@ -92,3 +94,12 @@ def test_the_headline_is_the_studys_choice_or_the_first_metric_that_rises(new_st
     assert findings.headline(new_study(forecasting={"headline": "AP"}), table) == "AP"
     assert findings.headline(new_study(forecasting={"headline": "RR@10"}), table) == "nDCG@10"
     assert findings.headlines(new_study(), table) == ["nDCG@10", "CE9"]
+
+
+def test_a_coefficient_that_no_law_has_is_absent_from_the_table_of_laws():
+    ladder = pd.DataFrame({"run": list("abcd"), "params_non_embedding": [1e3, 2e3, 4e3, 8e3], "exposure": 1e4})
+    fit = laws.fit(laws.size_law(rising=False), ladder.assign(value=[4.0, 3.5, 3.2, 3.0], seed=0))
+    one = SimpleNamespace(labels={}, laws={"size": SimpleNamespace(fit=fit, between_sd=0.1, within_sd=0.0)})
+    row = findings.fits_table([one]).iloc[0]
+    assert row["alpha"] == fit.coefficients["alpha"]
+    assert row[["B", "beta"]].isna().all()

@@ -1,7 +1,5 @@
 """A ladder whose law is known, from the CSV to sealed, scored forecasts and allocated budgets."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,14 +78,6 @@ def test_one_row_for_each_held_out_rung_objective_metric_and_kind(study, fitted)
     assert set(baselines["law"]) == {"P0 size", "P0 joint", "no change"}
     assert made.columns[: len(forecasts.COLUMNS)].tolist() == forecasts.COLUMNS
     assert {"sealed_sha256", "actual", "error", "covered"} <= set(made) & set(baselines)
-
-
-def test_coefficients_that_no_averaged_law_has_are_absent(fitted):
-    one = fitted[0]
-    law = next(law for name, law in one.laws.items() if name.startswith("size"))
-    table = findings.fits_table([replace(one, average=replace(one.average, laws={"size": law}))])
-    assert table["A"].notna().all()
-    assert table[["B", "beta"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(("field", "column"), [("size", "flops_per_pair"), ("exposure", "tokens")])

@@ -26,6 +26,30 @@ TINY = {
     "held_out": {"rungs": ["w16"]},
     "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100, "simulations": 20},
 }
+# What is smaller of params/nfcorpus_dense.yaml; few pairs, so that inverse cloze has as many.
+SMALLER = {
+    "collection": {"ir_datasets": "beir/nfcorpus/train", "queries": 300},
+    "text": {"vocabulary": 1024, "query_tokens": 12, "pair_tokens": 48},
+    "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12)},
+    "training": {
+        "exposures": [160, 320, 640],
+        "warmup_steps": 2,
+        "groups": {"hard": 0, "random": 0, "queries_per_step": 16},
+    },
+    "annotations": {
+        "counts": [250, 500, 1000, 2000],
+        "rungs": ["w6"],
+        "sources": ["human", "inverse_cloze"],
+        "exposures": [160, 320, 640],
+    },
+    "evaluation": {
+        "tests": {"nfcorpus": {"ir_datasets": "beir/nfcorpus/test"}},
+        "depth": 20,
+        "metrics": ["nDCG@10", "R@10"],
+    },
+    "held_out": {"rungs": ["w12"]},
+    "forecasting": TINY["forecasting"] | {"metrics": ["CE256"]},
+}
 
 
 def batch(root, study="tiny", **options):
@@ -202,3 +226,26 @@ def test_a_mistake_is_one_sentence_before_any_work(tmp_path):
     assert "did you mean training?" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_real_collection_with_human_judgments_is_searched_and_annotated(ir_datasets_home, tmp_path):
+    shipped = yaml.safe_load((REPOSITORY / "params" / "nfcorpus_dense.yaml").read_text())
+    write(tmp_path, "nfcorpus", shipped | SMALLER)
+    done = batch(tmp_path, "nfcorpus")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    runs = tmp_path / "runs" / "nfcorpus"
+    assert json.loads((runs / "collection.json").read_text())["tests"]["nfcorpus"]["documents"] == 3633
+    table = pd.read_parquet(runs / "contrastive-w12-s0" / "measurements.parquet")
+    last = table[table["exposure"] == 640].set_index(["collection", "metric"])
+    searched, reranked = (last.loc[name] for name in ("nfcorpus, searched", "nfcorpus"))
+    assert 0 < searched.loc["CE256", "value"] < 10
+    assert searched.loc["nDCG@10", "first_stage"] == pytest.approx(0.3044, abs=5e-4)  # BM25, as everywhere here
+    assert searched.loc["R@10", "ceiling"] > reranked.loc["R@10", "ceiling"]
+    for source in ("human", "inverse_cloze"):
+        own = pd.read_parquet(runs / f"contrastive-w6-{source}-1000-s0" / "measurements.parquet")
+        assert own["annotations"].eq(1000).all()
+    for scored in ("forecasts.csv", "annotations.csv"):
+        assert pd.read_csv(runs / scored)["actual"].notna().all()
+    text = (tmp_path / "reports" / "nfcorpus" / "index.html").read_text()
+    assert "forecast to reach CE256" in text
+    assert 'href="annotations.html"' in text

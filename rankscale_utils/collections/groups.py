@@ -66,6 +66,10 @@ class TrainingQueries:
         places = np.searchsorted(self.relevant, wanted)
         return self.relevant[np.minimum(places, len(self.relevant) - 1)] == wanted
 
+    def relevant_to(self, query_rows: np.ndarray) -> np.ndarray:
+        """Return the rows of the documents that are relevant to any of these queries."""
+        return np.unique(self.relevant[np.isin(self.relevant >> 32, query_rows)] & 0xFFFFFFFF)
+
 
 def keys(query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return one number for a pair of rows."""

@@ -100,6 +100,11 @@ def graded():
     return TrainingQueries(queries, positive, np.array([3, 1, 2, 1]), hard, relevant, documents, positive / 10, scores)
 
 
+def test_what_is_relevant_to_queries_is_all_that_was_judged_so(graded):
+    assert graded.relevant_to(np.array([0])).tolist() == [10, 11, 12]
+    assert graded.of(np.array([1, 3])).relevant_to(np.array([0, 1])).tolist() == [10, 11, 12, 13]
+
+
 def test_no_other_relevant_document_of_a_query_is_its_negative(graded):
     groups = Groups(hard=2, random=3, hard_depth=3, queries_per_step=4)
     for queries, documents, relevance, _ in taken(graded, 50, groups=groups):

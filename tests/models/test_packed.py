@@ -24,7 +24,7 @@ def model(request):
         settings |= {"mlp_bias": True, "attention_bias": True}
     encoder = AutoModel.from_config(AutoConfig.for_model(kind, **settings))
     for tensor in encoder.parameters():
-        torch.nn.init.normal_(tensor, std=0.2)
+        torch.nn.init.normal_(tensor, std=0.1)
     made = CrossEncoder(encoder, reads="cls").eval()
     torch.nn.init.normal_(made.head.weight)
     return made
@@ -38,7 +38,7 @@ def test_packed_layers_score_alike_and_are_gone_afterwards(model):
         scores = model(*BATCH)
     assert packing._Linear in inside
     assert (packing._Glu in inside) == (model.encoder.config.model_type == "modernbert")
-    assert before.std() > 0.05
+    assert before.std() > 0.01
     torch.testing.assert_close(scores, before, atol=1e-5, rtol=0)
     assert [type(module) for module in model.modules()] == kinds
     assert torch.equal(model(*BATCH), before)
@@ -68,5 +68,5 @@ def test_int8_rounds_a_copy(model):
     before, rounded = model(*BATCH), in_int8(model)
     with packed(rounded):  # which finds nothing to pack
         scores = rounded(*BATCH)
-    assert 1e-4 < (scores - before).abs().max() < 0.5 * before.std()
+    assert 1e-4 < (scores - before).abs().max() < 0.1 * before.abs().max()
     assert torch.equal(model(*BATCH), before)
