@@ -145,5 +145,5 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
 
 def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
     study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
-    with pytest.raises(StudyError, match="give training.exposures three values or more"):
+    with pytest.raises(StudyError, match=r"give training\.exposures three values or more"):
         allocations.allocate_study(study, without, table, cost_of(study, table))
