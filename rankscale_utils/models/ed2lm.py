@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 from rankscale_utils.models import unpadded
+from rankscale_utils.models.vocabulary import log_odds
 
 SCORES = ("log_likelihood", "true_false", "both")
 
@@ -143,18 +144,8 @@ class Ed2lm(nn.Module):
 
     def _log_odds(self, decoded: Tensor, query_ids: Tensor, read: Tensor) -> Tensor:
         """Return the log-odds (B, q) of the tokens that are read, and 0 where there is padding."""
-        log_odds = token_log_odds(self.t5.lm_head(decoded[read]), query_ids[read])
-        return decoded.new_zeros(read.shape, dtype=log_odds.dtype).masked_scatter(read, log_odds)
-
-
-def token_log_odds(logits: Tensor, ids: Tensor) -> Tensor:
-    """Return log p/(1 − p) of tokens (…) under softmax(logits), logits (…, vocabulary).
-
-    The token's logit less the log-sum-exp of all others: exact even where p rounds to 1, unlike log(1 − exp(log p)).
-    """
-    chosen = ids.unsqueeze(-1)
-    others = logits.scatter(-1, chosen, -torch.inf).logsumexp(-1)
-    return logits.gather(-1, chosen).squeeze(-1) - others
+        found = log_odds(decoded[read], self.t5.lm_head.weight, query_ids[read])
+        return decoded.new_zeros(read.shape, dtype=found.dtype).masked_scatter(read, found)
 
 
 def pool(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:

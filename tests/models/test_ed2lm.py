@@ -3,7 +3,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from rankscale_utils.models.counts import parameters
-from rankscale_utils.models.ed2lm import SCORES, Ed2lmError, Setting, combine, load, pool, token_log_odds
+from rankscale_utils.models.ed2lm import SCORES, Ed2lmError, Setting, combine, load, pool
 from tests.models.ed2lm_models import FALSE, LONGEST, TRUE, VARIANTS, WORDS, config, padded, tiny
 
 DOCUMENTS, QUERIES = [9, 4, 24, 1], [5, 3, 1, 6]
@@ -52,14 +52,6 @@ def test_both_is_the_log_probability_of_the_query_and_of_true():
     torch.testing.assert_close(combine("both", log_likelihood, relevance)[0], expected)
     assert combine("log_likelihood", log_likelihood, None) is log_likelihood
     assert combine("true_false", None, relevance) is relevance
-
-
-def test_log_odds_by_hand_and_where_a_probability_rounds_to_one():
-    logits = torch.tensor([[[1.0, 2.0, 0.0], [0.0, 200.0, 0.0]]])
-    ids = torch.tensor([[0, 1]])
-    p = torch.tensor(1.0).exp() / torch.tensor([1.0, 2.0, 0.0]).exp().sum()
-    expected = torch.stack([(p / (1 - p)).log(), torch.tensor(200.0) - torch.tensor(2.0).log()])
-    torch.testing.assert_close(token_log_odds(logits, ids)[0], expected)
 
 
 def test_pooling_averages_neighbours_and_the_last_group_what_is_left():
