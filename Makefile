@@ -2,6 +2,7 @@
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make test              runs the tests
+# make bench            times the package beside its alternatives and writes reports/benchmarks.md; half an hour
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
 STUDY ?= demo
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version.
 TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
-.PHONY: study plan test lab kernels lint lock clean
+.PHONY: study plan test bench lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock pyproject.toml
@@ -31,7 +32,15 @@ plan: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.scoring --pairs 200 --shapes BERT-base Ettin-68M
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.growth
 
 kernels: .venv/ready
 	$(BIN)/python -m rankscale_utils.kernels

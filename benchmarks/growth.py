@@ -1,0 +1,95 @@
+"""How seconds and memory of scoring grow with the number of pairs, their length and the model's size.
+
+python benchmarks/growth.py [--repeats 3]
+Texts are random, all of one length; every point runs in a process of its own, whose highest memory is read at its end.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertModel
+
+from benchmarks import common
+from rankscale_utils.collections.tokens import SPECIAL, StudyTokenizer, train_tokenizer
+from rankscale_utils.evaluation import score
+from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.speed import random_pairs
+
+QUERY = 12  # tokens
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is scored: so many pairs of so many tokens, by a BERT of so many layers and this hidden size."""
+
+    pairs: int
+    tokens: int
+    layers: int
+    hidden: int
+
+
+BASE = Point(1000, 64, 2, 64)
+SERIES = {
+    "pairs": [replace(BASE, pairs=pairs) for pairs in (1_000, 3_000, 10_000, 30_000, 100_000)],
+    "tokens": [replace(BASE, tokens=tokens) for tokens in (32, 64, 128, 256, 512)],
+    "hidden": [replace(BASE, pairs=200, hidden=hidden) for hidden in (64, 128, 256, 512, 1024)],
+}
+
+
+def measured(point: Point, repeats: int) -> tuple[float, float]:
+    """Return the median seconds of scoring and the highest memory in MB."""
+    torch.manual_seed(0)
+    words = train_tokenizer(["some words to begin with"], 1000)
+    pairs = random_pairs(StudyTokenizer(words, SPECIAL, point.tokens), 100, QUERY, 1000, point.tokens - QUERY - 3)
+    shape = {"hidden_size": point.hidden, "num_hidden_layers": point.layers, "intermediate_size": 4 * point.hidden}
+    config = BertConfig(**shape, vocab_size=1000, num_attention_heads=point.hidden // 32)
+    model = CrossEncoder(BertModel(config, add_pooling_layer=False), reads="cls").eval()
+    rows = np.arange(point.pairs)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        score(model, pairs, rows % 100, rows % 1000)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def alone(point: Point, repeats: int) -> tuple[float, float]:
+    """Return what `measured` returns in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measured, (point, repeats))
+
+
+def slope(sizes: list[int], seconds: list[float]) -> float:
+    """Return the slope of a line through the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def main() -> None:
+    """Measure every series and publish its table and slope."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats, parts = parser.parse_args().repeats, []
+    for name, points in SERIES.items():
+        sizes = [getattr(point, name) for point in points]
+        seconds, memory = zip(*(alone(point, repeats) for point in points), strict=True)
+        rows = [
+            {name: f"{size:,}", "seconds": f"{one:.3g}", "highest memory, MB": f"{most:,.0f}"}
+            for size, one, most in zip(sizes, seconds, memory, strict=True)
+        ]
+        grown = f"Seconds grow with {name} to the power of {slope(sizes, seconds):.2f}"
+        last = f"; between the last two, {slope(sizes[-2:], seconds[-2:]):.2f}."
+        parts.append(f"{grown}{last}\n\n{common.table(rows)}")
+    base = f"{BASE.pairs:,} pairs of {BASE.tokens} tokens, BERT of {BASE.layers} layers and hidden size {BASE.hidden}"
+    common.publish(
+        "Growth", f"Scoring; what does not vary is {base} (200 pairs where size varies).\n\n" + "\n\n".join(parts)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A training step: ours against sentence-transformers' CrossEncoderTrainer; same model, data, batches and loss.
+
+python benchmarks/training.py [--steps 6] [--repeats 3] [--shapes MiniLM-L6 Ettin-17M]
+Both sides start from words. Theirs is timed from its first step's end to its last's, ours as a whole.
+"""
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentence_transformers
+import torch
+import yaml
+from datasets import Dataset
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
+from tokenizers import Tokenizer
+from transformers import TrainerCallback
+
+from benchmarks import common
+from rankscale_utils.collections.groups import Step, TrainingQueries, keys, steps
+from rankscale_utils.collections.tokens import Pairs, StudyTokenizer
+from rankscale_utils.models import ladder
+from rankscale_utils.progress import Progress
+from rankscale_utils.study import Study, load_study, run_seed
+from rankscale_utils.trainer import Trainer
+
+QUERIES, CANDIDATES, POSITIVES = 16, 8, 20  # a step's queries, their documents, and the best of each query's passages
+RATE = 2e-5
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a trainer asks of a collection."""
+
+    reader: StudyTokenizer
+    given: Pairs
+    items: TrainingQueries
+    tokens: Path
+    token_shares: None = None
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer."""
+        return self.reader.tokenizer
+
+    def pairs(self) -> Pairs:
+        """Return what makes batches."""
+        return self.given
+
+    def training_queries(self) -> TrainingQueries:
+        """Return what is trained on."""
+        return self.items
+
+
+def training_items(found: common.Corpus) -> TrainingQueries:
+    """Return an item for each of a query's best passages, whose negatives are its other ones."""
+    queries, positives, hard = [], [], []
+    for query in np.unique(found.query_rows):
+        documents = found.document_rows[found.query_rows == query]
+        for place in range(min(POSITIVES, len(documents) - CANDIDATES + 1)):
+            queries.append(query)
+            positives.append(documents[place])
+            hard.append(np.delete(documents, place)[: CANDIDATES * 4])
+    width = max(map(len, hard))
+    rows = np.array([np.pad(some, (0, width - len(some)), constant_values=-1) for some in hard])
+    query_rows, positive_rows = np.array(queries), np.array(positives)
+    relevant = np.unique(keys(query_rows, positive_rows))
+    grades = np.ones(len(query_rows), np.float32)
+    return TrainingQueries(query_rows, positive_rows, grades, rows, relevant, np.arange(len(found.documents)))
+
+
+def study_of(shape: str, folder: Path) -> Study:
+    """Return a study whose one rung has this shape and whose steps are the benchmark's."""
+    kind, layers, hidden, intermediate, heads = common.SHAPES[shape]
+    rung = {"layers": layers, "hidden": hidden, "intermediate": intermediate, "heads": heads}
+    fields = {
+        "collection": "docstrings",
+        "architecture": kind,
+        "text": {"vocabulary": common.VOCABULARY, "query_tokens": 64, "pair_tokens": common.TOKENS},
+        "ladder": {"small": rung, **{f"deeper{more}": rung | {"layers": layers + more} for more in (1, 2, 3)}},
+        "held_out": {"rungs": ["deeper3"]},  # a study has four rungs at least
+        "objectives": {name: {"learning_rate": {"base": RATE}} for name in ("listwise", "pointwise")},
+        "training": {
+            "exposures": [10_000],
+            "groups": {"hard": CANDIDATES - 1, "random": 0, "queries_per_step": QUERIES},
+            "warmup_steps": 0,
+            "threads": torch.get_num_threads(),
+        },
+    }
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    return load_study(path)
+
+
+def ours(study: Study, objective: str, found: common.Corpus, items: TrainingQueries, given: Given, count: int) -> float:
+    """Return our seconds a step; the texts that the steps read are tokenised within."""
+    run = study.run(f"{objective}-small-s0")
+    wanted = steps_of(study, objective, items, count)
+    read = common.Corpus(
+        found.name,
+        found.queries,
+        found.documents,
+        np.concatenate([step.query_rows.ravel() for step in wanted]),
+        np.concatenate([step.document_rows.ravel() for step in wanted]),
+    )
+    trainer = Trainer(study, run, given, torch.device("cpu"))
+    began = time.perf_counter()
+    trainer.learner.pairs = common.tokenised(read, given.reader)
+    trainer.advance(count, cool=False, progress=Progress("bench", count, "pairs"))
+    return (time.perf_counter() - began) / count
+
+
+def steps_of(study: Study, objective: str, items: TrainingQueries, count: int) -> list[Step]:
+    """Return the first steps of a run."""
+    seed = run_seed(study.run(f"{objective}-small-s0"), "data")
+    return list(islice(steps(items, study.training.groups, seed), count))
+
+
+class Clock(TrainerCallback):
+    """Notes when every step ended."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note one."""
+        self.ends.append(time.perf_counter())
+
+
+def theirs(folder: Path, objective: str, rows: list[Step], found: common.Corpus) -> float:
+    """Return sentence-transformers' seconds a step."""
+    model = sentence_transformers.CrossEncoder(str(folder / "model"), device="cpu", trust_remote_code=True)
+    listwise = objective == "listwise"
+    loss = losses.ListNetLoss(model) if listwise else losses.BinaryCrossEntropyLoss(model)
+    arguments = CrossEncoderTrainingArguments(
+        output_dir=str(folder / "out"),
+        per_device_train_batch_size=QUERIES if listwise else QUERIES * CANDIDATES,
+        max_steps=len(rows),
+        learning_rate=RATE,
+        warmup_steps=0,
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    clock = Clock()
+    dataset = (in_groups if listwise else in_pairs)(rows, found)
+    CrossEncoderTrainer(model, arguments, dataset, loss=loss, callbacks=[clock]).train()
+    return float(np.diff(clock.ends).mean())
+
+
+def in_groups(rows: list[Step], found: common.Corpus) -> Dataset:
+    """Return a row a query: the query, its documents and their labels."""
+    groups = [group for step in rows for group in zip(step.query_rows, step.document_rows, step.relevance, strict=True)]
+    return Dataset.from_dict(
+        {
+            "query": [found.queries[queries[0]] for queries, _, _ in groups],
+            "docs": [[found.documents[row] for row in documents] for _, documents, _ in groups],
+            "labels": [labels.tolist() for _, _, labels in groups],
+        }
+    )
+
+
+def in_pairs(rows: list[Step], found: common.Corpus) -> Dataset:
+    """Return a row a pair: the query, the document and its label."""
+    columns = [np.concatenate([getattr(step, name).ravel() for step in rows]) for name in Step._fields[:3]]
+    texts = {
+        "query": [found.queries[row] for row in columns[0]],
+        "document": [found.documents[row] for row in columns[1]],
+    }
+    return Dataset.from_dict(texts | {"label": columns[2].tolist()})
+
+
+def of_shape(shape: str, found: common.Corpus, items: TrainingQueries, count: int, repeats: int) -> list[dict]:
+    """Return a shape's rows of the table, one an objective."""
+    rows, reader = [], common.tokenizer(found)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tokens").mkdir()
+        reader.save(folder / "tokens")
+        study = study_of(shape, folder)
+        given = Given(reader, common.tokenised(found, reader), items, folder / "tokens")
+        model = ladder.build(study, study.run("listwise-small-s0"), reader.tokenizer.get_vocab_size())
+        ladder.save(model, folder / "model", folder / "tokens")
+        for objective in ("listwise", "pointwise"):
+            wanted = steps_of(study, objective, items, count)
+            mine = partial(ours, study, objective, found, items, given, count)
+            other = partial(theirs, folder, objective, wanted, found)
+            mine, other = zip(*[(mine(), other()) for _ in range(repeats + 1)][1:], strict=True)
+            rows.append(
+                {
+                    "shape": shape,
+                    "loss": objective,
+                    "ours, pairs/s": common.span([QUERIES * CANDIDATES / one for one in mine]),
+                    "`CrossEncoderTrainer`": common.ratio(other, mine),
+                    "assembling a batch": f"{assembly(given.pairs(), wanted) / np.median(mine):.1%} of a step",
+                }
+            )
+    return rows
+
+
+def assembly(pairs: Pairs, wanted: list[Step]) -> float:
+    """Return the seconds that assembling a step's batch takes."""
+    began = time.perf_counter()
+    for step in wanted:
+        pairs.batch(step.query_rows.ravel(), step.document_rows.ravel())
+    return (time.perf_counter() - began) / len(wanted)
+
+
+def main() -> None:
+    """Measure the shapes asked for and publish their table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shapes", nargs="+", default=["MiniLM-L6", "Ettin-17M"], choices=common.SHAPES)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["RANKSCALE_PROGRESS"] = os.devnull
+    found = common.corpus(9_000)
+    items, rows = training_items(found), []
+    for shape in arguments.shapes:
+        rows += of_shape(shape, found, items, arguments.steps, arguments.repeats)
+    common.publish(
+        "Training",
+        f"Steps of {QUERIES} queries with {CANDIDATES} documents each ({found.name}), from words to updated weights, "
+        "float32, random weights, no dropout. The ratio says how many times longer their step takes; medians of "
+        f"{arguments.repeats} repeats of {arguments.steps} steps in turns, with their range.\n\n" + common.table(rows),
+    )
+
+
+if __name__ == "__main__":
+    main()
