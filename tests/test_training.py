@@ -115,6 +115,19 @@ def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):
     assert ledger["flops_per_pair"] == pytest.approx(ledger["checkpoints"][-1]["flops"] / 960)
 
 
+def test_padding_is_counted_where_there_is_any(trained, collection):
+    assert results(trained)[1]["padding"] == 0
+    run = trained.run(RUN)
+    trainer = Trainer(trained, run, collection, torch.device("cpu"))
+    (step,) = islice(steps(collection.training_queries(), trained.training.groups, run_seed(run, "data")), 1)
+    lengths = trainer.learner.lengths(step)
+    every = np.arange(len(lengths))
+    assert lengths.min() < lengths.max()
+    assert trainer.learner.computed(step, every) == lengths.sum()
+    trainer.model.encoder.set_attn_implementation("sdpa")
+    assert trainer.learner.computed(step, every) == len(lengths) * lengths.max()
+
+
 def test_the_first_steps_loss_is_that_of_chance_and_training_lowers_it(tiny_study, collection):
     trainer = Trainer(tiny_study, tiny_study.run(RUN), collection, CPU)
     progress = Progress("", 10**9, "pairs")

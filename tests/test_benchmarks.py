@@ -1,0 +1,67 @@
+"""The benchmarks run, compare sides that score alike, and write their page; how long anything takes is not tested."""
+
+import numpy as np
+import pytest
+
+from benchmarks import common, growth, scoring
+
+WORDS = ["apples", "pears", "count", "ripe", "green", "trees", "fall", "baskets"]
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Return a small corpus, a tiny shape called `tiny` and a page of results of one's own."""
+    rng = np.random.default_rng(0)
+    texts = [[" ".join(rng.choice(WORDS, rng.integers(*size))) for _ in range(20)] for size in ((2, 5), (3, 40))]
+    found = common.Corpus("fruit", *texts, rng.integers(20, size=60), rng.integers(20, size=60))
+    monkeypatch.setattr(common, "SHAPES", {"tiny": ("bert", 2, 32, 64, 2)})
+    monkeypatch.setattr(common, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(common, "VOCABULARY", 300)
+    monkeypatch.setattr(common, "corpus", lambda pairs: found)
+    monkeypatch.setattr(scoring, "MATRIX", 64)
+    return found
+
+
+def test_scoring_compares_sides_that_score_alike(small, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["scoring", "--pairs", "60", "--repeats", "1", "--shapes", "tiny"])
+    scoring.main()
+    page = common.PAGE.read_text()
+    assert page.startswith("# Benchmarks\n")
+    assert "## Scoring 60 pairs\n" in page
+    assert page.count("| tiny |") == 1
+    scoring.main()
+    assert common.PAGE.read_text().count("## Scoring 60 pairs\n") == 1
+
+
+def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypatch):
+    pytest.importorskip("datasets", reason="sentence-transformers' trainer needs datasets, which `make bench` installs")
+    from benchmarks import training
+
+    monkeypatch.setattr("sys.argv", ["training", "--steps", "2", "--repeats", "1", "--shapes", "tiny"])
+    monkeypatch.setattr(training, "CANDIDATES", 2)
+    monkeypatch.setattr(training, "QUERIES", 4)
+    training.main()
+    assert common.PAGE.read_text().count("| tiny |") == 2
+
+
+def test_every_text_is_tokenised_once_and_pairs_keep_their_words(small):
+    reader = common.tokenizer(small, 300)
+    pairs = common.tokenised(small, reader)
+    ids, mask, _ = pairs.batch(small.query_rows[:5], small.document_rows[:5])
+    for (query, document), row, kept in zip(small.texts()[:5], ids, mask, strict=True):
+        assert reader.tokenizer.decode(row[kept.bool()].tolist()) == f"{query} {document}"
+
+
+def test_growth_has_the_slope_of_its_points():
+    assert growth.slope([10, 100, 1000], [2.0, 20.0, 200.0]) == pytest.approx(1)
+    seconds, memory = growth.measured(growth.Point(20, 32, 1, 32), 1)
+    assert seconds > 0
+    assert memory > 50
+
+
+def test_ratios_are_of_repeats_side_by_side():
+    assert common.ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == "2.00× [1.00, 3.00]"
+    taken = []
+    seconds = common.in_turns({"one": lambda: taken.append(1), "two": lambda: taken.append(2)}, 2)
+    assert taken == [1, 2, 1, 2, 1, 2]
+    assert {name: len(some) for name, some in seconds.items()} == {"one": 2, "two": 2}
