@@ -73,8 +73,8 @@ def of_model(
     document states are stored. kind: the score of an ED2LM, one of `ed2lm.SCORES`.
     """
     if isinstance(model, CrossEncoder):
-        exact = cross_encoder(model, pairs, rung)
-        return [exact, cross_encoder(model, pairs, rung, int8=True)] if _device(model).type == "cpu" else [exact]
+        both = _device(model).type == "cpu" and _dtype(model) == torch.float32
+        return [cross_encoder(model, pairs, rung, int8) for int8 in ((False, True) if both else (False,))]
     if isinstance(model, embedding.BiEncoder):
         return [bi_encoder(model, *singles(pairs, text), held, rung)]
     return ed2lm(model, *singles(pairs, text, "ed2lm"), held, folder, rung, kind)
