@@ -166,12 +166,11 @@ def _new(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 @torch.inference_mode()
 def _encoded(model: Ed2lm, texts: Texts, documents: np.ndarray, made_of: dict) -> tuple[Tensor, np.ndarray]:
     """Return the rows of documents (k, longest, parts, width) and which of them are no padding (k, longest)."""
-    device = next(model.parameters()).device
     lengths = texts.lengths(documents)
     place = np.arange(lengths.max())
     taken = texts.starts[documents][:, None] + np.minimum(place, lengths[:, None] - 1)
-    ids = torch.from_numpy(texts.ids[taken].astype(np.int64)).to(device)
-    mask = torch.from_numpy((place < lengths[:, None]).astype(np.int64)).to(device)
+    ids = torch.from_numpy(texts.ids[taken].astype(np.int64))
+    mask = torch.from_numpy((place < lengths[:, None]).astype(np.int64))
     states, mask = model.encode(ids, mask, made_of["pooling"])
     rows = project(model, states) if made_of["content"] == "keys_values" else states.unsqueeze(2)
     return rows.float().cpu(), mask.bool().cpu().numpy()

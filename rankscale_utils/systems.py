@@ -180,9 +180,8 @@ def ed2lm_in_full(
 
     @torch.inference_mode()
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
-        query = (part.expand(len(document_rows), -1) for part in queries.batch(np.array([query_row])))
-        batch = (*documents.batch(document_rows), *query)
-        return _on_host(model(*(part.to(device) for part in batch)).scores(kind))
+        query = (part.expand(len(document_rows), -1).to(device) for part in queries.batch(np.array([query_row])))
+        return _on_host(model(*documents.batch(document_rows), *query).scores(kind))
 
     def cost(query: int, document: int, documents_scored: int) -> float:
         return full_flops(config, Work(int(queries.lengths_of(query)), int(documents.lengths_of(document))))

@@ -70,8 +70,8 @@ class Generation:
         device = self.model.t5.shared.weight.device
         documents = self.documents.batch(step.document_rows.ravel()[places])
         queries = self.queries.batch(step.query_rows.ravel()[places])
-        inputs = (part.to(device) for part in (*documents, *queries))
-        reading = self.model(*inputs, pooling=pooling, likelihood=self.likelihood)
+        asked = (part.to(device) for part in queries)  # the encoder lays its flat batch out on the host
+        reading = self.model(*documents, *asked, pooling=pooling, likelihood=self.likelihood)
         nothing = torch.zeros_like(reading.relevance)
         words = (reading.log_likelihood(), reading.log_unlikelihood()) if self.likelihood else (nothing, nothing)
         return torch.stack([*words, reading.relevance], 1)

@@ -7,7 +7,6 @@ result while it is in the cache.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -98,10 +97,9 @@ def in_int8(model: CrossEncoder) -> CrossEncoder:
 
     Its scores are not those of training, so what it costs in quality is to be measured.
     """
-    made = copy(model)
-    made._modules = dict(model._modules)
     with warnings.catch_warnings():  # torchao is to replace this one day
         warnings.simplefilter("ignore")
         kinds = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
-        made.encoder = torch.ao.quantization.quantize_dynamic(model.encoder, kinds)
+        made = CrossEncoder(torch.ao.quantization.quantize_dynamic(model.encoder, kinds), model.reads).eval()
+    made.head = model.head
     return made
