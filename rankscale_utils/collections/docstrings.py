@@ -5,6 +5,7 @@ names; the document is the rest of that docstring; the pair is relevant. Sources
 """
 
 import ast
+import gc
 import inspect
 import os
 import re
@@ -91,7 +92,19 @@ def docstrings(path: Path) -> list[str]:
     except (SyntaxError, ValueError, RecursionError):
         return []  # templates and deliberately broken samples ship beside real modules
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return [text for node in ast.walk(tree) if isinstance(node, holders) and (text := ast.get_docstring(node, False))]
+    holding = (node for node in _statements(tree) if isinstance(node, holders))
+    return [text for node in holding if (text := ast.get_docstring(node, False))]
+
+
+def _statements(tree: ast.Module) -> list[ast.AST]:
+    """Return a module and all that its blocks hold, level by level; expressions define nothing, and are most nodes."""
+    found: list[ast.AST] = [tree]
+    for node in found:
+        for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+            inside = getattr(node, block, None)
+            if isinstance(inside, list):  # a lambda's body is an expression
+                found += inside
+    return found
 
 
 def is_worthwhile(query: str, document: str) -> bool:
@@ -147,7 +160,8 @@ def build(folder: Path, packages: dict[str, str]) -> None:
     packages: versions by name, `python` being the standard library. The manifest records them, the counts, and the
     SHA-256 of the pairs.
     """
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # Freezing spares each garbage collection, of which parsing starts many, a look at everything imported.
+    with ProcessPoolExecutor(os.cpu_count(), initializer=gc.freeze) as pool:
         found = chain.from_iterable(pool.map(_pairs_of, sources(packages), chunksize=64))
         pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
     pairs["split"] = pairs["module"].map(split_of)
