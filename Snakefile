@@ -9,6 +9,7 @@ GPU = int(config["kernel"] == "rankscale-gpu")
 TRAINED = {run.name: run for run in study.all_runs}
 LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
 FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
+WRITTEN = f"{RUNS}/generated.json"  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
 DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
 NOTEBOOK = (
@@ -57,11 +58,22 @@ rule collection:
     log: f"{RUNS}/logs/collection.log"
     shell: "python -m rankscale_utils.prepare '{study.source}'" + CHECKED
 
+# Beside the runs that do not wait for it, and before them, as it takes longest.
+rule generated:
+    input: f"{RUNS}/collection.json"
+    output: WRITTEN
+    threads: study.training.threads if study.training else 1
+    priority: 15
+    resources: gpu=GPU
+    log: f"{RUNS}/logs/generated.log"
+    shell: DEVICE + " python -m rankscale_utils.prepare '{study.source}' generated" + CHECKED
+
 # A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
 rule train:
     input:
         collection=f"{RUNS}/collection.json",
         seal=lambda wildcards: [] if wildcards.run in FITTED else f"{RUNS}/sealed_forecasts.csv",
+        written=lambda wildcards: [WRITTEN] * (TRAINED[wildcards.run].source == "generated"),
         notebook=ancient(f"{NOTEBOOKS}/1_train.ipynb"),
     output: notebook=f"{RUNS}/{{run}}/1_train.ipynb", result=update(f"{RUNS}/{{run}}/ledger.json")
     params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))

@@ -23,6 +23,7 @@ from rankscale_utils.learning_rates import split
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.study import Run, Study, cache_folder
 
+GENERATED = "generated"  # the source whose queries our own generator writes
 PATIENCE = 2  # checkpoints in a row that are no better on the dev part end a run
 DEV_POOL = 2000  # random documents that the dev part's negatives are drawn from
 DEV_PAIRS = 500  # at most, which tell where a run ends: of as many queries, or of a tenth where that is fewer
@@ -97,7 +98,7 @@ def _queries_of_documents(
     folder: Path, study: Study, source: str, collection: Collection, dev: TrainingQueries, rest: TrainingQueries
 ) -> None:
     """Write the pairs of a source that asks queries of documents; the dev part's documents are none of them."""
-    makers = {"inverse_cloze": _inverse_cloze, "generated": _generated}
+    makers = {"inverse_cloze": _inverse_cloze, GENERATED: _generated}
     pairs = makers.get(source, partial(_of_file, source))(study, collection, dev, rest)
     pairs = pairs.iloc[annotation.nested_order(pairs, study.annotations.counts[:-1])]
     tokenizer = StudyTokenizer.load(collection.tokens)

@@ -332,6 +332,11 @@ class Groups(Part):
         return 1 + self.hard + self.random
 
     @property
+    def ranks(self) -> int:
+        """Top ranks of the first stage that a query's training needs."""
+        return self.hard_depth if self.hard else 0
+
+    @property
     def pairs_per_step(self) -> int:
         """Training pairs of one optimiser step."""
         return self.size * self.queries_per_step

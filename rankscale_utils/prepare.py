@@ -1,16 +1,18 @@
 """Prepare a study before any run starts: `python -m rankscale_utils.prepare STUDY`.
 
 Leaves the collection in the cache, `collection.json`, its manifest, `contract.json`, what every test's numbers mean,
-and `ladder.json`, every rung's honest counts.
+and `ladder.json`, every rung's honest counts. A generator's queries take minutes and few runs wait for them, so that
+`python -m rankscale_utils.prepare STUDY generated` writes them beside the others' training, and `generated.json`.
 """
 
 import sys
+from pathlib import Path
 
-from rankscale_utils.annotated import source_folder
-from rankscale_utils.collections import open_collection
+from rankscale_utils.annotated import GENERATED, source_folder
+from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.command import one_sentence
 from rankscale_utils.evaluation import contract, scorer
-from rankscale_utils.files import write_json
+from rankscale_utils.files import read_json, write_json
 from rankscale_utils.models import ladder
 from rankscale_utils.progress import say
 from rankscale_utils.study import Study, load_study
@@ -25,9 +27,8 @@ def prepare(study: Study) -> None:
     manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()
     for objective in study.objectives:
         scorer(study, objective, collection)  # says what the tests lack
-    for source in {run.source for run in study.annotation_runs}:
-        say(f"{study.name}: annotated by {source}")
-        source_folder(study, source, collection)
+    for source in {run.source for run in study.annotation_runs} - {GENERATED}:
+        annotate(study, source, collection)
     rungs = {}
     for family in study.families:
         counts = {name: ladder.count(study, family, name, vocabulary) for name in study.ladder}
@@ -45,12 +46,23 @@ def prepare(study: Study) -> None:
         say(f"{name}: {test['test_queries']:,} test queries")
 
 
+def annotate(study: Study, source: str, collection: Collection) -> Path:
+    """Return the folder of a source's annotated pairs, building it where the cache lacks it."""
+    say(f"{study.name}: annotated by {source}")
+    return source_folder(study, source, collection)
+
+
 @one_sentence
-def main(name: str) -> int:
-    """Prepare the study of that name or path; return the exit status."""
-    prepare(load_study(name))
+def main(name: str, source: str = "") -> int:
+    """Prepare the study of that name or path, or one of its annotation sources; return the exit status."""
+    study = load_study(name)
+    if source:
+        folder = annotate(study, source, open_collection(study))
+        write_json(study.folder / f"{source}.json", read_json(folder / "manifest.json"))
+    else:
+        prepare(study)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -39,10 +39,10 @@ def training(study: Study, source: Source) -> Retrieved:
     """Return what a study trains on: queries with a relevant document, hard negatives, and a sample of documents.
 
     Tables: queries (query_id, text), judgments (those of relevant documents), candidates (query_id, document_id, rank:
-    from 1, score; no relevant document among them), pool (document_id).
+    from 1, score; no relevant document among them; nothing where no hard negatives are asked for), pool (document_id).
     """
     teacher = getattr(study.collection, "teacher", None)
-    settings = [study.first_stage.model_dump(), study.training.groups.hard_depth, relevant_from(study.collection)]
+    settings = [study.first_stage.model_dump(), study.training.groups.ranks, relevant_from(study.collection)]
     settings += [teacher and digest(study.beside(teacher))]
     return _cached(source, ["train", *settings], lambda folder: _retrieve_training(folder, study, source))
 
@@ -132,7 +132,7 @@ def _fillers(table: pd.DataFrame, above_zero: pd.DataFrame, count: int) -> pd.Da
 
 
 def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
-    lowest, depth = relevant_from(study.collection), study.training.groups.hard_depth
+    lowest, depth = relevant_from(study.collection), study.training.groups.ranks
     judgments = _unique(source.judgments())
     judgments = judgments[judgments["relevance"] >= lowest]
     queries = _chosen(source, judgments, _wanted(study.collection), lowest)
@@ -141,6 +141,8 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
         found = _taught(study, queries)
         judgments = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])
         judgments = judgments.rename(columns={"score": "teacher"})
+    elif not depth:
+        found = pd.DataFrame({"query_id": [""], "document_id": [""], "rank": [0], "score": [0.0]}).iloc[:0]
     else:
         most = int(judgments.groupby("query_id").size().max())  # which may stand before the negatives
         found = _candidates(study, source, queries, depth + most)
