@@ -21,7 +21,7 @@ from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.contrastive_entropy import contrastive_entropy, draw_pool
 from rankscale_utils.exact_search import search
 from rankscale_utils.files import digest
-from rankscale_utils.metrics import Ranked, Test, metrics_per_query, reference_values, reranked
+from rankscale_utils.metrics import Ranked, Test, measured, reference_values, reranked
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.study import Study, StudyError
 
@@ -92,8 +92,9 @@ class DenseScorer:
         table = pd.DataFrame({"query_id": np.repeat(ids.to_numpy(), each), "query_row": np.repeat(ids.index, each)})
         table["document_id"] = self.ids[self.corpora[test.name]][found.ravel()]
         own = replace(test, name=test.name + SEARCHED, candidates=table.assign(retrieved=True))
-        values = [metrics_per_query(own, scores.ravel()), self._entropies(test, queries, documents)]
-        return Ranked(own, scores.ravel(), pd.concat(values), self.found_limits[test.name])
+        metrics, judged = measured(own, scores.ravel())
+        values = pd.concat([metrics, self._entropies(test, queries, documents)])
+        return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged)
 
     def _entropies(self, test: Test, queries: NDArray, documents: NDArray) -> pd.DataFrame:
         """Return query_id, metric, value: every query's contrastive entropy with its positive."""

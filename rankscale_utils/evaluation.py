@@ -35,6 +35,7 @@ from rankscale_utils.metrics import (
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.packed import packed
+from rankscale_utils.models.side_by_side import side_by_side
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study
 
@@ -60,14 +61,18 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
     return Test(name, candidates, judgments, settings.metrics, settings.depth, relevant_from)
 
 
-@torch.inference_mode()
 def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
     scores = np.empty(len(query_rows), np.float32)
+    batches = list(of_like_length(pairs.lengths(query_rows, document_rows), BATCH_TOKENS))
+
+    @torch.inference_mode()
+    def work(chosen: np.ndarray) -> None:
+        batch = pairs.batch(query_rows[chosen], document_rows[chosen])
+        scores[chosen] = model(*batch).float().cpu().numpy()
+
     with packed(model):
-        for chosen in of_like_length(pairs.lengths(query_rows, document_rows), BATCH_TOKENS):
-            batch = pairs.batch(query_rows[chosen], document_rows[chosen])
-            scores[chosen] = model(*batch).float().cpu().numpy()
+        side_by_side(work, reversed(batches), model.head.weight.device)  # the longest first, so that none is left over
     return scores
 
 
@@ -76,7 +81,7 @@ def write_run(path: Path, ranked: Ranked, name: str) -> None:
     table = ranking(ranked.test, ranked.scores).assign(q0="Q0", name=name)
     lines = table[["query_id", "q0", "document_id", "rank", "score", "name"]].to_csv(sep=" ", header=False, index=False)
     with whole_file(path) as temporary:
-        temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))
+        temporary.write_bytes(gzip.compress(lines.encode(), 6, mtime=0))
 
 
 def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
@@ -172,7 +177,7 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
             columns = _columns(study, ledger, checkpoint, ranked.test, _reason(ledger["status"], ranked))
             per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
             means = ranked.values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
-            judged = {"judged@10": judged_at_10(ranked.test, ranked.scores)}
+            judged = {"judged@10": ranked.judged}
             measured.append(means.assign(**columns).join(ranked.limits, on="metric").assign(**judged))
         progress.advance(1)
     if not measured:
@@ -209,8 +214,9 @@ def _reason(status: str, ranked: Ranked) -> str:
         return status
     if not np.isfinite(scores).all():
         return "scores that are not numbers"
-    spread = pd.Series(scores).groupby(ranked.test.candidates["query_row"].to_numpy()).agg(np.ptp)
-    return "constant scores" if spread.max() <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
+    of_queries = pd.Series(scores).groupby(ranked.test.candidates["query_row"].to_numpy())
+    spread = (of_queries.max() - of_queries.min()).max()
+    return "constant scores" if spread <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

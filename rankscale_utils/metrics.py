@@ -55,19 +55,21 @@ class Test:
 class Ranked(NamedTuple):
     """A test as a checkpoint scored it. scores: of the rows of `test.candidates`; values: query_id, metric, value.
 
-    limits: `reference_values`, whose metrics are its index.
+    limits: `reference_values`, whose metrics are its index; judged: see `judged_at_10`.
     """
 
     test: Test
     scores: np.ndarray
     values: pd.DataFrame
     limits: pd.DataFrame
+    judged: float
 
 
 def reranked(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
     """Return a test whose candidates were scored, with every metric and entropy of every query."""
-    values = pd.concat([metrics_per_query(test, scores), entropies_per_query(test, scores)], ignore_index=True)
-    return Ranked(test, scores, values, limits)
+    metrics, judged = measured(test, scores)
+    values = pd.concat([metrics, entropies_per_query(test, scores)], ignore_index=True)
+    return Ranked(test, scores, values, limits, judged)
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
@@ -82,17 +84,22 @@ def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
 
 def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
     """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
-    measures = test.measures()
-    calculated = test.evaluator.iter_calc(_run(test, scores))
-    values = [(v.query_id, measures[v.measure], v.value) for v in calculated if v.measure in measures]
-    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
-    order = list(measures.values())
-    return table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+    return measured(test, scores)[0]
 
 
 def judged_at_10(test: Test, scores: np.ndarray) -> float:
     """Return the share of the first ten documents that have a judgment, mean over queries."""
-    return float(test.evaluator.calc_aggregate(_run(test, scores))[JUDGED])
+    return measured(test, scores)[1]
+
+
+def measured(test: Test, scores: np.ndarray) -> tuple[pd.DataFrame, float]:
+    """Return `metrics_per_query` and `judged_at_10`, calculated at once."""
+    measures, calculated = test.measures(), list(test.evaluator.iter_calc(_run(test, scores)))
+    values = [(v.query_id, measures[v.measure], v.value) for v in calculated if v.measure in measures]
+    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
+    order = list(measures.values())
+    table = table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+    return table, float(np.mean([v.value for v in calculated if v.measure == JUDGED]))
 
 
 def _run(test: Test, scores: np.ndarray) -> dict[str, dict[str, float]]:

@@ -112,7 +112,7 @@ def test_the_relevant_document_that_was_not_retrieved_enters_no_metric(test):
 @pytest.mark.parametrize("ties", [False, True])
 def test_metrics_equal_those_of_the_run_that_was_written(test, tmp_path, ties):
     scores = random_scores(test, ties)
-    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None), "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, 1.0), "some-run")
     run = list(ir_measures.read_trec_run(gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode()))
     assert len(run) == 400
     qrels = [ir_measures.Qrel(*row) for row in test.judgments.itertuples(index=False)]
@@ -137,7 +137,7 @@ def test_metrics_equal_those_of_the_run_that_was_written(test, tmp_path, ties):
 )
 def test_a_written_run_is_in_the_order_that_was_measured(test, tmp_path, ties, metric):
     scores = random_scores(test, ties)
-    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None), "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, 1.0), "some-run")
     lines = [line.split(" ") for line in gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode().splitlines()]
     ranked = defaultdict(list)
     for query, q0, document, rank, _, name in lines:
