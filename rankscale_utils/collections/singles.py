@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.parts import Family, Text
@@ -62,6 +63,13 @@ class Singles:
         batches = [self.batch(some) for some in np.array_split(rows, -(-len(rows) // CHUNK))]
         ids = np.concatenate([ids[mask.bool()].numpy() for ids, mask in batches])
         return Texts(ids.astype(np.int32), np.concatenate([[0], np.cumsum(self.lengths(rows))]))
+
+
+def joined(batches: Sequence[TextBatch]) -> TextBatch:
+    """Return several batches as one, as wide as the widest; masks say that what is added is no text."""
+    width = max(batch.input_ids.shape[1] for batch in batches)
+    columns = zip(*batches, strict=True)
+    return TextBatch(*(torch.cat([F.pad(part, (0, width - part.shape[1])) for part in column]) for column in columns))
 
 
 def singles(pairs: Pairs, text: Text, family: Family = "bi_encoder", ended: bool = False) -> tuple[Singles, Singles]:

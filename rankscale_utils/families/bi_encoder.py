@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rankscale_utils.collections.groups import Step, TrainingQueries
-from rankscale_utils.collections.singles import Singles
+from rankscale_utils.collections.singles import Singles, joined
 from rankscale_utils.contrastive import contrastive
 from rankscale_utils.models.bi_encoder import BiEncoder, flops
-from rankscale_utils.models.unpadded import computed
+from rankscale_utils.models.unpadded import computed, is_unpadded
 from rankscale_utils.parts import Groups
 
 
@@ -47,9 +47,12 @@ class BiEncoding:
         rows, of_query = self._rows(step).ravel()[places], places % self.items == 0
         kinds = [(self.queries, np.flatnonzero(of_query)), (self.documents, np.flatnonzero(~of_query))]
         kinds = [(texts, chosen) for texts, chosen in kinds if len(chosen)]
-        embedded = [self.model(*texts.batch(rows[chosen])) for texts, chosen in kinds]
+        batches = [texts.batch(rows[chosen]) for texts, chosen in kinds]
+        if is_unpadded(self.model.encoder):
+            batches = [joined(batches)]
         order = np.argsort(np.concatenate([chosen for _, chosen in kinds]))
-        return torch.cat(embedded)[torch.from_numpy(order).to(self.model.projection.weight.device)]
+        embedded = torch.cat([self.model(*batch) for batch in batches])
+        return embedded[torch.from_numpy(order).to(embedded.device)]
 
     def computed(self, step: Step, places: np.ndarray) -> int:
         """Return the tokens that `outputs` computes, padding included."""

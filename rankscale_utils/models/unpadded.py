@@ -9,7 +9,7 @@ Encoders of other architectures read padded batches and end with the same number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import starmap
 from typing import NamedTuple
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
+from transformers.models.modernbert.modeling_modernbert import ModernBertAttention
 
 NAME = "rankscale_unpadded"
 
@@ -124,12 +125,15 @@ def attend(
     if on_device and position_bias is None and (whole or sliding_window is None):
         reach = -1 if sliding_window is None else sliding_window - 1
         return _varlen(sequences, query, key, value, scaling, reach)[None], None
+    sees_all = sliding_window is None or sequences.groups[-1].length <= sliding_window
+    if query.device.type == "cpu" and position_bias is None and sees_all and not dropout:
+        return _GroupedAttention.apply(query, key, value, sequences, scaling)[None], None
     parts = zip(*(_grouped(sequences, part, len(part) == len(key)) for part in (query, key, value)), strict=True)
     attended = [
         F.scaled_dot_product_attention(q, k, v, _bias(q, k, sliding_window, position_bias), dropout, scale=scaling)
         for q, k, v in parts
     ]
-    return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in attended])[None], None
+    return _flattened(attended)[None], None
 
 
 def _grouped(sequences: Sequences, flat: Tensor, whole: bool) -> Iterator[Tensor]:
@@ -137,6 +141,43 @@ def _grouped(sequences: Sequences, flat: Tensor, whole: bool) -> Iterator[Tensor
     shapes = [(group.sequences, group.length if whole else group.prefix) for group in sequences.groups]
     parts = flat.split([count * length for count, length in shapes])
     return (part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(parts, shapes, strict=True))
+
+
+def _flattened(parts: Iterable[Tensor]) -> Tensor:
+    """Return groups' parts as one flat tensor, the way back from `_grouped`."""
+    return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])
+
+
+class _GroupedAttention(torch.autograd.Function):
+    """The CPU's fused attention over every group: one node of the graph, where each group would bring nine."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, scale: float | None
+    ) -> Tensor:
+        whole = len(query) == len(key)
+        parts = zip(_grouped(sequences, query, whole), *_of_keys(sequences, key, value), strict=True)
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        attended, logs = zip(*(fused(*part, scale=scale) for part in parts), strict=True)
+        found = _flattened(attended)
+        ctx.save_for_backward(query, key, value, found, *logs)
+        ctx.sequences, ctx.scale = sequences, scale
+        return found
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, found, *logs = ctx.saved_tensors
+        whole = len(query) == len(key)
+        gradients, queries, results = (_grouped(ctx.sequences, part, whole) for part in (gradient, query, found))
+        parts = zip(gradients, queries, *_of_keys(ctx.sequences, key, value), results, logs, strict=True)
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        back = zip(*(fused(*part, 0.0, False, scale=ctx.scale) for part in parts), strict=True)
+        return *map(_flattened, back), None, None
+
+
+def _of_keys(sequences: Sequences, *flat: Tensor) -> Iterator[Iterator[Tensor]]:
+    """Yield the groups of tensors that are of all tokens."""
+    return (_grouped(sequences, part, True) for part in flat)
 
 
 def _bias(query: Tensor, key: Tensor, sliding_window: int | None, position_bias: Tensor | None) -> Tensor | None:
@@ -174,6 +215,9 @@ def unpad(encoder: PreTrainedModel) -> PreTrainedModel:
     """Let an encoder attend in flat batches where this module knows its architecture, and return it."""
     if encoder.config.model_type in STACKS:
         encoder.set_attn_implementation(NAME)
+    for module in encoder.modules():
+        if type(module) is ModernBertAttention:
+            module.__class__ = _TurningAttention
     return encoder
 
 
@@ -250,10 +294,51 @@ def _headed(flat: Tensor, size: int) -> Tensor:
     return flat.unflatten(-1, (-1, size)).transpose(1, 2)
 
 
+class _TurningAttention(ModernBertAttention):
+    """ModernBERT's attention, whose queries and keys turn as complex numbers, in two passes over memory and not ten."""
+
+    def forward(
+        self, hidden: Tensor, position_embeddings: Tensor, sequences: Sequences | None = None, **others: object
+    ) -> tuple[Tensor, None]:
+        if sequences is None:
+            return super().forward(hidden, position_embeddings, **others)
+        stacked = self.Wqkv(hidden).unflatten(-1, (3, -1, self.head_dim))
+        query, key = _turned(stacked[:, :, :2], position_embeddings[:, None, None]).unbind(2)
+        return self.read(query, key, stacked[:, :, 2], sequences), None
+
+    def read(
+        self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, only: Tensor | None = None
+    ) -> Tensor:
+        """Return what tokens read, (1, tokens, hidden), from parts (1, tokens, heads, size); `only`: that is needed."""
+        parts = (part.transpose(1, 2) for part in (query, key, value))
+        dropout, scaling = self.attention_dropout if self.training else 0.0, self.head_dim**-0.5
+        attended, _ = attend(self, *parts, None, sequences, dropout, scaling, self.sliding_window)
+        attended = attended.flatten(2)
+        return self.out_drop(self.Wo(attended if only is None else attended.index_select(1, only)))
+
+
+def _turned(states: Tensor, turn: Tensor) -> Tensor:
+    """Return states of heads (…, size) turned by their positions, with halves interleaved; turn: (…, size / 2).
+
+    Queries and keys are interleaved alike, which leaves their products as they are.
+    """
+    first, second = states.float().chunk(2, dim=-1)
+    return torch.view_as_real(torch.complex(first, second) * turn).flatten(-2).to(states.dtype)
+
+
+def _turns(encoder: PreTrainedModel, like: Tensor, sequences: Sequences) -> dict[str, Tensor]:
+    """Return how far every token's states turn in each kind of layer: (tokens, size / 2), complex."""
+    places = torch.arange(sequences.groups[-1].length, device=like.device)[None]
+    turns = {}
+    for kind in set(encoder.config.layer_types):
+        cosine, sine = (part[0].float().chunk(2, dim=-1)[0] for part in encoder.rotary_emb(like, places, kind))
+        turns[kind] = torch.complex(cosine, sine)[sequences.positions]
+    return turns
+
+
 def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
     hidden = encoder.embeddings(input_ids=ids)
-    kinds = set(encoder.config.layer_types)
-    turns = {kind: encoder.rotary_emb(hidden, sequences.positions[None], kind) for kind in kinds}
+    turns = _turns(encoder, hidden, sequences)
     *layers, last = encoder.layers
     for layer in layers:
         hidden = layer(hidden, position_embeddings=turns[layer.attention_type], sequences=sequences)
@@ -265,15 +350,10 @@ def _modernbert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, seg
     attention, normed, prefixes = last.attn, last.attn_norm(hidden), sequences.prefixes
     weights = zip(*(_chunks(part) for part in (attention.Wqkv.weight, attention.Wqkv.bias)), strict=True)
     inputs = (normed.index_select(1, prefixes), normed, normed)
-    projected = [F.linear(part, *weight) for part, weight in zip(inputs, weights, strict=True)]
-    query, key, value = (_headed(part, attention.head_dim) for part in projected)
-    query, _ = apply_rotary_pos_emb(query, query, *(part[:, prefixes] for part in turn))
-    _, key = apply_rotary_pos_emb(key, key, *turn)
-    dropout = attention.attention_dropout if attention.training else 0.0
-    scaling, window = attention.head_dim**-0.5, attention.sliding_window
-    attended, _ = attend(attention, query, key, value, None, sequences, dropout, scaling, window)
-    attended = attended.flatten(2).index_select(1, sequences.read)
-    read = sequences.chosen(hidden) + attention.out_drop(attention.Wo(attended))
+    projected = (F.linear(part, *weight) for part, weight in zip(inputs, weights, strict=True))
+    query, key, value = (part.unflatten(-1, (-1, attention.head_dim)) for part in projected)
+    query, key = _turned(query, turn[prefixes][:, None]), _turned(key, turn[:, None])
+    read = sequences.chosen(hidden) + attention.read(query, key, value, sequences, only=sequences.read)
     return encoder.final_norm(read + last.mlp(last.mlp_norm(read)))
 
 
