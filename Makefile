@@ -2,7 +2,7 @@
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make test              runs the tests
-# make bench            times the package beside its alternatives and writes reports/benchmarks.md; half an hour
+# make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
 STUDY ?= demo
@@ -38,9 +38,11 @@ test: .venv/ready
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.scoring
-	$(BIN)/python -m benchmarks.scoring --pairs 200 --shapes BERT-base Ettin-68M
+	$(BIN)/python -m benchmarks.scoring --pairs 100 --shapes BERT-base Ettin-68M
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.ed2lm --length 512
+	$(BIN)/python -m benchmarks.ed2lm --length 128
 
 kernels: .venv/ready
 	$(BIN)/python -m rankscale_utils.kernels

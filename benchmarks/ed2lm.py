@@ -1,11 +1,11 @@
 """How long a query's reranking takes at T5-base shape, ED2LM against reading query and document together.
 
-python benchmarks/ed2lm.py [--length 512] [--repeats 3] [--slow 10] [--dtype float32] [--threads 2] [--profile]
-Weights and document states are random, which time does not feel. Each variant is timed once a round, in turns.
+python -m benchmarks.ed2lm [--length 512] [--repeats 3] [--slow 10] [--dtype float32] [--threads 2] [--profile]
+Weights and document states are random, which time does not feel. Each variant is timed once a round, in turns; BERT's
+layers are packed for the CPU's matrix library, as they are while we score.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertModel, T5Config
 
-from rankscale_utils.device import hardware
+from benchmarks.common import publish
 from rankscale_utils.document_states import DocumentStates
 from rankscale_utils.models.counts import flops
 from rankscale_utils.models.cross_attention import Candidates, Group
@@ -25,6 +25,7 @@ from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.decoder_scorer import DecoderScorer
 from rankscale_utils.models.ed2lm import Ed2lm, Setting, build
 from rankscale_utils.models.ed2lm_counts import Work, cross_attention_flops, decoder_flops, full_flops
+from rankscale_utils.models.packed import packed
 
 K, QUERY = 100, 12
 BERT_TOKENS = 512  # BERT takes no more, special tokens included
@@ -49,11 +50,10 @@ def ids(*shape: int) -> torch.Tensor:
     return torch.randint(2, 30000, shape)
 
 
-def together(t5: Ed2lm, dtype: torch.dtype, length: int, slow: int) -> list[Variant]:
+def together(t5: Ed2lm, bert: CrossEncoder, length: int, slow: int) -> list[Variant]:
     """Models that run an encoder for every pair, as transformers has them, timed on `slow` documents."""
     joint, document, query = ids(slow, QUERY + length), ids(slow, length), ids(slow, QUERY + 1)
     pair = ids(slow, min(QUERY + length + 3, BERT_TOKENS))
-    bert = CrossEncoder(BertModel(BertConfig(), add_pooling_layer=False)).to(dtype).eval()
     work = Work(QUERY, length)
 
     def read(text: torch.Tensor, written: torch.Tensor) -> object:
@@ -166,18 +166,23 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    dtype = getattr(torch, chosen.dtype)
-    t5 = build(BASE, Setting(1, 2, chosen.length)).to(dtype).eval()
-    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    print(f"{hardware()}, {load}; {chosen.dtype}; {K} documents of {chosen.length} tokens, query of {QUERY}")
-    print(f"variants that encode: {chosen.slow} documents, scaled; {chosen.repeats} interleaved rounds after a warm-up")
-    with tempfile.TemporaryDirectory() as folder:
-        variants = [*together(t5, dtype, chosen.length, chosen.slow), *apart(t5, dtype, chosen.length)]
-        variants += from_disk(t5, dtype, chosen.length, Path(folder))
-        print(summary(measure(variants, chosen.repeats), variants).to_markdown())
+    dtype, length = getattr(torch, chosen.dtype), chosen.length
+    t5 = build(BASE, Setting(1, 2, length)).to(dtype).eval()
+    bert = CrossEncoder(BertModel(BertConfig(), add_pooling_layer=False)).to(dtype).eval()
+    with tempfile.TemporaryDirectory() as folder, packed(bert):
+        variants = [*together(t5, bert, length, chosen.slow), *apart(t5, dtype, length)]
+        variants += from_disk(t5, dtype, length, Path(folder))
+        table = summary(measure(variants, chosen.repeats), variants)
         for variant in variants:
             if chosen.profile and variant.name in ("absorbed", "stored keys and values"):
                 profile(variant)
+    publish(
+        f"ED2LM, documents of {length} tokens",
+        f"One query of {QUERY} tokens and {K} documents at T5-base's shape, {chosen.dtype}, random weights; variants "
+        f"that encode read {chosen.slow} documents, and their time is scaled. × says how many times longer the other "
+        f"takes, and how many by count; medians of {chosen.repeats} rounds in turns, with their range.\n\n"
+        + table.to_markdown(),
+    )
 
 
 if __name__ == "__main__":

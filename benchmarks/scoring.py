@@ -1,6 +1,6 @@
 """Scoring pairs of natural length: ours against sentence-transformers and a plain loop, the same random weights.
 
-python benchmarks/scoring.py [--pairs 1000] [--repeats 5] [--shapes MiniLM-L6 Ettin-17M …]
+python -m benchmarks.scoring [--pairs 1000] [--repeats 5] [--shapes MiniLM-L6 Ettin-17M …]
 Every side starts from the words of the pairs and ends with their scores; repeats take turns.
 """
 

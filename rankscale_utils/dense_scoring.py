@@ -65,7 +65,7 @@ class DenseScorer:
         relevant = test.judgments.loc[test.judgments["relevance"] >= test.relevant_from, "doc_id"]
         places = np.arange(len(self.rows[corpus]))
         seed = int(digest(test.name, length=8), 16)
-        pool = draw_pool(places, places[np.isin(self.ids[corpus], relevant.unique())], self.settings.pool, seed)
+        pool = draw_pool(places, places[pd.Index(self.ids[corpus]).isin(relevant)], self.settings.pool, seed)
         if len(pool) < self.settings.negatives:
             raise StudyError(
                 f"evaluation.negatives = {self.settings.negatives}: {test.name} has {len(pool)} documents that are "

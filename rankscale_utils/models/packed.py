@@ -1,17 +1,18 @@
 """Linear layers packed for the CPU's matrix library while a model scores: same numbers, fewer passes over memory.
 
-oneDNN multiplies by weights whose blocks lie as its kernels read them, and applies GELU or a gate to every block of the
-result while it is in the cache.
+oneDNN multiplies by weights whose blocks lie as its kernels read them, and applies GELU, a gate or a sum to every block
+of the result while it is in the cache.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
-from transformers.models.bert.modeling_bert import BertIntermediate
+from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
 from rankscale_utils.models.cross_encoder import CrossEncoder
@@ -30,9 +31,9 @@ class _Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, self.then, [], "none")
 
-    def times(self, inputs: Tensor, factor: Tensor) -> Tensor:
-        """Return the layer's result times a factor of its shape."""
-        return torch.ops.mkldnn._linear_pointwise.binary(inputs, factor, self.packed, self.bias, "mul")
+    def with_other(self, inputs: Tensor, other: Tensor, how: Literal["add", "mul"]) -> Tensor:
+        """Return the layer's result plus or times another tensor of its shape."""
+        return torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.packed, self.bias, how)
 
 
 class _Glu(nn.Module):
@@ -46,7 +47,18 @@ class _Glu(nn.Module):
         self.Wo = _Linear(mlp.Wo.weight, mlp.Wo.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.Wo(self.gate.times(inputs, self.up(inputs)))
+        return self.Wo(self.gate.with_other(inputs, self.up(inputs), "mul"))
+
+
+class _AddAndNorm(nn.Module):
+    """The end of BERT's attention, and of its feed-forward: a product, what it is added to, and the norm of both."""
+
+    def __init__(self, end: BertSelfOutput | BertOutput) -> None:
+        super().__init__()
+        self.dense, self.norm = _Linear(end.dense.weight, end.dense.bias), end.LayerNorm
+
+    def forward(self, inputs: Tensor, before: Tensor) -> Tensor:
+        return self.norm(self.dense.with_other(inputs, before, "add"))
 
 
 @contextmanager
@@ -55,13 +67,14 @@ def packed(model: nn.Module) -> Iterator[None]:
 
     Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
     """
-    swapped = []
+    swapped: list[tuple[nn.Module, str, nn.Module]] = []
     try:
-        if _suits(model):
-            for parent in list(model.modules()):
-                for name, made in _packings(parent):
-                    swapped.append((parent, name, getattr(parent, name)))
-                    setattr(parent, name, made)
+        for parent in list(model.modules()) if _suits(model) else []:
+            if any(parent is original for _, _, original in swapped):
+                continue
+            for name, made in _packings(parent):
+                swapped.append((parent, name, getattr(parent, name)))
+                setattr(parent, name, made)
         yield
     finally:
         for parent, name, original in reversed(swapped):
@@ -84,6 +97,8 @@ def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in list(parent.named_children()):
         if isinstance(child, ModernBertMLP) and _is_gelu(child.Wi, child.act):
             yield name, _Glu(child)
+        elif isinstance(child, BertSelfOutput | BertOutput) and type(child.dense) is nn.Linear:
+            yield name, _AddAndNorm(child)
         elif type(child) is nn.Linear and child.out_features > 1:
             yield name, _Linear(child.weight, child.bias)
 
