@@ -35,11 +35,11 @@ from rankscale_utils.metrics import (
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.packed import packed
-from rankscale_utils.models.side_by_side import side_by_side
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study
 
-BATCH_TOKENS = 16_384  # that are scored together
+BATCH_TOKENS = (4096, 16_384)  # the fewest and the most that are scored together
+CACHED_STATES = 2**20  # numbers, 4 MB of float32
 OF_QUERIES = (
     "collection",
     "run",
@@ -61,19 +61,21 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
     return Test(name, candidates, judgments, settings.metrics, settings.depth, relevant_from)
 
 
+@torch.inference_mode()
 def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
     scores = np.empty(len(query_rows), np.float32)
-    batches = list(of_like_length(pairs.lengths(query_rows, document_rows), BATCH_TOKENS))
-
-    @torch.inference_mode()
-    def work(chosen: np.ndarray) -> None:
-        batch = pairs.batch(query_rows[chosen], document_rows[chosen])
-        scores[chosen] = model(*batch).float().cpu().numpy()
-
     with packed(model):
-        side_by_side(work, reversed(batches), model.head.weight.device)  # the longest first, so that none is left over
+        for chosen in of_like_length(pairs.lengths(query_rows, document_rows), _batch_tokens(model)):
+            batch = pairs.batch(query_rows[chosen], document_rows[chosen])
+            scores[chosen] = model(*batch).float().cpu().numpy()
     return scores
+
+
+def _batch_tokens(model: CrossEncoder) -> int:
+    """Return how many tokens are scored together: on the CPU as many as its cache holds a layer's states of."""
+    fitting = CACHED_STATES // model.head.in_features if model.head.weight.device.type == "cpu" else BATCH_TOKENS[1]
+    return int(np.clip(fitting, *BATCH_TOKENS))
 
 
 def write_run(path: Path, ranked: Ranked, name: str) -> None:

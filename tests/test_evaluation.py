@@ -198,7 +198,7 @@ def test_scores_come_back_in_the_order_asked_whatever_the_batches(trained, test,
     scores = score(model, collection.pairs(), *rows)
     assert scores.shape == (len(test.candidates),)
     assert np.ptp(scores) > 0.01
-    monkeypatch.setattr(evaluation, "BATCH_TOKENS", 150)  # three pairs or four
+    monkeypatch.setattr(evaluation, "BATCH_TOKENS", (150, 150))  # three pairs or four
     np.testing.assert_allclose(score(model, collection.pairs(), *rows), scores, atol=1e-5)
     shuffled = np.random.default_rng(0).permutation(len(scores))
     again = score(model, collection.pairs(), rows[0][shuffled], rows[1][shuffled])
