@@ -62,6 +62,7 @@ rule collection:
 rule generated:
     input: f"{RUNS}/collection.json"
     output: WRITTEN
+    params: settings=digest(study.annotated_by("generated")) if study.annotations else ""
     threads: study.training.threads if study.training else 1
     priority: 15
     resources: gpu=GPU

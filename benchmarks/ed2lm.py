@@ -51,7 +51,7 @@ def ids(*shape: int) -> torch.Tensor:
 
 
 def together(t5: Ed2lm, bert: CrossEncoder, length: int, slow: int) -> list[Variant]:
-    """Models that run an encoder for every pair, as transformers has them, timed on `slow` documents."""
+    """Models that run an encoder for every pair, T5 as transformers has it and BERT as ours, on `slow` documents."""
     joint, document, query = ids(slow, QUERY + length), ids(slow, length), ids(slow, QUERY + 1)
     pair = ids(slow, min(QUERY + length + 3, BERT_TOKENS))
     work = Work(QUERY, length)
@@ -169,10 +169,11 @@ def main() -> None:
     dtype, length = getattr(torch, chosen.dtype), chosen.length
     t5 = build(BASE, Setting(1, 2, length)).to(dtype).eval()
     bert = CrossEncoder(BertModel(BertConfig(), add_pooling_layer=False)).to(dtype).eval()
-    with tempfile.TemporaryDirectory() as folder, packed(bert):
+    with tempfile.TemporaryDirectory() as folder:
         variants = [*together(t5, bert, length, chosen.slow), *apart(t5, dtype, length)]
         variants += from_disk(t5, dtype, length, Path(folder))
-        table = summary(measure(variants, chosen.repeats), variants)
+        with packed(bert):
+            table = summary(measure(variants, chosen.repeats), variants)
         for variant in variants:
             if chosen.profile and variant.name in ("absorbed", "stored keys and values"):
                 profile(variant)

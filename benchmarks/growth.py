@@ -1,6 +1,6 @@
 """How seconds and memory of scoring grow with the number of pairs, their length and the model's size.
 
-python benchmarks/growth.py [--repeats 3]
+python -m benchmarks.growth [--repeats 3]
 Texts are random, all of one length; every point runs in a process of its own, whose highest memory is read at its end.
 """
 

@@ -104,7 +104,7 @@ def main() -> None:
             rows.append(of_shape(shape, found, tokens, arguments.repeats, Path(folder)))
     lengths = common.tokenised(found, tokens).lengths(found.query_rows, found.document_rows)
     common.publish(
-        f"Scoring {arguments.pairs:,} pairs",
+        f"Scoring: {', '.join(arguments.shapes)}",
         f"{arguments.pairs:,} pairs ({found.name}; {lengths.mean():.0f} tokens, {lengths.min()} to {lengths.max()}), "
         "from words to scores, float32 but for int8, random weights. Ratios say how many times longer the other side "
         f"takes; medians of {arguments.repeats} repeats in turns, with their range. FLOPs are counted as if every "

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rankscale_utils import generator
 from rankscale_utils.collections import Collection, annotation
 from rankscale_utils.collections.groups import TrainingQueries, keys
 from rankscale_utils.collections.materialise import stored_texts
@@ -18,7 +19,6 @@ from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.contrastive_entropy import contrastive_entropy, draw_pool
 from rankscale_utils.dense_scoring import embed
 from rankscale_utils.files import cached_folder, digest, read_json, write_json
-from rankscale_utils.generator import generated_queries
 from rankscale_utils.learning_rates import split
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.study import Run, Study, cache_folder
@@ -65,7 +65,8 @@ def annotated(study: Study, run: Run, collection: Collection) -> Collection:
 
 def source_folder(study: Study, source: str, collection: Collection) -> Path:
     """Return the folder of a source's pairs, building it where the cache lacks it."""
-    made_of = [Path(__file__), Path(annotation.__file__), source, study.annotated_by(source)]
+    code = [Path(__file__), Path(annotation.__file__), Path(generator.__file__)]
+    made_of = [*code, source, study.annotated_by(source)]
     made_of += [collection.candidates.name, collection.tokens.name]
     folder = cache_folder() / f"annotated-{digest(*made_of, length=16)}"
     return cached_folder(folder, lambda inside: _build(inside, study, source, collection))
@@ -136,7 +137,7 @@ def _generated(study: Study, collection: Collection, dev: TrainingQueries, rest:
     teaching, _ = split(rest, 1, len(rest.query_rows), TAUGHT)
     free = np.setdiff1d(rest.document_rows, np.concatenate([dev.positive_rows, teaching.positive_rows]))
     documents = _documents(collection, free, int(study.annotations.counts[-2] / SPOKEN))
-    queries = generated_queries(study, collection, teaching, documents.index.to_numpy())
+    queries = generator.generated_queries(study, collection, teaching, documents.index.to_numpy())
     pairs = documents.drop(columns="text").assign(query=queries)
     return pairs[pairs["query"].str.strip() != ""]
 

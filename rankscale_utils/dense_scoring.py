@@ -19,7 +19,7 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.collections.pieces import of_like_length
 from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.contrastive_entropy import contrastive_entropy, draw_pool
-from rankscale_utils.exact_search import search
+from rankscale_utils.exact_search import NotFinite, search
 from rankscale_utils.files import digest
 from rankscale_utils.metrics import Ranked, Test, measured, reference_values, reranked
 from rankscale_utils.models.bi_encoder import BiEncoder
@@ -87,7 +87,11 @@ class DenseScorer:
                 yield self._reranked(test, queries, documents)
 
     def _searched(self, test: Test, queries: NDArray, documents: NDArray) -> Ranked:
-        found, scores = search(queries, documents, self.settings.depth)
+        depth = min(self.settings.depth, len(documents))
+        try:
+            found, scores = search(queries, documents, depth)
+        except NotFinite:  # a failed run, which evaluation excludes by its scores
+            found, scores = np.tile(np.arange(depth), (len(queries), 1)), np.full((len(queries), depth), np.nan)
         ids, each = self.test_queries[test.name], found.shape[1]
         table = pd.DataFrame({"query_id": np.repeat(ids.to_numpy(), each), "query_row": np.repeat(ids.index, each)})
         table["document_id"] = self.ids[self.corpora[test.name]][found.ravel()]

@@ -9,6 +9,10 @@ LARGEST_ROW = 2**32 - 1  # rows share 64 bits with their scores
 FEWEST_DOCUMENTS = 1024  # in a block while there are queries to split instead: smaller products waste the processor
 
 
+class NotFinite(ValueError):
+    """An embedding holds NaN or infinity."""
+
+
 def search(
     queries: NDArray, documents: NDArray, depth: int, memory: int = 256 * 2**20
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -20,8 +24,9 @@ def search(
     are not counted. Equal scores keep the documents' order. A depth beyond the collection is the whole collection.
 
     Raises:
-        ValueError: the dimensions differ, the depth is not positive, an embedding is not finite, or `memory` does not
-            hold one query's scores of one document.
+        NotFinite: an embedding is not finite.
+        ValueError: the dimensions differ, the depth is not positive, or `memory` does not hold one query's scores of
+            one document.
     """
     if queries.shape[1] != documents.shape[1]:
         raise ValueError(
@@ -63,7 +68,7 @@ def _best(queries: NDArray, documents: NDArray, depth: int, block: int) -> NDArr
     for rows in _blocks(len(documents), block):
         scores = queries @ np.asarray(documents[rows], np.float32).T
         if not np.isfinite(scores).all():
-            raise ValueError(
+            raise NotFinite(
                 f"scores of documents {rows.start} to {rows.stop - 1} are not finite; look for NaN or infinity in "
                 "their embeddings and the queries'"
             )

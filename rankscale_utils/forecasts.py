@@ -143,10 +143,8 @@ def sealed_reach(sealed: pd.DataFrame) -> list[float]:
     return [reach["mean_law"], reach["new_run"]]
 
 
-def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
-    """Open the held-out rungs, score the sealed forecasts and return them all.
-
-    Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv` and `measurements.parquet`.
+def open_sealed(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
+    """Return a study's sealed forecasts.
 
     Raises:
         SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
@@ -156,6 +154,18 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
         raise laws.SealBroken(
             f"{sealed_file(study)} was sealed on other measurements than those of the fitted rungs now; run 3_fit again"
         )
+    return sealed
+
+
+def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
+    """Open the held-out rungs, score the sealed forecasts and return them all.
+
+    Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv` and `measurements.parquet`.
+
+    Raises:
+        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
+    """
+    sealed = open_sealed(study, fitted)
     table = of_runs(study, fitted_only=False)
     scored = laws.score(sealed, at_end(held_out(study)), size="N", exposure="D")
     scored = scored.assign(skill_to_p0=_skill_to_p0(scored))

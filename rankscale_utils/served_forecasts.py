@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.fits import Fitted, converted, held_out_design, of_series
-from rankscale_utils.forecasts import sealed_file, sealed_reach
+from rankscale_utils.forecasts import open_sealed, sealed_reach
 from rankscale_utils.pareto import BEYOND, at_latencies
 from rankscale_utils.study import Study
 from rankscale_utils.systems import as_evaluated
@@ -24,9 +23,9 @@ def forecast_served(study: Study, fitted: list[Fitted], timed: pd.DataFrame) -> 
     no law was fitted to what was timed.
 
     Raises:
-        SealBroken: the sealed forecasts are not what was sealed.
+        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
     """
-    sealed, design = laws.open_sealed(sealed_file(study)), held_out_design(study, fitted)
+    sealed, design = open_sealed(study, fitted), held_out_design(study, fitted)
     served = of_the_laws(study, timed)
     made = [
         _of_series(one, study, mine["params_non_embedding"], sealed, design)

@@ -26,7 +26,7 @@ from rankscale_utils.models.decoder_scorer import DecoderScorer
 from rankscale_utils.models.ed2lm import Ed2lm
 from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
 from rankscale_utils.models.layout import Model
-from rankscale_utils.models.packed import in_int8
+from rankscale_utils.models.packed import in_int8, pack
 from rankscale_utils.parts import FirstStage, Text
 
 
@@ -74,17 +74,20 @@ def of_model(
     """
     if isinstance(model, CrossEncoder):
         both = _device(model).type == "cpu" and _dtype(model) == torch.float32
-        return [cross_encoder(model, pairs, rung, int8) for int8 in ((False, True) if both else (False,))]
+        rounded = [cross_encoder(model, pairs, rung, int8=True)] if both else []  # before the layers are packed
+        return [cross_encoder(model, pairs, rung), *rounded]
     if isinstance(model, embedding.BiEncoder):
         return [bi_encoder(model, *singles(pairs, text), held, rung)]
     return ed2lm(model, *singles(pairs, text, "ed2lm"), held, folder, rung, kind)
 
 
 def cross_encoder(model: CrossEncoder, pairs: Pairs, rung: str = "", int8: bool = False) -> System:
-    """Return the system that reads query and document together, with weights rounded to 8 bits where asked to."""
+    """Return the system that reads query and document together: a copy with weights of 8 bits, or the model packed."""
     counted, size, name, dtype = flops(model), parameters(model).non_embedding, "cross-encoder", _dtype(model)
     if int8:
         model, name, dtype = in_int8(model), f"{name}, int8", torch.qint8
+    else:
+        pack(model)
 
     @torch.inference_mode()
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:

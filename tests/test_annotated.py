@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from rankscale_utils import annotated as said
+from rankscale_utils import generator, prepare
 from rankscale_utils.annotated import Dev, annotated, dev_and_rest, ended, own_end, source_folder
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import TrainingQueries, keys, steps
 from rankscale_utils.evaluation import evaluate
 from rankscale_utils.models import ladder
-from rankscale_utils.prepare import prepare
 from rankscale_utils.study import StudyError
 from rankscale_utils.training import train
 
@@ -116,7 +115,7 @@ def test_the_generator_asks_of_documents_that_it_did_not_learn_from(dense, monke
         taught["documents"], taught["asked"] = set(teaching.positive_rows.tolist()), set(rows.tolist())
         return ["some words"] * len(rows)
 
-    monkeypatch.setattr(said, "generated_queries", noted)
+    monkeypatch.setattr(generator, "generated_queries", noted)
     study = dense(generator={"shape": {"hidden": 8}, "pairs": 48, "queries_per_step": 16})
     source_folder(study, "generated", open_collection(study))
     dev, rest = dev_and_rest(open_collection(study))
@@ -125,12 +124,20 @@ def test_the_generator_asks_of_documents_that_it_did_not_learn_from(dense, monke
     assert len(taught["documents"]) == pytest.approx(0.3 * len(rest.query_rows), rel=0.05)
 
 
+def test_a_generators_queries_are_prepared_apart_from_the_rest(dense):
+    study = dense()
+    prepare.main(str(study.source))
+    assert not (study.folder / "generated.json").exists()
+    prepare.main(str(study.source), "generated")
+    assert json.loads((study.folder / "generated.json").read_text())["pairs"] >= 400
+
+
 def test_generated_queries_are_words_and_the_same_each_time(dense, session_root):
     study = dense()
     collection = open_collection(study)
     _, rest = dev_and_rest(collection)
     rows = np.sort(rest.document_rows[:40])
-    first, again = (said.generated_queries(study, collection, rest.of(np.arange(200)), rows) for _ in range(2))
+    first, again = (generator.generated_queries(study, collection, rest.of(np.arange(200)), rows) for _ in range(2))
     assert first == again
     assert len(first) == 40
     assert sum(len(query.split()) >= 1 for query in first) > 30
@@ -151,13 +158,13 @@ def test_a_language_models_queries_come_from_a_file(dense, tmp_path):
     with pytest.raises(
         StudyError, match=r"queries\.jsonl: line 2 names document 'nowhere', which the collection lacks"
     ):
-        prepare(study)
+        prepare.prepare(study)
     path.write_text("\n".join(json.dumps(line) for line in lines[:50]))
     with pytest.raises(StudyError, match=r"annotations = \[100, 200, 300, 400\]: there are \d+ annotated pairs"):
-        prepare(study)
+        prepare.prepare(study)
     path.unlink()
     with pytest.raises(StudyError, match=r"annotations\.files\.llm names .*queries\.jsonl, which is no file"):
-        prepare(study)
+        prepare.prepare(study)
 
 
 def test_a_run_ends_where_the_dev_part_says_and_is_measured_there_alone(dense, monkeypatch):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import gzip
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration
 
 from rankscale_utils import contrastive_entropy as entropy
@@ -64,6 +66,17 @@ def last_model(study, run, ledger):
     vocabulary = open_collection(study).tokenizer().get_vocab_size()
     path = ladder.checkpoint_file(study.run_folder(run), ledger["checkpoints"][-1]["exposure"])
     return ladder.load(ladder.build(study, run, vocabulary), path).eval(), path
+
+
+def test_a_bi_encoder_whose_embeddings_are_no_numbers_is_excluded_with_the_reason(families):
+    run, ledger, _ = trained_run(families, "contrastive")
+    _, path = last_model(families, run, ledger)
+    file = path / "model.safetensors"
+    save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file)
+    table = evaluate(families, run, open_collection(families), CPU)
+    found = table.groupby(["collection", "exposure"])["excluded"].first().unstack()
+    assert set(found.iloc[:, -1]) == {"scores that are not numbers"}
+    assert set(found.iloc[:, :-1].to_numpy().ravel()) == {""}
 
 
 @pytest.mark.parametrize("objective", ["listwise", *OBJECTIVES])

@@ -27,10 +27,10 @@ class Step(NamedTuple):
 class TrainingQueries:
     """What is trained on, as rows of the token store: an item for every judgment of a query's relevant document.
 
-    query_rows, positive_rows, grades: (items,). hard_rows: (items, hard_depth), the first stage's top documents without
-    any that is relevant to the query, −1 where there are no more of them. relevant: (judgments,), sorted, a key for
+    query_rows, positive_rows, grades: (items,). hard_rows: (items, ranks), the first stage's top documents without any
+    that is relevant to the query, −1 where there are no more of them. relevant: (judgments,), sorted, a key for
     every relevant pair, see `keys`. document_rows: (documents,), the sample that random negatives come from.
-    positive_teacher (items,) and hard_teacher (items, hard_depth): a teacher's scores, where there is one.
+    positive_teacher (items,) and hard_teacher (items, ranks): a teacher's scores, where there is one.
     """
 
     query_rows: np.ndarray

@@ -153,7 +153,7 @@ def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[Tra
     judged["document_row"] = rows.documents(corpus, judged["document_id"])
     relevant = np.sort(keys(judged["query_row"], judged["document_row"]))
     place = rows.queries("", found["query_id"])  # training queries stand first, so that rows are places
-    hard = np.full((len(training.table("queries")), groups.hard_depth), -1, np.int32)
+    hard = np.full((len(training.table("queries")), max(1, groups.ranks)), -1, np.int32)
     hard[place, found["rank"] - 1] = rows.documents(corpus, found["document_id"])
     pool = rows.documents(corpus, training.table("pool")["document_id"])
     without_text = judged["document_row"] < 0

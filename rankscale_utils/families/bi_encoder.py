@@ -12,7 +12,7 @@ from rankscale_utils.collections.groups import Step, TrainingQueries
 from rankscale_utils.collections.singles import Singles, joined
 from rankscale_utils.contrastive import contrastive
 from rankscale_utils.models.bi_encoder import BiEncoder, flops
-from rankscale_utils.models.unpadded import computed, is_unpadded
+from rankscale_utils.models.unpadded import computed
 from rankscale_utils.parts import Groups
 
 
@@ -46,18 +46,14 @@ class BiEncoding:
         """Return the embeddings of the texts at these places: (places, dimensions)."""
         rows, of_query = self._rows(step).ravel()[places], places % self.items == 0
         kinds = [(self.queries, np.flatnonzero(of_query)), (self.documents, np.flatnonzero(~of_query))]
-        kinds = [(texts, chosen) for texts, chosen in kinds if len(chosen)]
-        batches = [texts.batch(rows[chosen]) for texts, chosen in kinds]
-        if is_unpadded(self.model.encoder):
-            batches = [joined(batches)]
+        batch = joined([texts.batch(rows[chosen]) for texts, chosen in kinds if len(chosen)])
         order = np.argsort(np.concatenate([chosen for _, chosen in kinds]))
-        embedded = torch.cat([self.model(*batch) for batch in batches])
+        embedded = self.model(*batch)
         return embedded[torch.from_numpy(order).to(embedded.device)]
 
     def computed(self, step: Step, places: np.ndarray) -> int:
         """Return the tokens that `outputs` computes, padding included."""
-        lengths, of_query = self.lengths(step)[places], places % self.items == 0
-        return sum(computed(self.model.encoder, some) for some in (lengths[of_query], lengths[~of_query]))
+        return computed(self.model.encoder, self.lengths(step)[places])
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the contrastive loss over the negatives of the whole step."""

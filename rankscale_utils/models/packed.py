@@ -63,22 +63,36 @@ class _AddAndNorm(nn.Module):
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
-    """Let a model's linear layers be packed within the block, where no gradient is asked for.
-
-    Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
-    """
-    swapped: list[tuple[nn.Module, str, nn.Module]] = []
+    """Let a model's linear layers be packed within the block; see `pack`."""
+    swapped = []
     try:
-        for parent in list(model.modules()) if _suits(model) else []:
-            if any(parent is original for _, _, original in swapped):
-                continue
-            for name, made in _packings(parent):
-                swapped.append((parent, name, getattr(parent, name)))
-                setattr(parent, name, made)
+        for place in _swaps(model):
+            swapped.append(place)
         yield
     finally:
         for parent, name, original in reversed(swapped):
             setattr(parent, name, original)
+
+
+def pack(model: nn.Module) -> None:
+    """Pack a model's linear layers for good, where no gradient is asked for.
+
+    Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
+    """
+    for _ in _swaps(model):
+        pass
+
+
+def _swaps(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Put packed modules in place one after the other; yield each one's parent, name and the original."""
+    gone: list[nn.Module] = []
+    for parent in list(model.modules()) if _suits(model) else []:
+        if any(parent is original for original in gone):
+            continue
+        for name, made in _packings(parent):
+            gone.append(getattr(parent, name))
+            setattr(parent, name, made)
+            yield parent, name, gone[-1]
 
 
 def _suits(model: nn.Module) -> bool:

@@ -1,8 +1,9 @@
 """Encoders over one flat batch: sequence after sequence without padding, and no more work than what is read needs.
 
-BERT, ModernBERT and T5 encoders of transformers run as they are: their layers call `attend`, which is registered with
-transformers' AttentionInterface, and see one batch of all sequences' tokens. The last layer computes only the tokens
-that are read, such as [CLS] or the query; its keys and values alone are of all tokens.
+BERT, ModernBERT and T5 encoders of transformers run with their own layers, which call `attend`, registered with
+transformers' AttentionInterface, and see one batch of all sequences' tokens; ModernBERT's attention is a subclass.
+The last layer of BERT and ModernBERT computes only the tokens that are read, such as [CLS] or the query; its keys and
+values alone are of all tokens.
 
 Encoders of other architectures read padded batches and end with the same numbers.
 """
@@ -212,7 +213,10 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def unpad(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Let an encoder attend in flat batches where this module knows its architecture, and return it."""
+    """Let an encoder attend in flat batches where this module knows its architecture, and return it.
+
+    Weights and their names stay; ModernBERT's attention modules become `_TurningAttention`.
+    """
     if encoder.config.model_type in STACKS:
         encoder.set_attn_implementation(NAME)
     for module in encoder.modules():

@@ -7,6 +7,8 @@ import pytest
 from rankscale_utils.collections import docstrings, first_stage, materialise, open_collection
 from rankscale_utils.collections.sources import open_source
 
+from ..conftest import TINY
+
 
 @pytest.fixture
 def built(tiny_study):
@@ -31,6 +33,18 @@ def trained_on(collection):
             "hard": names[items.hard_rows].tolist(),
         }
     )
+
+
+def test_no_first_stage_for_training_queries_without_hard_negatives(new_study, collection, monkeypatch):
+    searched = []
+    found = first_stage.search
+    monkeypatch.setattr(first_stage, "search", lambda *given: searched.append(len(given[2])) or found(*given))
+    groups = {"hard": 0, "random": 2, "queries_per_step": 4}
+    study = new_study("easy", training=TINY["training"] | {"groups": groups}, first_stage={"k1": 0.8})
+    items = open_collection(study).training_queries()
+    assert searched == [study.evaluation.queries]
+    assert len(items.query_rows) == len(collection.training_queries().query_rows)
+    assert (items.hard_rows == -1).all()
 
 
 def test_every_training_query_is_an_item_with_its_relevant_document(collection, built):

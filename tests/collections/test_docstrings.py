@@ -41,6 +41,30 @@ def letters(texts):
     return {re.sub(r"[^a-z]+", " ", text.lower()).strip() for text in texts}
 
 
+DEEP = '''"""top"""
+try:
+    def a(): "in try"
+except ValueError:
+    async def b(): "in except"
+else:
+    def c(): "in else"
+finally:
+    def d(): "in finally"
+match 1:
+    case 1:
+        def e(): "in case"
+with open("x"):
+    class F:
+        "in with"
+        def g(self):
+            "in class"
+            if True:
+                def h(): "inner"
+fine = lambda: "no docstring"
+def late(): "late"
+'''
+
+
 @pytest.fixture
 def collection(tiny_study):
     """Return the docstrings as they were built."""
@@ -72,6 +96,25 @@ def built(tmp_path, monkeypatch):
 def source_of(number, query="Count the apples of basket {}", document=LONG + " Basket {}."):
     name = "".join("abcdefghij"[int(digit)] for digit in str(number))
     return f'"""{query.format(name)}.\n\n{document.format(name)}\n"""\n'
+
+
+def test_all_docstrings_of_a_source_are_found_however_deep(tmp_path):
+    (tmp_path / "deep.py").write_text(DEEP)
+    places = ("try", "except", "else", "finally", "case", "with", "class")
+    assert set(docstrings.docstrings(tmp_path / "deep.py")) == {
+        "top",
+        "late",
+        "inner",
+        *(f"in {one}" for one in places),
+    }
+
+
+@pytest.mark.parametrize("module", [ast, re, docstrings])
+def test_docstrings_are_those_of_a_walk_over_the_whole_tree(module):
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    source = Path(module.__file__)
+    nodes = [node for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, holders)]
+    assert docstrings.docstrings(source) == [text for node in nodes if (text := ast.get_docstring(node, False))]
 
 
 def test_no_module_straddles_splits(collection):

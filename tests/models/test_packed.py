@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModel
 
 from rankscale_utils.models import packed as packing
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.packed import in_int8, packed
+from rankscale_utils.models.packed import in_int8, pack, packed
 
 SHAPE = {"vocab_size": 300, "hidden_size": 256, "intermediate_size": 384, "num_attention_heads": 4, "pad_token_id": 0}
 TOKENS = {"bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
@@ -38,10 +38,19 @@ def test_packed_layers_score_alike_and_are_gone_afterwards(model):
         scores = model(*BATCH)
     assert packing._Linear in inside
     assert (packing._Glu in inside) == (model.encoder.config.model_type == "modernbert")
+    assert (packing._AddAndNorm in inside) == (model.encoder.config.model_type == "bert")
     assert before.std() > 0.01
     torch.testing.assert_close(scores, before, atol=1e-5, rtol=0)
     assert [type(module) for module in model.modules()] == kinds
     assert torch.equal(model(*BATCH), before)
+
+
+@torch.inference_mode()
+def test_layers_packed_for_good_score_alike(model):
+    before = model(*BATCH)
+    pack(model)
+    assert packing._Linear in [type(module) for module in model.modules()]
+    torch.testing.assert_close(model(*BATCH), before, atol=1e-5, rtol=0)
 
 
 def test_layers_come_back_after_an_error(model):
