@@ -31,7 +31,7 @@ class _Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, self.then, [], "none")
 
-    def with_other(self, inputs: Tensor, other: Tensor, how: Literal["add", "mul"]) -> Tensor:
+    def combined(self, inputs: Tensor, other: Tensor, how: Literal["add", "mul"]) -> Tensor:
         """Return the layer's result plus or times another tensor of its shape."""
         return torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.packed, self.bias, how)
 
@@ -47,7 +47,7 @@ class _Glu(nn.Module):
         self.Wo = _Linear(mlp.Wo.weight, mlp.Wo.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.Wo(self.gate.with_other(inputs, self.up(inputs), "mul"))
+        return self.Wo(self.gate.combined(inputs, self.up(inputs), "mul"))
 
 
 class _AddAndNorm(nn.Module):
@@ -58,16 +58,15 @@ class _AddAndNorm(nn.Module):
         self.dense, self.norm = _Linear(end.dense.weight, end.dense.bias), end.LayerNorm
 
     def forward(self, inputs: Tensor, before: Tensor) -> Tensor:
-        return self.norm(self.dense.with_other(inputs, before, "add"))
+        return self.norm(self.dense.combined(inputs, before, "add"))
 
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Let a model's linear layers be packed within the block; see `pack`."""
-    swapped = []
+    swapped: list[tuple[nn.Module, str, nn.Module]] = []
     try:
-        for place in _swaps(model):
-            swapped.append(place)
+        swapped.extend(_swaps(model))
         yield
     finally:
         for parent, name, original in reversed(swapped):
@@ -79,8 +78,7 @@ def pack(model: nn.Module) -> None:
 
     Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
     """
-    for _ in _swaps(model):
-        pass
+    list(_swaps(model))
 
 
 def _swaps(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
