@@ -13,7 +13,8 @@ WRITTEN = f"{RUNS}/generated.json"  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
 DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
 NOTEBOOK = (
-    f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --no-progress-bar -p study '{study.source}'"
+    f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --engine rankscale --no-progress-bar"
+    f" -p study '{study.source}'"
 )
 PAPERMILL = DEVICE + NOTEBOOK
 # After a stage: say that it is done, or show the end of its log.

@@ -43,7 +43,8 @@ def papermill(folder, source, environment=COLD, kernel="rankscale-cpu"):
     ]
     kernelspec = {"name": "rankscale-cpu", "display_name": "rankscale (CPU)", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), folder / "in.ipynb")
-    command = ["papermill", "in.ipynb", "out.ipynb", "-k", kernel, "--no-progress-bar", "-p", "given", "1"]
+    command = ["papermill", "in.ipynb", "out.ipynb", "-k", kernel, "--engine", "rankscale", "--no-progress-bar"]
+    command += ["-p", "given", "1"]
     with open(folder / "log", "w") as log:
         return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
 
@@ -89,6 +90,12 @@ def test_a_warm_notebook_is_the_cold_one(warm, tmp_path):
     assert any("image/png" in output.get("data", {}) for output in cold[0])
     interrupted = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"  # at its end, or not
     assert (tmp_path / "log").read_text().replace(interrupted, "") == said.replace(interrupted, "")
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_no_kernel_needs_a_port(warm, tmp_path, start):
+    source = "import json, ipykernel\nprint(json.loads(ipykernel.get_connection_info())['transport'])"
+    assert printed(tmp_path, source, warm if start == "warm" else COLD) == ["ipc"]
 
 
 def test_the_clients_environment_reaches_a_kernel_that_is_a_fork(warm, tmp_path):
