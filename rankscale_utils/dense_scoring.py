@@ -55,8 +55,8 @@ class DenseScorer:
         """Return the first stage's values and, as the ceiling, those of the judged documents in their best order."""
         perfect = test.judgments.rename(columns={"relevance": "score"})
         measures = test.measures()
-        best = ir_measures.calc_aggregate(list(measures), test.judgments, perfect)
-        ceiling = pd.Series({name: best[measure] for measure, name in measures.items()})
+        best = ir_measures.calc_aggregate(measures.values(), test.judgments, perfect)
+        ceiling = pd.Series({name: best[measure] for name, measure in measures.items()})
         return self.limits[test.name].assign(ceiling=ceiling)
 
     def _pool(self, test: Test) -> NDArray:

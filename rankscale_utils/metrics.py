@@ -37,19 +37,23 @@ class Test:
         """The contrastive entropy's name: CEk with k negatives, the best-ranked candidates that are not relevant."""
         return f"CE{self.depth - 1}"
 
-    def measures(self) -> dict[ir_measures.Measure, str]:
-        """Return the measures as computed, and the study's names for them."""
-        parsed = {name: ir_measures.parse_measure(name) for name in self.metrics}
-        binary = {name for name, measure in parsed.items() if "rel" in measure.SUPPORTED_PARAMS}
-        return {
-            measure(rel=self.relevant_from) if name in binary and "rel" not in measure.params else measure: name
-            for name, measure in parsed.items()
-        }
+    def measures(self) -> dict[str, ir_measures.Measure]:
+        """Return the measures as computed, by the study's names for them."""
+        return {name: self._measure(ir_measures.parse_measure(name)) for name in self.metrics}
+
+    def _measure(self, parsed: ir_measures.Measure) -> ir_measures.Measure:
+        binary = "rel" in parsed.SUPPORTED_PARAMS and "rel" not in parsed.params
+        return parsed(rel=self.relevant_from) if binary else parsed
 
     @cached_property
-    def evaluator(self) -> Any:
-        """What measures rankings by these judgments, and the share of the first ten that are judged."""
-        return ir_measures.evaluator([*self.measures(), JUDGED], self.judgments)
+    def evaluators(self) -> dict[str, Any]:
+        """What measures rankings by these judgments, one for each metric: together they take several times as long."""
+        return {name: ir_measures.evaluator([measure], self.judgments) for name, measure in self.measures().items()}
+
+    @cached_property
+    def judged(self) -> Any:
+        """What tells the share of a ranking's first ten that are judged."""
+        return ir_measures.evaluator([JUDGED], self.judgments)
 
 
 class Ranked(NamedTuple):
@@ -93,13 +97,11 @@ def judged_at_10(test: Test, scores: np.ndarray) -> float:
 
 
 def measured(test: Test, scores: np.ndarray) -> tuple[pd.DataFrame, float]:
-    """Return `metrics_per_query` and `judged_at_10`, calculated at once."""
-    measures, calculated = test.measures(), list(test.evaluator.iter_calc(_run(test, scores)))
-    values = [(v.query_id, measures[v.measure], v.value) for v in calculated if v.measure in measures]
+    """Return `metrics_per_query` and `judged_at_10`, of one ranking."""
+    run = _run(test, scores)
+    values = [(v.query_id, name, v.value) for name, found in test.evaluators.items() for v in found.iter_calc(run)]
     table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
-    order = list(measures.values())
-    table = table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
-    return table, float(np.mean([v.value for v in calculated if v.measure == JUDGED]))
+    return table, float(np.mean([v.value for v in test.judged.iter_calc(run)]))
 
 
 def _run(test: Test, scores: np.ndarray) -> dict[str, dict[str, float]]:
