@@ -1,17 +1,21 @@
 """A study's laws: its series, fitted on the rungs that may be seen, and what there is to forecast."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from rankscale_utils import laws
-from rankscale_utils.files import read_json
+from rankscale_utils.files import digest, read_json, whole_file
 from rankscale_utils.measurements import limits, of_runs, read_csv, rising, usable
 from rankscale_utils.study import Study, StudyError
 
 SERIES = ["objective", "metric", "collection"]
+CODE = [Path(__file__), *sorted(Path(laws.__file__).parent.glob("*.py"))]  # that fits follow from
 NEEDED = 3  # exposures that show how a curve bends
 
 
@@ -99,8 +103,22 @@ def series_of(raw: pd.DataFrame, study: Study) -> laws.Series:
 
 
 def fit_study(study: Study) -> list[Fitted]:
-    """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened."""
-    table = of_runs(study, fitted_only=True)
+    """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened.
+
+    What was fitted is kept in `fits.pickle`, for the notebooks that ask for the same later.
+    """
+    table, kept = of_runs(study, fitted_only=True), study.folder / "fits.pickle"
+    versions = [module.__version__ for module in (np, pd, scipy)]
+    key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE).encode()
+    if kept.exists() and (found := kept.read_bytes()).startswith(key):
+        return pickle.loads(found[len(key) :])
+    fitted = _fitted(study, table)
+    with whole_file(kept) as temporary:
+        temporary.write_bytes(key + pickle.dumps(fitted))
+    return fitted
+
+
+def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
     wanted = study.forecasting.metrics or tuple(table["metric"].unique())
     groups = usable(table[table["metric"].isin(wanted)]).groupby(SERIES, sort=False)
     raws = [rows.reset_index(drop=True) for _, rows in groups]

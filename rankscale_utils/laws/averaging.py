@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -308,8 +308,7 @@ def calibrated(
     truths = [place for place, one in enumerate(kept) if one.form != "size"] or [*range(len(kept))]
     each = max(-(-simulations // (2 * len(truths))), 1)
     work = partial(_simulate, found=found, kept=kept, ats=ats, prior=prior, simulations=2 * each, seed=seed)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:  # a kernel has threads; forking breaks them
-        pivots = list(processes.map(work, truths))
+    pivots = list(_processes().map(work, truths))
     reach, held = [], []
     for place in range(len(KINDS)):
         first, second = (
@@ -320,6 +319,12 @@ def calibrated(
         reach.append(max(float(simulated), t_quantile(level, _degrees_of_all(found))))
         held.append([(rows <= reach[-1]).mean() for rows in second])
     return Calibration(tuple(reach), np.array(held).T, each * len(truths))
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    """Processes that stay for the next simulation, as starting them takes seconds."""
+    return ProcessPoolExecutor(mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
 
 
 def _degrees_of_all(found: Sequence[Average]) -> int:

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from rankscale_utils.files import digest
 
@@ -23,6 +22,7 @@ from .table import measurements
 
 CHUNK = 250  # resamples that are projected together: their arrays stay small
 STEADY = 0.1  # degrees of freedom that the checkpoints' noise lends to the runs'
+LEAST = -700.0  # logarithm of what counts as nothing beside the most likely
 PRIOR_LED = 0.8  # an exponent whose spread is still this share of the prior's has learnt little from the data
 
 
@@ -133,16 +133,26 @@ class Grid:
         return self.problem.law.to_scale(self.problem.value)
 
     @cached_property
-    def alphas(self) -> tuple[NDArray, NDArray]:
-        """The exponents on the grid (a,) and which of them each choice has (choices,)."""
-        return np.unique(self.shapes[:, 0], return_inverse=True)
+    def alphas(self) -> NDArray:
+        """The exponents on the grid (a,), which is alpha first: (a × shapes of each, s)."""
+        return np.unique(self.shapes[:, 0])
 
     @cached_property
-    def factors(self) -> tuple[NDArray, NDArray]:
-        """Orthonormal designs (n, choices, l) and what turns projections into amplitudes (choices, l − 1, l)."""
-        q, r = np.linalg.qr(self.design(self.shapes))
+    def maps(self) -> tuple[NDArray, NDArray, NDArray]:
+        """What numbers (B, n) are multiplied with, each (…, n, choices).
+
+        Their projections on every choice's orthonormal design; the amplitudes there; and, by run, the sum of residuals
+        over the root of the run's rows.
+        """
+        q, r = np.linalg.qr(self.design(self.shapes))  # (choices, n, l), (choices, l, l)
         to_linear = np.linalg.inv(r + 1e-12 * np.abs(r).max() * np.eye(r.shape[-1]))
-        return np.ascontiguousarray(q.swapaxes(0, 1)), to_linear[:, 1:]
+        projections = q.transpose(2, 1, 0)
+        amplitudes = np.einsum("ctl,cnl->tnc", to_linear[:, 1:], q, optimize=True)
+        roots = np.sqrt(np.bincount(self.runs))
+        of_run = np.eye(len(roots))[self.runs] / roots  # (n, runs)
+        by_run = np.einsum("cml,mr,cnl->rnc", q, of_run, q, optimize=True)
+        means = of_run.T[:, :, None] - by_run
+        return tuple(np.ascontiguousarray(one) for one in (projections, amplitudes, means))
 
     def design(self, shapes: NDArray) -> NDArray:
         """Columns (choices, n, l) that the linear coefficients multiply."""
@@ -150,35 +160,26 @@ class Grid:
         terms = law.sign * law.terms(shapes, self.problem.axes["N"], self.problem.axes["D"])
         return np.concatenate([np.ones_like(terms[:, :1]), terms], axis=1).swapaxes(1, 2)
 
-    def losses(self, z: NDArray) -> tuple[NDArray, NDArray]:
-        """Sums of squares (B, choices) for numbers z (B, n), and projections; infinite where a term turns negative."""
-        q, to_amplitudes = self.factors
-        projections = np.tensordot(z, q, axes=1)  # (B, choices, l)
-        losses = (z**2).sum(1)[:, None] - np.einsum("bcl,bcl->bc", projections, projections)
-        possible = (np.einsum("ctl,bcl->bct", to_amplitudes, projections) > 0).all(-1)
-        possible |= ~possible.any(1, keepdims=True)
-        return np.where(possible, np.maximum(losses, 0.0), np.inf), projections
-
     def evidence(self, z: NDArray) -> NDArray:
         """Logarithm (B, choices) of how well each shape explains numbers z (B, n); −inf where it is impossible.
 
         Noise between runs and within a run are unknown and integrated out, each with its own degrees of freedom, so
         that checkpoints of one run do not count as independent (Student's likelihood; Gelman et al., Bayesian Data
-        Analysis, 2013, section 3.2). A trace of the checkpoints' noise steadies the runs' where these are few.
+        Analysis, 2013, section 3.2). A trace of the checkpoints' noise steadies the runs' where these are few. A shape
+        is impossible where a term turns negative, unless that is so of all.
         """
-        losses, projections = self.losses(z)
-        counts = np.bincount(self.runs)
-        to_means = np.eye(len(counts))[self.runs] / counts
-        by_run = np.tensordot(to_means.T, self.factors[0], axes=1)  # (runs, choices, l)
-        means = (z @ to_means)[:, :, None] - np.einsum("rcl,bcl->brc", by_run, projections)
-        between = np.einsum("r,brc->bc", counts, means**2)
-        possible, trace = np.isfinite(losses), (1e-9 * np.var(z, axis=1) + 1e-24)[:, None]
-        free = len(self.runs) - len(counts)
-        inside = np.where(possible, np.maximum(losses - between, 0), np.inf)
-        steady = STEADY * inside.min(1, keepdims=True) / max(free - 1, 1) if free else 0.0
-        weights = -(max(len(counts) - 2, 0) + STEADY) / 2 * np.log(between + steady + trace)
+        projections, amplitudes, means = self.maps
+        possible = np.logical_and.reduce([z @ one > 0 for one in amplitudes])
+        possible |= ~possible.any(1, keepdims=True)
+        between, runs = _sum_of_squares(z, means), len(means)
+        trace, free = (1e-9 * np.var(z, axis=1) + 1e-24)[:, None], z.shape[1] - runs
+        steady, weights = 0.0, 0.0
         if free:
-            weights -= max(free - 1, 1) / 2 * np.log(inside + max(free - 1, 1) * trace)
+            losses = np.maximum((z**2).sum(1)[:, None] - _sum_of_squares(z, projections), 0.0)
+            inside = np.where(possible, np.maximum(losses - between, 0), np.inf)
+            steady = STEADY * inside.min(1, keepdims=True) / max(free - 1, 1)
+            weights = -max(free - 1, 1) / 2 * np.log(inside + max(free - 1, 1) * trace)
+        weights = weights - (max(runs - 2, 0) + STEADY) / 2 * np.log(between + steady + trace)
         return np.where(possible, weights, -np.inf)
 
     def coefficients(self, z: NDArray, shapes: NDArray) -> NDArray:
@@ -196,60 +197,75 @@ class Grid:
         return law.in_units(law.assemble(shapes, linear), 1 / self.problem.units)
 
 
+def _sum_of_squares(z: NDArray, maps: NDArray) -> NDArray:
+    """Return Σ (z @ map)², (B, choices), for numbers z (B, n) and maps (…, n, choices), one map after the other."""
+    total = 0.0
+    for one in maps:
+        product = z @ one
+        total = total + np.square(product, out=product)
+    return total
+
+
 def _posteriors(
     grids: Sequence[Grid], targets: Sequence[NDArray], prior: Prior, moves: Sequence[NDArray] | None
 ) -> list[tuple[NDArray, NDArray]]:
     """Each series' coefficients (B, k), and the standard deviation (B,) of its exponent."""
-    shape_weights, evidence = [], []
+    likelihoods, evidence = [], []
     for grid, z in zip(grids, targets, strict=True):
         weights = grid.evidence(z)
-        alphas, alpha_of = grid.alphas
-        by_alpha = [logsumexp(weights[:, alpha_of == place], axis=1) for place in range(len(alphas))]
-        shape_weights.append(weights)
-        evidence.append(np.stack(by_alpha, axis=1))
+        weights = (weights - weights.max(1, keepdims=True)).reshape(len(z), len(grid.alphas), -1)
+        peak = weights.max(2, initial=LEAST)
+        likelihoods.append(np.exp(weights - peak[:, :, None]))  # of shapes with the same exponent
+        evidence.append(peak + _log(likelihoods[-1].sum(2)))
     found = []
-    for grid, z, weights, mine, exponents in zip(
-        grids, targets, shape_weights, evidence, _pooled(grids, evidence, prior, moves), strict=True
+    for grid, z, likelihood, exponents in zip(
+        grids, targets, likelihoods, _pooled(grids, evidence, prior, moves), strict=True
     ):
-        alphas, alpha_of = grid.alphas
-        with np.errstate(invalid="ignore"):  # −inf − (−inf): an exponent that no shape allows
-            joint = np.nan_to_num(weights - mine[:, alpha_of], nan=-np.inf) + exponents[:, alpha_of]
-        share = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-        shapes = share @ grid.shapes
-        spread = np.sqrt(np.maximum(share @ grid.shapes[:, 0] ** 2 - shapes[:, 0] ** 2, 0))
+        share = exponents / np.maximum(likelihood.sum(2), np.finfo(float).tiny)
+        shares = (likelihood * share[:, :, None]).reshape(len(z), -1)
+        shapes = shares @ grid.shapes
+        spread = np.sqrt(np.maximum(shares @ grid.shapes[:, 0] ** 2 - shapes[:, 0] ** 2, 0))
         found.append((grid.coefficients(z, shapes), spread))
     return found
+
+
+def _log(positive: NDArray) -> NDArray:
+    """Return the logarithm, and `LEAST` of nothing."""
+    return np.log(np.maximum(positive, np.exp(LEAST)))
 
 
 def _pooled(
     grids: Sequence[Grid], evidence: Sequence[NDArray], prior: Prior, moves: Sequence[NDArray] | None
 ) -> list[NDArray]:
-    """Log posterior (B, a) of each series' exponent: its own evidence, that of other runs, and the prior.
+    """Posterior (B, a) of each series' exponent: its own log evidence (B, a), that of other runs, and the prior.
 
     Metrics of the same runs are near copies: to others they count as one series, and to each other not at all.
     """
-    alphas = grids[0].alphas[0]
+    alphas = grids[0].alphas
     widths = np.gradient(alphas)
     log_prior = -0.5 * ((alphas - prior.mean) / prior.sd) ** 2 + np.log(widths)
-    moves = [np.zeros(1)] * len(grids) if moves is None else moves
-    around = [_around(alphas, widths, move, prior.between) for move in moves]  # (B, exponent, mean)
+    around = [_around(alphas, widths, move, prior.between) for move in moves or [np.zeros(1)] * len(grids)]
     copies = Counter(grid.names for grid in grids)
-    of_mean = [logsumexp(one[:, :, None] + near, axis=1) for one, near in zip(evidence, around, strict=True)]
-    shares = {names: 0.0 for names in copies}
-    for grid, one in zip(grids, of_mean, strict=True):
-        shares[grid.names] = shares[grid.names] + one / copies[grid.names]
+    shares: dict[tuple[str, ...], NDArray | float] = dict.fromkeys(copies, 0.0)
+    for grid, one, near in zip(grids, evidence, around, strict=True):
+        peak = one.max(1, keepdims=True)
+        of_mean = _log((np.exp(one - peak)[:, None] @ near)[:, 0]) + peak
+        shares[grid.names] = shares[grid.names] + of_mean / copies[grid.names]
     posteriors = []
     for grid, one, near in zip(grids, evidence, around, strict=True):
         others = log_prior + sum((share for names, share in shares.items() if names != grid.names), 0.0)
-        others = np.broadcast_to(others, (len(one), len(alphas)))
-        posteriors.append(one + logsumexp(others[:, None, :] + near, axis=2))
+        others = np.broadcast_to(others, one.shape)
+        expected = (near @ np.exp(others - others.max(1, keepdims=True))[:, :, None])[:, :, 0]
+        posterior = one + _log(expected)
+        posterior = np.exp(posterior - posterior.max(1, keepdims=True))
+        posteriors.append(posterior / posterior.sum(1, keepdims=True))
     return posteriors
 
 
 def _around(alphas: NDArray, widths: NDArray, moves: NDArray, between: float) -> NDArray:
-    """Log probability (B, a, a) of an exponent given the mean, which is moved by `moves` (B,)."""
-    near = -0.5 * ((alphas[:, None] - alphas - moves[:, None, None]) / between) ** 2 + np.log(widths)[:, None]
-    return near - logsumexp(near, axis=1, keepdims=True)
+    """Probability (B, a, a) of an exponent given the mean, which is moved by `moves` (B,)."""
+    near = np.exp(-0.5 * ((alphas[:, None] - alphas - moves[:, None, None]) / between) ** 2) * widths[:, None]
+    return near / near.sum(1, keepdims=True)
 
 
 def squares_fit(law: Curve, data: pd.DataFrame, coefficients: NDArray, status: str) -> Fit:
