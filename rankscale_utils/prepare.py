@@ -25,7 +25,7 @@ def prepare(study: Study) -> None:
     say(f"{study.name}: preparing its collections")
     collection = open_collection(study)
     manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()
-    for objective in study.objectives:
+    for objective in {study.family_of(one): one for one in study.objectives}.values():
         scorer(study, objective, collection)  # says what the tests lack
     for source in {run.source for run in study.annotation_runs} - {GENERATED}:
         annotate(study, source, collection)

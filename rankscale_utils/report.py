@@ -1,6 +1,7 @@
 """Render an executed notebook as a self-contained page."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -78,11 +79,17 @@ def render(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> Non
         "css": (TEMPLATE / "style.css").read_text(),
         "provenance": provenance(nb),
     }
-    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATE)])
-    exporter.register_preprocessor(Page(), enabled=True)
-    html, _ = exporter.from_notebook_node(nb, resources={"page": page})
+    html, _ = _exporter().from_notebook_node(nb, resources={"page": page})
     with whole_file(target) as temporary:
         temporary.write_text(html)
+
+
+@cache
+def _exporter() -> HTMLExporter:
+    """Return the one that renders every page, as its templates take a while to compile."""
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATE)])
+    exporter.register_preprocessor(Page(), enabled=True)
+    return exporter
 
 
 def title_of(nb: NotebookNode) -> str:
