@@ -21,6 +21,7 @@ from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.contrastive_entropy import contrastive_entropy, draw_pool
 from rankscale_utils.exact_search import NotFinite, search
 from rankscale_utils.files import digest
+from rankscale_utils.host import ahead
 from rankscale_utils.metrics import Ranked, Test, measured, reference_values, reranked
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.study import Study, StudyError
@@ -136,8 +137,10 @@ def embed(
         width = fold.shape[1]
     shape = (len(rows), width)
     made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    for places in of_like_length(texts.lengths(rows), BATCH_TOKENS):
-        pooled = model.pooled(*texts.batch(rows[places]))
+    chosen = list(of_like_length(texts.lengths(rows), BATCH_TOKENS))
+    batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, model.projection.weight.is_cuda)
+    for places, batch in zip(chosen, batches, strict=True):
+        pooled = model.pooled(batch)
         made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()
     return made
 

@@ -23,6 +23,7 @@ from rankscale_utils.depths import run_file
 from rankscale_utils.ed2lm_scoring import Ed2lmScorer
 from rankscale_utils.families.ed2lm import scores_of
 from rankscale_utils.files import read_json, whole_file
+from rankscale_utils.host import ahead
 from rankscale_utils.metrics import (
     Ranked,
     Test,
@@ -35,6 +36,7 @@ from rankscale_utils.metrics import (
 from rankscale_utils.models import ladder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.packed import packed
+from rankscale_utils.models.unpadded import Inputs
 from rankscale_utils.progress import Progress
 from rankscale_utils.study import Run, Study
 
@@ -64,11 +66,16 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
 @torch.inference_mode()
 def score(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
-    scores = np.empty(len(query_rows), np.float32)
+    chosen = list(of_like_length(pairs.lengths(query_rows, document_rows), _batch_tokens(model)))
+
+    def batch(places: np.ndarray) -> Inputs:
+        return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))
+
     with packed(model):
-        for chosen in of_like_length(pairs.lengths(query_rows, document_rows), _batch_tokens(model)):
-            batch = pairs.batch(query_rows[chosen], document_rows[chosen])
-            scores[chosen] = model(*batch).float().cpu().numpy()
+        batches = ahead(batch, chosen, model.head.weight.is_cuda)
+        found = torch.cat([model(each).float() for each in batches])  # a GPU is asked for them once
+    scores = np.empty(len(query_rows), np.float32)
+    scores[np.concatenate(chosen)] = found.cpu().numpy()
     return scores
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from rankscale_utils.host import sent
 from rankscale_utils.processes import Processes
 
 Score = Callable[[np.ndarray, int], torch.Tensor]
@@ -30,7 +31,7 @@ def micro_batches(lengths: np.ndarray, pairs: int, most: int | None = None) -> l
 
 def carry_back(
     score: Score, parts: list[np.ndarray], loss: Callable[[torch.Tensor], torch.Tensor], processes: Processes
-) -> tuple[float, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Add the step's gradient to the model's, and return the loss and every score of the step: (pairs,).
 
     score(places, part) scores this process's pairs at those places; part numbers the micro-batch, for the same dropout
@@ -44,15 +45,16 @@ def carry_back(
             return [score(places, part) for part, places in enumerate(parts)]
 
     scored = processes.together(first_pass)
-    own = torch.empty(sum(map(len, parts)), *scored[0].shape[1:], device=scored[0].device)
-    own[np.concatenate(parts)] = torch.cat([scores.detach() for scores in scored])
+    order = sent(torch.from_numpy(np.concatenate(parts)), scored[0].device)
+    own = torch.empty(len(order), *scored[0].shape[1:], device=order.device)
+    own[order] = torch.cat([scores.detach() for scores in scored])
     scores = processes.gather(own).requires_grad_()
     value = loss(scores)
-    gradient = processes.own_part(*torch.autograd.grad(value, scores), len(own))
+    gradient = processes.own_part(*torch.autograd.grad(value, scores), len(own))[order].split([*map(len, parts)])
 
     def second_pass() -> None:
         for part, places in enumerate(parts):
-            (scored[0] if alone else score(places, part)).backward(gradient[places])
+            (scored[0] if alone else score(places, part)).backward(gradient[part])
 
     processes.together(second_pass)
-    return value.item(), scores.detach()
+    return value.detach(), scores.detach()

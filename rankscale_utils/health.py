@@ -24,13 +24,15 @@ class Health:
     losses: list[float] = field(default_factory=list)
     flat_steps: int = 0
 
-    def check(self, loss: float) -> None:
-        """Raise Diverged when the loss is no number."""
-        if not np.isfinite(loss):
-            raise Diverged(f"the loss became {loss} at step {len(self.losses) + 1}")
+    @property
+    def last(self) -> float:
+        """The last step's loss, no number before the first."""
+        return self.losses[-1] if self.losses else float("nan")
 
     def note(self, loss: float, scores: np.ndarray, warmup: int) -> None:
         """Count a step's loss and scores (queries, group); raise Diverged when the run has failed."""
+        if not np.isfinite(loss):
+            raise Diverged(f"the loss became {loss} at step {len(self.losses) + 1}")
         self.losses.append(loss)
         spread, largest = np.ptp(scores, axis=1), np.abs(scores).max()
         tied = scores.shape[1] > 1 and (spread <= FLAT * max(1.0, largest)).all()

@@ -27,7 +27,12 @@ def pairwise(scores: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
     """RankNet: log(1 + exp(s_j − s_i)), the mean over all pairs with i more relevant than j (Burges et al., 2005)."""
     preferred = relevance[:, :, None] > relevance[:, None, :]
     margins = scores[:, :, None] - scores[:, None, :]
-    return F.softplus(-margins[preferred]).mean()
+    return _mean_over(preferred, F.softplus(-margins))
+
+
+def _mean_over(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the values that are chosen; taking them out would make the host wait for a GPU."""
+    return (values * chosen).sum() / chosen.sum()
 
 
 def listwise(scores: torch.Tensor, relevance: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -58,7 +63,7 @@ def lambdaloss(scores: torch.Tensor, relevance: torch.Tensor, mu: float = 10.0) 
     weights = (gain[:, :, None] - gain[:, None, :]).abs() / ideal[:, None, None] * (mu * by_distance + by_rank)
     preferred = relevance[:, :, None] > relevance[:, None, :]
     margins = scores[:, :, None] - scores[:, None, :]
-    return (weights[preferred] * F.softplus(-margins[preferred])).mean()
+    return _mean_over(preferred, weights * F.softplus(-margins))
 
 
 def margin_mse(scores: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,12 @@
 """A model in training: its steps, its state, and what it has seen."""
 
+from collections import deque
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from rankscale_utils.collections.groups import Step, TrainingQueries, steps
 from rankscale_utils.families.learners import learner
 from rankscale_utils.gradient_cache import carry_back, micro_batches
 from rankscale_utils.health import Health
+from rankscale_utils.host import ahead, fetched
 from rankscale_utils.models import ladder
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.processes import Processes, out_of_memory
@@ -34,8 +37,29 @@ class Seen:
     health: Health = field(default_factory=Health)
 
 
+class Ready(NamedTuple):
+    """A step, this process's part of it in micro-batches, and what it counts.
+
+    parts: the places of each micro-batch's items; batches: those items as the model reads them; tokens, flops: of the
+    whole step; read, computed: tokens of this process, without and with padding; at_once: the items of a micro-batch.
+    """
+
+    step: Step
+    parts: list[np.ndarray]
+    batches: list[Any]
+    tokens: int
+    flops: float
+    read: int
+    computed: int
+    at_once: int
+
+
 class Trainer:
-    """A model in training. `seen` counts its own path only, so a branch counts like a run of its own."""
+    """A model in training. `seen` counts its own path only, so a branch counts like a run of its own.
+
+    Beside a GPU the host is a step ahead: it prepares the next step's batch while one is computed, and reads a step's
+    loss once the next one is on its way (`early`), so that a failed run is known a step late.
+    """
 
     def __init__(
         self,
@@ -67,6 +91,8 @@ class Trainer:
         self.most = -(-settings.groups.queries_per_step // self.processes.count) * self.learner.items
         self.micro_batches = [{"step": 0, "pairs": min(settings.micro_batch or self.most, self.most)}]
         self.seed, self.seen = run_seed(run, "dropout"), Seen()
+        self.early = device.type == "cuda"
+        self.unread: deque[Callable[[], np.ndarray]] = deque()
 
     def state(self) -> dict[str, Any]:
         """Return a copy of all that decides how training goes on; random numbers follow from seed and step."""
@@ -87,53 +113,80 @@ class Trainer:
         """
         settings, begin = self.study.training, self.seen.step
         groups = steps(self.queries, settings.groups, run_seed(self.run, "data"), begin)
-        for step in islice(groups, until - begin):
+        for ready in ahead(self._ready, islice(groups, until - begin), self.early):
             share = (until - self.seen.step) / (until - begin) if cool else 1.0
             warm = min(1.0, (self.seen.step + 1) / (settings.warmup_steps + 1))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate * share * warm
-            loss = self._step(step)
-            progress.advance(step.document_rows.size, f"loss {loss:.3f}")
+            self._step(ready)
+            progress.advance(ready.step.document_rows.size, f"loss {self.seen.health.last:.3f}")
+        self._read(0)
 
-    def _step(self, step: Step) -> float:
-        loss, scores = self._gradient(step)
-        self.seen.health.check(loss)
+    def _ready(self, step: Step) -> Ready:
+        """Return a step with this process's part of it, in micro-batches of the present size."""
+        at_once, learner = self.micro_batch, self.learner
+        own = step.of(self.processes.share(len(step.query_rows)))
+        lengths = learner.lengths(own)
+        parts = micro_batches(lengths, at_once, self.most)
+        batches = [learner.batch(own, part) for part in parts]
+        computed = sum(learner.computed(own, part) for part in parts)
+        tokens = int(lengths.sum() if self.processes.count == 1 else learner.lengths(step).sum())
+        return Ready(step, parts, batches, tokens, learner.flops(step), int(lengths.sum()), computed, at_once)
+
+    def _step(self, ready: Ready) -> None:
+        ready, loss, scores = self._gradient(ready)
+        self.unread.append(fetched(torch.cat([loss.view(1), scores.flatten()])))
+        self._read(int(self.early))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.seen.step += 1
-        self.seen.tokens += int(self.learner.lengths(step).sum())
-        self.seen.forward_flops += self.learner.flops(step)
-        self.seen.health.note(loss, scores.cpu().numpy(), self.study.training.warmup_steps)
-        return loss
+        self.seen.tokens += ready.tokens
+        self.seen.forward_flops += ready.flops
+        self.seen.read += ready.read
+        self.seen.computed += ready.computed
 
-    def _gradient(self, step: Step) -> tuple[float, torch.Tensor]:
-        """Leave the step's gradient in the model, in as many micro-batches as memory needs; return loss and scores."""
+    def _read(self, left: int) -> None:
+        """Note the losses and scores of steps until so many are left unread."""
+        while len(self.unread) > left:
+            loss, scores = np.split(self.unread.popleft()(), [1])
+            scores = scores.reshape(self.study.training.groups.queries_per_step, -1)
+            self.seen.health.note(float(loss[0]), scores, self.study.training.warmup_steps)
+
+    def _gradient(self, ready: Ready) -> tuple[Ready, torch.Tensor, torch.Tensor]:
+        """Leave the step's gradient in the model, in as many micro-batches as memory needs.
+
+        Returns the step as it was divided, its loss and its scores.
+        """
         while True:
+            if ready.at_once != self.micro_batch:
+                ready = self._ready(ready.step)
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                return self._carried_back(step)
+                return ready, *self._carried_back(ready)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
             self._halve()  # outside the handler, which holds on to the tensors of what failed
 
-    def _carried_back(self, step: Step) -> tuple[float, torch.Tensor]:
-        own = step.of(self.processes.share(len(step.query_rows)))
-        lengths = self.learner.lengths(own)
-        parts = micro_batches(lengths, self.micro_batch, self.most)
-        loss = partial(self.learner.loss, step=step)
-        value, outputs = carry_back(partial(self._outputs, own), parts, loss, self.processes)
-        self.processes.add_up(self.model)
-        self.seen.read += int(lengths.sum())
-        self.seen.computed += sum(self.learner.computed(own, part) for part in parts)
-        return value, self.learner.scores(outputs, step)
+    def _carried_back(self, ready: Ready) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = partial(self.learner.loss, step=ready.step)
 
-    def _outputs(self, step: Step, places: np.ndarray, part: int) -> torch.Tensor:
-        """Return the outputs of the items at these places; dropout draws alike for the same step and micro-batch."""
+        def score(_: np.ndarray, part: int) -> torch.Tensor:
+            return self._outputs(ready.batches[part], part)
+
+        value, outputs = carry_back(score, ready.parts, loss, self.processes)
+        self.processes.add_up(self.model)
+        return value, self.learner.scores(outputs, ready.step)
+
+    def _outputs(self, batch: Any, part: int) -> torch.Tensor:
+        """Return the outputs of a micro-batch; dropout draws alike for the same step and micro-batch."""
         place = [self.seed, self.seen.step, self.processes.index, part]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes as long as a small layer
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.learner.outputs(step, places).float()
+            return self.learner.outputs(batch).float()
 
     @torch.no_grad()
     def loss_of(self, step: Step) -> float:
@@ -141,7 +194,7 @@ class Trainer:
         self.model.eval()
         items = step.query_rows.shape[0] * self.learner.items
         parts = np.array_split(np.arange(items), -(-items // self.micro_batch))
-        outputs = torch.cat([self._outputs(step, part, 0) for part in parts])
+        outputs = torch.cat([self._outputs(self.learner.batch(step, part), 0) for part in parts])
         self.model.train()
         return self.learner.loss(outputs, step).item()
 

@@ -88,8 +88,8 @@ def test_a_step_in_micro_batches_has_the_gradient_of_the_whole(families, objecti
     for micro_batch in (None, 3):
         training = families.training.model_copy(update={"micro_batch": micro_batch})
         trainer = Trainer(families.model_copy(update={"training": training}), run, collection, CPU)
-        loss, scores = trainer._gradient(step)
-        found.append((loss, scores, [p.grad for p in trainer.model.parameters() if p.grad is not None]))
+        _, loss, scores = trainer._gradient(trainer._ready(step))
+        found.append((loss.item(), scores, [p.grad for p in trainer.model.parameters() if p.grad is not None]))
     (loss, scores, whole), (again, others, parts) = found
     assert again == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(others, scores, atol=1e-4, rtol=1e-4)

@@ -187,10 +187,10 @@ def test_dropout_draws_the_same_after_an_interruption(new_study, monkeypatch):
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_changes_no_step(tiny_study, session_root, monkeypatch):
-    def score(trainer, step, places, part):
-        if trainer.seen.step >= 30 and len(places) > 5:
+    def score(trainer, batch, part):
+        if trainer.seen.step >= 30 and len(batch.sequences.counts) > 5:
             raise torch.OutOfMemoryError("made up")
-        return whole_score(trainer, step, places, part)
+        return whole_score(trainer, batch, part)
 
     whole_score = Trainer._outputs
     monkeypatch.setattr(Trainer, "_outputs", score)

@@ -4,7 +4,7 @@ One loop trains them all. What differs is what a step's items are — pairs that
 read apart — what the model makes of an item, and how a loss follows from what it made of all of them.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -20,11 +20,14 @@ class Learner(Protocol):
     def lengths(self, step: Step) -> np.ndarray:
         """Return the tokens of every item: (items,)."""
 
-    def outputs(self, step: Step, places: np.ndarray) -> Tensor:
-        """Return what the model makes of the items at these places: (places, …)."""
+    def batch(self, step: Step, places: np.ndarray) -> Any:
+        """Return the items at these places as the model reads them, in the host's memory."""
+
+    def outputs(self, batch: Any) -> Tensor:
+        """Return what the model makes of the items of a batch: (items, …)."""
 
     def computed(self, step: Step, places: np.ndarray) -> int:
-        """Return the tokens that `outputs` computes, padding included."""
+        """Return the tokens that are computed of the items at these places, padding included."""
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
         """Return the loss of a whole step from the outputs of all its items: (items, …)."""

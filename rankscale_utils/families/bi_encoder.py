@@ -11,8 +11,9 @@ from torch import Tensor
 from rankscale_utils.collections.groups import Step, TrainingQueries
 from rankscale_utils.collections.singles import Singles, joined
 from rankscale_utils.contrastive import contrastive
+from rankscale_utils.host import sent
 from rankscale_utils.models.bi_encoder import BiEncoder, flops
-from rankscale_utils.models.unpadded import computed
+from rankscale_utils.models.unpadded import Inputs, computed
 from rankscale_utils.parts import Groups
 
 
@@ -42,17 +43,22 @@ class BiEncoding:
         rows = self._rows(step)
         return np.concatenate([self.queries.lengths(rows[:, :1]), self.documents.lengths(rows[:, 1:])], 1).ravel()
 
-    def outputs(self, step: Step, places: np.ndarray) -> Tensor:
-        """Return the embeddings of the texts at these places: (places, dimensions)."""
+    def batch(self, step: Step, places: np.ndarray) -> tuple[Inputs, Tensor]:
+        """Return the texts at these places, queries before documents, and the order that they are wanted in."""
         rows, of_query = self._rows(step).ravel()[places], places % self.items == 0
         kinds = [(self.queries, np.flatnonzero(of_query)), (self.documents, np.flatnonzero(~of_query))]
         batch = joined([texts.batch(rows[chosen]) for texts, chosen in kinds if len(chosen)])
         order = np.argsort(np.concatenate([chosen for _, chosen in kinds]))
-        embedded = self.model(*batch)
-        return embedded[torch.from_numpy(order).to(embedded.device)]
+        return self.model.inputs(*batch), torch.from_numpy(order)
+
+    def outputs(self, batch: tuple[Inputs, Tensor]) -> Tensor:
+        """Return the embeddings of the texts: (texts, dimensions)."""
+        inputs, order = batch
+        embedded = self.model(inputs)
+        return embedded[sent(order, embedded.device)]
 
     def computed(self, step: Step, places: np.ndarray) -> int:
-        """Return the tokens that `outputs` computes, padding included."""
+        """Return the tokens that are computed of the texts at these places, padding included."""
         return computed(self.model.encoder, self.lengths(step)[places])
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:
@@ -69,7 +75,7 @@ class BiEncoding:
             embedded[:, 1],
             torch.cat(negatives),
             hard=embedded[:, 2:shared] if self.hard else None,
-            barred=torch.from_numpy(relevant).to(outputs.device),
+            barred=sent(torch.from_numpy(relevant), outputs.device),
         )
 
     def scores(self, outputs: Tensor, step: Step) -> Tensor:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from rankscale_utils.collections.groups import Step
 from rankscale_utils.collections.tokens import Pairs
+from rankscale_utils.host import sent
 from rankscale_utils.models.counts import flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.unpadded import computed
+from rankscale_utils.models.unpadded import Inputs, computed
 from rankscale_utils.objectives import DISTILLED, loss_of
 from rankscale_utils.parts import Groups, Objective
 
@@ -16,7 +17,7 @@ from rankscale_utils.parts import Groups, Objective
 def targets(step: Step, objective: str, device: torch.device) -> Tensor:
     """Return what losses of scores compare them with: relevance, or a teacher's scores, (queries, group)."""
     target = step.teacher if objective in DISTILLED else step.relevance
-    return torch.as_tensor(target, dtype=torch.float32).to(device)
+    return sent(torch.as_tensor(target, dtype=torch.float32), device)
 
 
 class CrossEncoding:
@@ -31,12 +32,17 @@ class CrossEncoding:
         """Return the tokens of every pair: (pairs,)."""
         return self.pairs.lengths(step.query_rows.ravel(), step.document_rows.ravel())
 
-    def outputs(self, step: Step, places: np.ndarray) -> Tensor:
-        """Return the scores of the pairs at these places: (places,)."""
-        return self.model(*self.pairs.batch(step.query_rows.ravel()[places], step.document_rows.ravel()[places]))
+    def batch(self, step: Step, places: np.ndarray) -> Inputs:
+        """Return the pairs at these places."""
+        rows = (rows.ravel()[places] for rows in (step.query_rows, step.document_rows))
+        return self.model.inputs(*self.pairs.batch(*rows))
+
+    def outputs(self, batch: Inputs) -> Tensor:
+        """Return the scores of the pairs: (pairs,)."""
+        return self.model(batch)
 
     def computed(self, step: Step, places: np.ndarray) -> int:
-        """Return the tokens that `outputs` computes, padding included."""
+        """Return the tokens that are computed of the pairs at these places, padding included."""
         return computed(self.model.encoder, self.lengths(step)[places])
 
     def loss(self, outputs: Tensor, step: Step) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from rankscale_utils.collections.groups import Step
-from rankscale_utils.collections.singles import Singles
+from rankscale_utils.collections.singles import Singles, TextBatch
 from rankscale_utils.families.cross_encoder import targets
+from rankscale_utils.host import sent
 from rankscale_utils.models import ed2lm_losses
 from rankscale_utils.models.ed2lm import SCORES, Ed2lm, combine
 from rankscale_utils.models.ed2lm_counts import Work, full_flops
@@ -60,24 +61,28 @@ class Generation:
         """Return the tokens of every pair, query and document together: (pairs,)."""
         return sum(self._lengths(step))
 
-    def outputs(self, step: Step, places: np.ndarray) -> Tensor:
-        """Return what the decoder says of the pairs at these places, (places, 3); unread values are 0.
+    def batch(self, step: Step, places: np.ndarray) -> tuple[TextBatch, TextBatch]:
+        """Return the documents and the queries of the pairs at these places."""
+        rows = step.document_rows.ravel()[places], step.query_rows.ravel()[places]
+        return self.documents.batch(rows[0]), self.queries.batch(rows[1])
+
+    def outputs(self, batch: tuple[TextBatch, TextBatch]) -> Tensor:
+        """Return what the decoder says of the pairs, (pairs, 3); unread values are 0.
 
         Each call reads one of the poolings that are trained, drawn from torch's global generator.
         """
         poolings = self.model.setting.poolings
         pooling = poolings[int(torch.randint(len(poolings), ()))]
         device = self.model.t5.shared.weight.device
-        documents = self.documents.batch(step.document_rows.ravel()[places])
-        queries = self.queries.batch(step.query_rows.ravel()[places])
-        asked = (part.to(device) for part in queries)  # the encoder lays its flat batch out on the host
+        documents, queries = batch
+        asked = (sent(part, device) for part in queries)  # the encoder lays its flat batch out on the host
         reading = self.model(*documents, *asked, pooling=pooling, likelihood=self.likelihood)
         nothing = torch.zeros_like(reading.relevance)
         words = (reading.log_likelihood(), reading.log_unlikelihood()) if self.likelihood else (nothing, nothing)
         return torch.stack([*words, reading.relevance], 1)
 
     def computed(self, step: Step, places: np.ndarray) -> int:
-        """Return the tokens that `outputs` computes, padding included."""
+        """Return the tokens that are computed of the pairs at these places, padding included."""
         stacks = self.model.t5.decoder, self.model.t5.encoder
         lengths = (some[places] for some in self._lengths(step))
         return sum(computed(*each) for each in zip(stacks, lengths, strict=True))

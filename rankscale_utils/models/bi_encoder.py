@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankscale_utils.models.counts import Flops, encoder_flops
-from rankscale_utils.models.unpadded import mean_states, unpad
+from rankscale_utils.models.unpadded import Inputs, mean_states, unpad
 
 DIMENSIONS = 768  # of the embeddings of every rung, so that rungs differ in their encoders alone (arXiv 2403.18684)
 
@@ -31,16 +31,20 @@ class BiEncoder(nn.Module):
         self.encoder, self.pooling = unpad(encoder), pooling
         self.projection = nn.Linear(encoder.config.hidden_size, dimensions)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return embeddings (texts, dimensions) from token ids and attention mask, each (texts, tokens) and on the
-        host, padded on the right.
+    def inputs(self, input_ids: Tensor, attention_mask: Tensor) -> Inputs:
+        """Return what is read of token ids and attention mask, each (texts, tokens) and on the host, padded on the
+        right.
         """
-        return self.projection(self.pooled(input_ids, attention_mask))
-
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return what is projected: (texts, hidden)."""
         read = torch.ones_like(attention_mask[:, 0]) if self.pooling == "cls" else attention_mask.sum(1)
-        return mean_states(self.encoder, input_ids, attention_mask, read)
+        return Inputs.of(self.encoder, input_ids, attention_mask, read)
+
+    def forward(self, *given: Inputs | Tensor) -> Tensor:
+        """Return embeddings (texts, dimensions) from `inputs`, or from what makes them."""
+        return self.projection(self.pooled(*given))
+
+    def pooled(self, *given: Inputs | Tensor) -> Tensor:
+        """Return what is projected: (texts, hidden)."""
+        return mean_states(self.encoder, given[0] if isinstance(given[0], Inputs) else self.inputs(*given))
 
 
 @torch.no_grad()

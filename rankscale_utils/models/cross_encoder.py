@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rankscale_utils.models.unpadded import mean_states, unpad
+from rankscale_utils.models.unpadded import Inputs, mean_states, unpad
 
 
 class CrossEncoder(nn.Module):
@@ -31,9 +31,9 @@ class CrossEncoder(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Return raw scores (pairs,) from token ids, attention mask and segment ids, each (pairs, tokens) and on the
-        host, padded on the right.
+    def inputs(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Inputs:
+        """Return what is read of token ids, attention mask and segment ids, each (pairs, tokens) and on the host,
+        padded on the right.
 
         The query is segment 0, which comes first: [CLS], its tokens and its [SEP]; without segment ids, every token is
         averaged.
@@ -41,7 +41,12 @@ class CrossEncoder(nn.Module):
         of_query = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
         read = torch.ones_like(of_query[:, 0]) if self.reads == "cls" else of_query.sum(1)
         segments = token_type_ids if self.reads_segments else None
-        return self.head(mean_states(self.encoder, input_ids, attention_mask, read, segments)).squeeze(-1)
+        return Inputs.of(self.encoder, input_ids, attention_mask, read, segments)
+
+    def forward(self, *given: Inputs | Tensor) -> Tensor:
+        """Return raw scores (pairs,) from `inputs`, or from what makes them."""
+        inputs = given[0] if isinstance(given[0], Inputs) else self.inputs(*given)
+        return self.head(mean_states(self.encoder, inputs)).squeeze(-1)
 
 
 @torch.no_grad()

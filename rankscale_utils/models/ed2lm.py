@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
+from rankscale_utils.host import sent
 from rankscale_utils.models import unpadded
 from rankscale_utils.models.vocabulary import log_odds
 
@@ -120,7 +121,7 @@ class Ed2lm(nn.Module):
         """
         self.setting.check(document_ids.shape[1], pooling)
         states = unpadded.states(self.t5.encoder, document_ids, document_mask)
-        return pool(states, document_mask.to(states.device), pooling)
+        return pool(states, sent(document_mask, states.device), pooling)
 
     def decode(
         self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor, likelihood: bool = True

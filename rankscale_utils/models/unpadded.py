@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import starmap
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention
+
+from rankscale_utils.host import sent
 
 NAME = "rankscale_unpadded"
 
@@ -56,7 +59,7 @@ class Sequences:
     back: Tensor
 
     @classmethod
-    def of(cls, lengths: np.ndarray, width: int, read: np.ndarray, device: torch.device) -> Sequences:
+    def of(cls, lengths: np.ndarray, width: int, read: np.ndarray) -> Sequences:
         """Return the sequences of a batch of this width, padded on the right, whose first `read` tokens are read."""
         order = np.lexsort((read, lengths))
         lengths, read = lengths[order], read[order]
@@ -76,7 +79,19 @@ class Sequences:
             read,
             np.argsort(order),
         )
-        return cls(groups, *(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+        return cls(groups, *map(torch.from_numpy, arrays))
+
+    def to(self, device: torch.device) -> Sequences:
+        """Return the same on a device."""
+        tensors = (self.taken, self.positions, self.prefixes, self.read, self.counts, self.back)
+        return Sequences(self.groups, *(sent(tensor, device) for tensor in tensors))
+
+    @cached_property
+    def begins(self) -> tuple[Tensor, Tensor]:
+        """Where keys and where prefixes of every sequence begin, and the last ones end: each (sequences + 1,) int32."""
+        counts, lengths, prefixes = np.array(self.groups).T
+        ends = (np.cumsum(np.repeat(each, counts), dtype=np.int32) for each in (lengths, prefixes))
+        return tuple(sent(torch.from_numpy(np.append(np.int32(0), each)), self.taken.device) for each in ends)
 
     def flat(self, padded: Tensor) -> Tensor:
         """Return the tokens of a padded batch (sequences, width) as a flat one: (1, tokens)."""
@@ -89,7 +104,9 @@ class Sequences:
     def means(self, states: Tensor) -> Tensor:
         """Return the mean of the states read of every sequence, in the padded batch's order: (sequences, hidden)."""
         if len(states) > len(self.counts):
-            states = torch.segment_reduce(states, "mean", lengths=self.counts)
+            states = torch.segment_reduce(
+                states, "mean", lengths=self.counts, unsafe=True
+            )  # no check, which would wait
         return states[self.back]
 
 
@@ -194,18 +211,11 @@ def _bias(query: Tensor, key: Tensor, sliding_window: int | None, position_bias:
 
 def _varlen(sequences: Sequences, query: Tensor, key: Tensor, value: Tensor, scale: float | None, reach: int) -> Tensor:
     """Return FlashAttention's result over sequences of any length: (tokens, heads, size)."""
-
-    def begins(lengths: list[int]) -> Tensor:
-        counts = [group.sequences for group in sequences.groups]
-        ends = np.cumsum(np.repeat(lengths, counts), dtype=np.int32)
-        return torch.from_numpy(np.append(np.int32(0), ends)).to(query.device, non_blocking=True)
-
-    keys = [group.length for group in sequences.groups]
-    queries = keys if len(query) == len(key) else [group.prefix for group in sequences.groups]
-    window = (reach, reach)
-    return varlen_attn(
-        query, key, value, begins(queries), begins(keys), max(queries), max(keys), scale=scale, window_size=window
-    )
+    of_keys, of_prefixes = sequences.begins
+    longest, whole = sequences.groups[-1].length, len(query) == len(key)
+    most = longest if whole else max(group.prefix for group in sequences.groups)
+    of_queries = of_keys if whole else of_prefixes
+    return varlen_attn(query, key, value, of_queries, of_keys, most, longest, scale=scale, window_size=(reach, reach))
 
 
 AttentionInterface.register(NAME, attend)
@@ -235,39 +245,67 @@ def computed(encoder: PreTrainedModel, lengths: np.ndarray) -> int:
     return int(lengths.sum() if is_unpadded(encoder) else len(lengths) * lengths.max(initial=0))
 
 
-def mean_states(
-    encoder: PreTrainedModel, ids: Tensor, mask: Tensor, read: Tensor, segments: Tensor | None = None
-) -> Tensor:
-    """Return the mean of the last states of every sequence's first tokens: (sequences, hidden).
+class Inputs(NamedTuple):
+    """What an encoder reads: a flat batch with its sequences, or a padded one with its mask.
 
-    ids, mask, segments: (sequences, width), padded on the right; read: (sequences,), how many tokens the mean is of.
-    They are best in the host's memory, where what stands where is found out.
+    ids, segments: (1, tokens) or (sequences, width); mask: (sequences, width); read: (sequences,), how many tokens the
+    mean is of.
     """
-    device = encoder.device
-    if is_unpadded(encoder):
-        sequences = Sequences.of(mask.sum(1).cpu().numpy(), ids.shape[1], read.cpu().numpy(), device)
-        return sequences.means(_last_states(encoder, ids.to(device), sequences, segments))
-    named = {} if segments is None else {"token_type_ids": segments.to(device)}
-    states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device), **named).last_hidden_state
-    weights = (torch.arange(ids.shape[1]) < read[:, None].cpu()).to(states).unsqueeze(-1)
+
+    ids: Tensor
+    segments: Tensor | None
+    sequences: Sequences | None
+    mask: Tensor | None
+    read: Tensor | None
+
+    @classmethod
+    def of(
+        cls, encoder: PreTrainedModel, ids: Tensor, mask: Tensor, read: Tensor, segments: Tensor | None = None
+    ) -> Inputs:
+        """Return what this encoder reads of ids, mask and segments (sequences, width), padded on the right.
+
+        read: (sequences,), how many of each one's first tokens are read. All stays in the host's memory, where what
+        stands where is found out.
+        """
+        if not is_unpadded(encoder):
+            return cls(ids, segments, None, mask, read)
+        sequences = Sequences.of(mask.sum(1).numpy(), ids.shape[1], read.numpy())
+        return cls(sequences.flat(ids), None if segments is None else sequences.flat(segments), sequences, None, None)
+
+    def to(self, device: torch.device) -> Inputs:
+        """Return the same on a device."""
+        return Inputs(*(part if part is None else _on(part, device) for part in self))
+
+
+def _on(part: Tensor | Sequences, device: torch.device) -> Tensor | Sequences:
+    return part.to(device) if isinstance(part, Sequences) else sent(part, device)
+
+
+def mean_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
+    """Return the mean of the last states of every sequence's tokens that are read: (sequences, hidden)."""
+    inputs = inputs.to(encoder.device)
+    if inputs.sequences is not None:
+        return inputs.sequences.means(_last_states(encoder, inputs))
+    named = {} if inputs.segments is None else {"token_type_ids": inputs.segments}
+    states = encoder(input_ids=inputs.ids, attention_mask=inputs.mask, **named).last_hidden_state
+    weights = (torch.arange(states.shape[1], device=states.device) < inputs.read[:, None]).to(states).unsqueeze(-1)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Return all last states (sequences, width, hidden), and zeros where there is padding; see `mean_states`."""
-    device = encoder.device
-    if not is_unpadded(encoder):
-        found = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-        return found * mask.to(found).unsqueeze(-1)
-    lengths = mask.sum(1).cpu().numpy()
-    sequences = Sequences.of(lengths, ids.shape[1], lengths, device)
-    flat = _last_states(encoder, ids.to(device), sequences, None)
-    return flat.new_zeros(ids.numel(), flat.shape[1]).index_copy(0, sequences.taken, flat).view(*ids.shape, -1)
+    """Return all last states (sequences, width, hidden), and zeros where there is padding, of ids and mask (sequences,
+    width) in the host's memory.
+    """
+    inputs = Inputs.of(encoder, ids, mask, mask.sum(1)).to(encoder.device)
+    if inputs.sequences is None:
+        found = encoder(input_ids=inputs.ids, attention_mask=inputs.mask).last_hidden_state
+        return found * inputs.mask.to(found).unsqueeze(-1)
+    flat = _last_states(encoder, inputs)
+    return flat.new_zeros(ids.numel(), flat.shape[1]).index_copy(0, inputs.sequences.taken, flat).view(*ids.shape, -1)
 
 
-def _last_states(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
-    segments = None if segments is None else sequences.flat(segments.to(ids.device))
-    return STACKS[encoder.config.model_type](encoder, sequences.flat(ids), sequences, segments)[0]
+def _last_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
+    return STACKS[encoder.config.model_type](encoder, inputs.ids, inputs.sequences, inputs.segments)[0]
 
 
 def _prunes(layer: nn.Module, sequences: Sequences) -> bool:

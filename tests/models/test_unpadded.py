@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, DataCollatorWithFlattening, T5Config, T5EncoderModel
 
-from rankscale_utils.models.unpadded import Sequences, is_unpadded, mean_states, states, unpad
+from rankscale_utils.models.unpadded import Inputs, Sequences, is_unpadded, states, unpad
+from rankscale_utils.models.unpadded import mean_states as mean_states_of
 
-CPU = torch.device("cpu")
 LENGTHS = torch.tensor([7, 40, 3, 40, 12, 7, 7, 25, 40, 12])
 READ = {
     "the first token": torch.ones_like(LENGTHS),
@@ -60,6 +60,10 @@ def batch(encoder, seed=1):
     ids = torch.randint(3, 300, mask.shape, generator=generator) * mask
     segments = (torch.arange(45) >= LENGTHS[:, None] // 2).long() * mask
     return ids, mask, segments if encoder.config.model_type == "bert" else None
+
+
+def mean_states(encoder, *batch):
+    return mean_states_of(encoder, Inputs.of(encoder, *batch))
 
 
 def one_by_one(encoder, ids, mask, read, segments):
@@ -185,7 +189,7 @@ def test_other_architectures_read_padded_batches_to_the_same_end():
 
 def test_sequences_know_where_every_token_stands():
     lengths, read = np.array([2, 4, 2]), np.array([2, 1, 1])
-    sequences = Sequences.of(lengths, 5, read, CPU)
+    sequences = Sequences.of(lengths, 5, read)
     assert sequences.groups == ((2, 2, 2), (1, 4, 1))
     assert sequences.taken.tolist() == [10, 11, 0, 1, 5, 6, 7, 8]
     assert sequences.positions.tolist() == [0, 1, 0, 1, 0, 1, 2, 3]
