@@ -28,8 +28,14 @@ SHAPES = {  # layers, hidden size, feed-forward size, heads
     "MiniLM-L6": ("bert", 6, 384, 1536, 12),
     "BERT-base": ("bert", 12, 768, 3072, 12),
     "Ettin-17M": ("modernbert", 7, 256, 384, 4),
+    "Ettin-32M": ("modernbert", 10, 384, 576, 6),
     "Ettin-68M": ("modernbert", 19, 512, 768, 8),
+    "Ettin-150M": ("modernbert", 22, 768, 1152, 12),
+    "Ettin-400M": ("modernbert", 28, 1024, 2624, 16),
+    "Ettin-1B": ("modernbert", 28, 1792, 3840, 28),
 }
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     heads = list(rows[0])
     lines = [heads, ["---"] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def precision() -> str:
+    """Return the name of what all sides compute in."""
+    return str(DTYPE).removeprefix("torch.")
 
 
 def publish(title: str, body: str) -> None:

@@ -112,7 +112,7 @@ def ours(study: Study, objective: str, found: common.Corpus, items: TrainingQuer
         np.concatenate([step.query_rows.ravel() for step in wanted]),
         np.concatenate([step.document_rows.ravel() for step in wanted]),
     )
-    trainer = Trainer(study, run, given, torch.device("cpu"))
+    trainer = Trainer(study, run, given, common.DEVICE)
     began = time.perf_counter()
     trainer.learner.pairs = common.tokenised(read, given.reader)
     trainer.advance(count, cool=False, progress=Progress("bench", count, "pairs"))
@@ -133,13 +133,15 @@ class Clock(TrainerCallback):
         self.ends: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note one."""
+        """Note one, computed and not only asked for."""
+        if common.DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
 
 def theirs(folder: Path, objective: str, rows: list[Step], found: common.Corpus) -> float:
     """Return sentence-transformers' seconds a step."""
-    model = sentence_transformers.CrossEncoder(str(folder / "model"), device="cpu", trust_remote_code=True)
+    model = sentence_transformers.CrossEncoder(str(folder / "model"), device=str(common.DEVICE), trust_remote_code=True)
     listwise = objective == "listwise"
     loss = losses.ListNetLoss(model) if listwise else losses.BinaryCrossEntropyLoss(model)
     arguments = CrossEncoderTrainingArguments(
@@ -148,7 +150,8 @@ def theirs(folder: Path, objective: str, rows: list[Step], found: common.Corpus)
         max_steps=len(rows),
         learning_rate=RATE,
         warmup_steps=0,
-        use_cpu=True,
+        use_cpu=common.DEVICE.type == "cpu",
+        bf16=common.DEVICE.type == "cuda",
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
@@ -237,8 +240,9 @@ def main() -> None:
     common.publish(
         "Training",
         f"Steps of {QUERIES} queries with {CANDIDATES} documents each ({found.name}), from words to updated weights, "
-        "float32, random weights, no dropout. The ratio says how many times longer their step takes; medians of "
-        f"{arguments.repeats} repeats of {arguments.steps} steps in turns, with their range.\n\n" + common.table(rows),
+        f"{common.precision()}, random weights, no dropout. The ratio says how many times longer their step takes; "
+        f"medians of {arguments.repeats} repeats of {arguments.steps} steps in turns, with their range.\n\n"
+        + common.table(rows),
     )
 
 

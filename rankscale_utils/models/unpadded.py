@@ -143,9 +143,8 @@ def attend(
     if on_device and position_bias is None and (whole or sliding_window is None):
         reach = -1 if sliding_window is None else sliding_window - 1
         return _varlen(sequences, query, key, value, scaling, reach)[None], None
-    sees_all = sliding_window is None or sequences.groups[-1].length <= sliding_window
-    if query.device.type == "cpu" and position_bias is None and sees_all and not dropout:
-        return _GroupedAttention.apply(query, key, value, sequences, scaling)[None], None
+    if query.device.type == "cpu" and position_bias is None and not dropout:
+        return _GroupedAttention.apply(query, key, value, sequences, scaling, sliding_window)[None], None
     parts = zip(*(_grouped(sequences, part, len(part) == len(key)) for part in (query, key, value)), strict=True)
     attended = [
         F.scaled_dot_product_attention(q, k, v, _bias(q, k, sliding_window, position_bias), dropout, scale=scaling)
@@ -166,31 +165,105 @@ def _flattened(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])
 
 
+def _fused(
+    sequences: Sequences, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return what the CPU's fused attention makes of every group, and the logarithms that its gradient needs."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    whole, masks = len(query) == len(key), _windows(sequences, window, query)
+    parts = zip(_grouped(sequences, query, whole), *_of_keys(sequences, key, value), masks, strict=True)
+    return tuple(zip(*(attention(*part, attn_mask=mask, scale=scale) for *part, mask in parts), strict=True))
+
+
+def _fused_back(
+    sequences: Sequences,
+    gradient: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    found: Tensor,
+    logs: Iterable[Tensor],
+    scale: float | None,
+    window: int | None,
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Return the gradients of every group's queries, keys and values."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    whole, masks = len(query) == len(key), _windows(sequences, window, query)
+    gradients, queries, results = (_grouped(sequences, part, whole) for part in (gradient, query, found))
+    parts = zip(gradients, queries, *_of_keys(sequences, key, value), results, logs, masks, strict=True)
+    back = (attention(*part, 0.0, False, attn_mask=mask, scale=scale) for *part, mask in parts)
+    return tuple(zip(*back, strict=True))
+
+
 class _GroupedAttention(torch.autograd.Function):
     """The CPU's fused attention over every group: one node of the graph, where each group would bring nine."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, scale: float | None
+        ctx: FunctionCtx,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        sequences: Sequences,
+        scale: float | None,
+        window: int | None,
     ) -> Tensor:
-        whole = len(query) == len(key)
-        parts = zip(_grouped(sequences, query, whole), *_of_keys(sequences, key, value), strict=True)
-        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        attended, logs = zip(*(fused(*part, scale=scale) for part in parts), strict=True)
+        attended, logs = _fused(sequences, query, key, value, scale, window)
         found = _flattened(attended)
         ctx.save_for_backward(query, key, value, found, *logs)
-        ctx.sequences, ctx.scale = sequences, scale
+        ctx.sequences, ctx.settings = sequences, (scale, window)
         return found
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, found, *logs = ctx.saved_tensors
-        whole = len(query) == len(key)
-        gradients, queries, results = (_grouped(ctx.sequences, part, whole) for part in (gradient, query, found))
-        parts = zip(gradients, queries, *_of_keys(ctx.sequences, key, value), results, logs, strict=True)
-        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        back = zip(*(fused(*part, 0.0, False, scale=ctx.scale) for part in parts), strict=True)
-        return *map(_flattened, back), None, None
+        back = _fused_back(ctx.sequences, gradient, query, key, value, found, logs, *ctx.settings)
+        return *map(_flattened, back), None, None, None
+
+
+class _TurnedAttention(torch.autograd.Function):
+    """The same for ModernBERT, from stacked projections (tokens, 3, heads, size), whose gradient is one tensor too.
+
+    turn: (tokens, size / 2), see `_turned`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, stacked: Tensor, turn: Tensor, sequences: Sequences, scale: float, window: int | None
+    ) -> Tensor:
+        turned = _turned(stacked[:, :2], turn[:, None, None])
+        attended, logs = _fused(sequences, *turned.unbind(1), stacked[:, 2], scale, window)
+        found = _flattened(attended)
+        ctx.save_for_backward(stacked, turned, turn, found, *logs)
+        ctx.sequences, ctx.settings = sequences, (scale, window)
+        return found
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        stacked, turned, turn, found, *logs = ctx.saved_tensors
+        back = _fused_back(ctx.sequences, gradient, *turned.unbind(1), stacked[:, 2], found, logs, *ctx.settings)
+        whole = torch.empty_like(stacked)
+        both = torch.empty_like(turned)
+        for place, parts in zip((both[:, 0], both[:, 1], whole[:, 2]), back, strict=True):
+            torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts], out=place)
+        turned_back = torch.view_as_complex(both.float().unflatten(-1, (-1, 2))) * turn.conj()[:, None, None]
+        for half, part in zip(whole[:, :2].chunk(2, dim=-1), (turned_back.real, turned_back.imag), strict=True):
+            half.copy_(part)
+        return whole, None, None, None, None
+
+
+def _windows(sequences: Sequences, window: int | None, query: Tensor) -> list[Tensor | None]:
+    """Return what every group's scores need so that no token sees further than the window; nothing where none could."""
+    longest = sequences.groups[-1].length
+    if window is None or longest <= window:
+        return [None] * len(sequences.groups)
+    near = _near(longest, longest, window, query.device)
+    mask = torch.zeros_like(near, dtype=query.dtype).masked_fill_(~near, -torch.inf)
+    whole = len(query) == len(sequences.taken)
+    return [
+        mask[: group.length if whole else group.prefix, : group.length] if group.length > window else None
+        for group in sequences.groups
+    ]
 
 
 def _of_keys(sequences: Sequences, *flat: Tensor) -> Iterator[Iterator[Tensor]]:
@@ -205,8 +278,13 @@ def _bias(query: Tensor, key: Tensor, sliding_window: int | None, position_bias:
         return position_bias[:, :, :queries, :keys]
     if sliding_window is None or keys <= sliding_window:
         return None
-    place = torch.arange(keys, device=key.device)
-    return (place[:queries, None] - place).abs() < sliding_window
+    return _near(queries, keys, sliding_window, key.device)
+
+
+def _near(queries: int, keys: int, window: int, device: torch.device) -> Tensor:
+    """Say which keys each of the first queries sees: (queries, keys)."""
+    place = torch.arange(keys, device=device)
+    return (place[:queries, None] - place).abs() < window
 
 
 def _varlen(sequences: Sequences, query: Tensor, key: Tensor, value: Tensor, scale: float | None, reach: int) -> Tensor:
@@ -345,6 +423,11 @@ class _TurningAttention(ModernBertAttention):
         if sequences is None:
             return super().forward(hidden, position_embeddings, **others)
         stacked = self.Wqkv(hidden).unflatten(-1, (3, -1, self.head_dim))
+        dropout = self.attention_dropout if self.training else 0.0
+        if stacked.device.type == "cpu" and not dropout:
+            turn, scaling = position_embeddings, self.head_dim**-0.5
+            attended = _TurnedAttention.apply(stacked[0], turn, sequences, scaling, self.sliding_window)
+            return self.out_drop(self.Wo(attended.flatten(1)[None])), None
         query, key = _turned(stacked[:, :, :2], position_embeddings[:, None, None]).unbind(2)
         return self.read(query, key, stacked[:, :, 2], sequences), None
 
