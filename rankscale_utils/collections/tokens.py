@@ -102,7 +102,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     the merges between equally frequent pairs; naming these letters first, in order, takes the chance out.
     """
     tokenizer = BertWordPieceTokenizer(lowercase=True)
-    letters = sorted(set().union(*(tokenizer.normalizer.normalize_str(text) for text in texts)))
+    letters = sorted(set(tokenizer.normalizer.normalize_str("".join(sorted(set().union(*texts))))))
     inside = [f"##{letter}" for letter in letters if not letter.isspace()]
     tokenizer.train_from_iterator(
         texts,
