@@ -46,6 +46,21 @@ def fitted(study):
     return fits.fit_study(study)
 
 
+def test_what_was_fitted_is_kept_until_anything_changes(study, fitted, monkeypatch):
+    monkeypatch.setattr(laws, "expanding", None)  # whatever would be fitted now, fails
+    for one, again in zip(fitted, fits.fit_study(study), strict=True):
+        pd.testing.assert_frame_equal(one.past, again.past)
+        for name, draws in one.laws.items():
+            assert np.array_equal(draws.coefficients, again.laws[name].coefficients)
+    fewer = study.forecasting.model_copy(update={"draws": 50})
+    with pytest.raises(TypeError):
+        fits.fit_study(study.model_copy(update={"forecasting": fewer}))
+    table = pd.read_csv(study.measurements_file)
+    table.assign(value=table["value"] * (1 - 1e-9)).to_csv(study.measurements_file, index=False)
+    with pytest.raises(TypeError):
+        fits.fit_study(study)
+
+
 def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted):
     forecasts.seal_study(study, fitted)
     scored = forecasts.score_study(study, fitted)

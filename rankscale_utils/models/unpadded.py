@@ -104,9 +104,8 @@ class Sequences:
     def means(self, states: Tensor) -> Tensor:
         """Return the mean of the states read of every sequence, in the padded batch's order: (sequences, hidden)."""
         if len(states) > len(self.counts):
-            states = torch.segment_reduce(
-                states, "mean", lengths=self.counts, unsafe=True
-            )  # no check, which would wait
+            # `unsafe` spares a check of the lengths, for which the host would wait.
+            states = torch.segment_reduce(states, "mean", lengths=self.counts, unsafe=True)
         return states[self.back]
 
 
@@ -326,8 +325,8 @@ def computed(encoder: PreTrainedModel, lengths: np.ndarray) -> int:
 class Inputs(NamedTuple):
     """What an encoder reads: a flat batch with its sequences, or a padded one with its mask.
 
-    ids, segments: (1, tokens) or (sequences, width); mask: (sequences, width); read: (sequences,), how many tokens the
-    mean is of.
+    ids, segments: (1, tokens) or (sequences, width). Of a padded batch alone, mask: (sequences, width), and read:
+    (sequences,), how many tokens the mean is of.
     """
 
     ids: Tensor

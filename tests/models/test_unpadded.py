@@ -197,3 +197,5 @@ def test_sequences_know_where_every_token_stands():
     assert sequences.prefixes[sequences.read].tolist() == [0, 2, 3, 4]
     assert sequences.back.tolist() == [1, 2, 0]
     assert sequences.counts.tolist() == [1, 2, 1]
+    assert [begins.tolist() for begins in sequences.begins] == [[0, 2, 4, 8], [0, 2, 4, 5]]
+    assert {begins.dtype for begins in sequences.begins} == {torch.int32}
