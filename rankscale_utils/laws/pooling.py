@@ -264,7 +264,8 @@ def _pooled(
 
 def _around(alphas: NDArray, widths: NDArray, moves: NDArray, between: float) -> NDArray:
     """Probability (B, a, a) of an exponent given the mean, which is moved by `moves` (B,)."""
-    near = np.exp(-0.5 * ((alphas[:, None] - alphas - moves[:, None, None]) / between) ** 2) * widths[:, None]
+    near = -0.5 * ((alphas[:, None] - alphas - moves[:, None, None]) / between) ** 2 + np.log(widths)[:, None]
+    near = np.exp(near - near.max(1, keepdims=True))  # a narrow prior leaves nothing else of the likeliest
     return near / near.sum(1, keepdims=True)
 
 

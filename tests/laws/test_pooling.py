@@ -155,6 +155,12 @@ def test_draws_do_not_depend_on_how_many_are_made_at_once(two_series, monkeypatc
         np.testing.assert_allclose(one.coefficients, other.coefficients, rtol=1e-6)
 
 
+@pytest.mark.parametrize("between", [1e-4, 0.005])
+def test_draws_of_a_prior_narrower_than_its_grid_are_numbers(two_series, between):
+    for draws in drawn(*two_series, prior=Prior(between=between)):
+        assert np.isfinite(draws.coefficients).all()
+
+
 def test_pooling_forecasts_better_than_a_fit_to_four_runs():
     """The truth is drawn from the prior, as the prior claims; 300 such ladders give the same answer."""
     law, rng, errors = joint(), np.random.default_rng(1), []
