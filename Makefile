@@ -20,14 +20,14 @@ TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://dow
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_FROM) $$(grep '^torch==' requirements.lock)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m rankscale_utils.kernels
+	$(BIN)/python -m rankscale_utils.pipeline.kernels
 	@touch $@
 
 study: .venv/ready
-	@$(BIN)/python -m rankscale_utils.batch "$(STUDY)"
+	@$(BIN)/python -m rankscale_utils.pipeline.batch "$(STUDY)"
 
 plan: .venv/ready
-	@$(BIN)/python -m rankscale_utils.plan "$(STUDY)"
+	@$(BIN)/python -m rankscale_utils.pipeline.estimate "$(STUDY)"
 
 test: .venv/ready
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.ed2lm --length 128
 
 kernels: .venv/ready
-	$(BIN)/python -m rankscale_utils.kernels
+	$(BIN)/python -m rankscale_utils.pipeline.kernels
 
 lab: kernels
 	$(BIN)/jupyter lab notebooks

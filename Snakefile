@@ -1,7 +1,7 @@
 # The study as a graph of notebooks: every rule leaves an executed notebook and a result file that stands whole.
 # `make study STUDY=…` validates the study and runs this.
-from rankscale_utils.files import digest
-from rankscale_utils.study import load_study
+from rankscale_utils.machine.files import digest
+from rankscale_utils.study.loading import load_study
 
 study = load_study(config["study"])
 NOTEBOOKS, RUNS, REPORTS = f"{workflow.basedir}/notebooks", study.folder, study.reports
@@ -11,7 +11,7 @@ LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study
 FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
 WRITTEN = f"{RUNS}/generated.json"  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
-DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.device"
+DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.machine.device"
 NOTEBOOK = (
     f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --engine rankscale --no-progress-bar"
     f" -p study '{study.source}'"
@@ -46,10 +46,10 @@ rule all:
         f"{REPORTS}/index.html",
 
 rule index:
-    input: executed(), template=f"{workflow.basedir}/reports/template"
+    input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
     output: f"{REPORTS}/index.html"
     log: f"{RUNS}/logs/report.log"
-    shell: "python -m rankscale_utils.publish '{study.source}'" + CHECKED
+    shell: "python -m rankscale_utils.report.publish '{study.source}'" + CHECKED
 
 rule collection:
     input: list(study.input_files)
@@ -57,7 +57,7 @@ rule collection:
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
     threads: workflow.cores
     log: f"{RUNS}/logs/collection.log"
-    shell: "python -m rankscale_utils.prepare '{study.source}'" + CHECKED
+    shell: "python -m rankscale_utils.pipeline.prepare '{study.source}'" + CHECKED
 
 # Beside the runs that do not wait for it, and before them, as it takes longest.
 rule generated:
@@ -68,7 +68,7 @@ rule generated:
     priority: 15
     resources: gpu=GPU
     log: f"{RUNS}/logs/generated.log"
-    shell: DEVICE + " python -m rankscale_utils.prepare '{study.source}' generated" + CHECKED
+    shell: DEVICE + " python -m rankscale_utils.pipeline.prepare '{study.source}' generated" + CHECKED
 
 # A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
 rule train:

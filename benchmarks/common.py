@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from rankscale_utils.collections import docstrings
+from rankscale_utils.collections.docstrings import build_docstrings, chosen_packages
 from rankscale_utils.collections.tokens import SPECIAL, Pairs, StudyTokenizer, Texts, train_tokenizer
-from rankscale_utils.device import hardware
+from rankscale_utils.machine.device import hardware
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RANKSCALE_DATA", ROOT.parent / "shared" / "data"))
@@ -80,7 +80,7 @@ def _trec_dl() -> Corpus:
 
 def _docstrings() -> Corpus:
     with tempfile.TemporaryDirectory() as folder:
-        docstrings.build(Path(folder), docstrings.chosen_packages(["transformers", "torch"]))
+        build_docstrings(Path(folder), chosen_packages(["transformers", "torch"]))
         texts = [
             pd.read_parquet(Path(folder) / f"{name}.parquet")["text"].tolist() for name in ("queries", "documents")
         ]

@@ -18,14 +18,14 @@ import torch
 from transformers import BertConfig, BertModel, T5Config
 
 from benchmarks.common import publish
-from rankscale_utils.document_states import DocumentStates
-from rankscale_utils.models.counts import flops
-from rankscale_utils.models.cross_attention import Candidates, Group
+from rankscale_utils.models.counts import pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.decoder_scorer import DecoderScorer
-from rankscale_utils.models.ed2lm import Ed2lm, Setting, build
+from rankscale_utils.models.ed2lm import Ed2lm, Setting, build_ed2lm
 from rankscale_utils.models.ed2lm_counts import Work, cross_attention_flops, decoder_flops, full_flops
-from rankscale_utils.models.packed import packed
+from rankscale_utils.scoring.cross_attention import CandidateGroup, Candidates
+from rankscale_utils.scoring.decoder import DecoderScorer
+from rankscale_utils.scoring.document_states import DocumentStates
+from rankscale_utils.scoring.packed import packed
 
 K, QUERY = 100, 12
 BERT_TOKENS = 512  # BERT takes no more, special tokens included
@@ -42,7 +42,7 @@ class Variant:
     name: str
     run: Callable[[], object]
     documents: int
-    flops: float
+    pass_flops: float
 
 
 def ids(*shape: int) -> torch.Tensor:
@@ -61,7 +61,7 @@ def together(t5: Ed2lm, bert: CrossEncoder, length: int, slow: int) -> list[Vari
         return t5.t5(input_ids=text, attention_mask=mask, decoder_input_ids=written, use_cache=False)
 
     joint_cost, full_cost = cross_attention_flops(BASE, work), full_flops(BASE, work)
-    pair_cost = float(flops(bert).forward(np.array(pair.shape[1])))
+    pair_cost = float(pass_flops(bert).forward(np.array(pair.shape[1])))
     return [
         Variant(AGAINST[0], lambda: read(joint, query[:, :1]), slow, joint_cost),
         Variant("ED2LM in full", lambda: read(document, query), slow, full_cost),
@@ -77,7 +77,7 @@ def apart(t5: Ed2lm, dtype: torch.dtype, length: int) -> list[Variant]:
     scorers = {way: DecoderScorer(t5, way, dtype) for way in ("on_the_fly", "stored", "absorbed")}
 
     def variant(name: str, way: str, parts: torch.Tensor, pooling: int = 1, kind: str = "true_false") -> Variant:
-        candidates = Candidates([Group(parts, None)], torch.arange(K))
+        candidates = Candidates([CandidateGroup(parts, None)], torch.arange(K))
         cost = decoder_flops(BASE, Work(QUERY, length, K, pooling, kind), way)
         return Variant(name, lambda: scorers[way].score(query, candidates, kind), K, cost)
 
@@ -167,7 +167,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
     dtype, length = getattr(torch, chosen.dtype), chosen.length
-    t5 = build(BASE, Setting(1, 2, length)).to(dtype).eval()
+    t5 = build_ed2lm(BASE, Setting(1, 2, length)).to(dtype).eval()
     bert = CrossEncoder(BertModel(BertConfig(), add_pooling_layer=False)).to(dtype).eval()
     with tempfile.TemporaryDirectory() as folder:
         variants = [*together(t5, bert, length, chosen.slow), *apart(t5, dtype, length)]

@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel
 
 from benchmarks import common
 from rankscale_utils.collections.tokens import SPECIAL, StudyTokenizer, train_tokenizer
-from rankscale_utils.evaluation import score
+from rankscale_utils.evaluation.random_lengths import random_pairs
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.speed import random_pairs
+from rankscale_utils.scoring.pairs import score_pairs
 
 QUERY = 12  # tokens
 
@@ -54,7 +54,7 @@ def measured(point: Point, repeats: int) -> tuple[float, float]:
     seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        score(model, pairs, rows % 100, rows % 1000)
+        score_pairs(model, pairs, rows % 100, rows % 1000)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

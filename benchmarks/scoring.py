@@ -17,11 +17,11 @@ import torch
 from transformers import AutoTokenizer
 
 from benchmarks import common
-from rankscale_utils.evaluation import score
-from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops
+from rankscale_utils.models.checkpoint import save_checkpoint
+from rankscale_utils.models.counts import pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.packed import in_int8
+from rankscale_utils.scoring.packed import in_int8
+from rankscale_utils.scoring.pairs import score_pairs
 
 BATCHES = (
     (16, 32, 64, 128) if common.DEVICE.type == "cpu" else (32, 64, 128, 256, 512)
@@ -31,7 +31,7 @@ MATRIX = 4096
 
 def ours(model: CrossEncoder, found: common.Corpus, tokens: common.StudyTokenizer) -> np.ndarray:
     """Return our scores: texts are tokenised once each, batches are flat, layers packed."""
-    return score(model, common.tokenised(found, tokens), found.query_rows, found.document_rows)
+    return score_pairs(model, common.tokenised(found, tokens), found.query_rows, found.document_rows)
 
 
 @torch.inference_mode()
@@ -62,7 +62,7 @@ def of_shape(shape: str, found: common.Corpus, tokens: common.StudyTokenizer, re
     written = folder / "tokens"
     written.mkdir()
     tokens.save(written)
-    ladder.save(model, folder / "model", written)
+    save_checkpoint(model, folder / "model", written)
     theirs = sentence_transformers.CrossEncoder(str(folder / "model"), device=str(common.DEVICE)).to(common.DTYPE)
     reader, texts = AutoTokenizer.from_pretrained(folder / "model"), found.texts()
     looped = CrossEncoder(common.encoder(shape, common.VOCABULARY), reads="cls").eval()
@@ -82,7 +82,7 @@ def of_shape(shape: str, found: common.Corpus, tokens: common.StudyTokenizer, re
     seconds = common.in_turns(sides, repeats)
     best = min((f"predict {size}" for size in BATCHES), key=lambda name: np.median(seconds[name]))
     lengths = common.tokenised(found, tokens).lengths(found.query_rows, found.document_rows)
-    reached = flops(model).forward(lengths).sum() / np.array(seconds["ours"])
+    reached = pass_flops(model).forward(lengths).sum() / np.array(seconds["ours"])
     row = {
         "shape": shape,
         "ours, pairs/s": common.span([len(texts) / one for one in seconds["ours"]]),

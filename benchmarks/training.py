@@ -26,13 +26,15 @@ from tokenizers import Tokenizer
 from transformers import TrainerCallback
 
 from benchmarks import common
-from rankscale_utils.collections.groups import Step, TrainingQueries, keys, steps
+from rankscale_utils.collections.groups import Step, TrainingQueries, random_keys, training_steps
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer
-from rankscale_utils.models import ladder
-from rankscale_utils.models.unpadded import Sequences
-from rankscale_utils.progress import Progress
-from rankscale_utils.study import Study, load_study, run_seed
-from rankscale_utils.trainer import Trainer
+from rankscale_utils.machine.progress import Progress
+from rankscale_utils.models.build import build_model
+from rankscale_utils.models.checkpoint import save_checkpoint
+from rankscale_utils.models.flat_batch import Sequences
+from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.study import Study, run_seed
+from rankscale_utils.training.trainer import Trainer
 
 QUERIES, CANDIDATES, POSITIVES = 16, 8, 20  # a step's queries, their documents, and the best of each query's passages
 RATE = 2e-5
@@ -73,7 +75,7 @@ def training_items(found: common.Corpus) -> TrainingQueries:
     width = max(map(len, hard))
     rows = np.array([np.pad(some, (0, width - len(some)), constant_values=-1) for some in hard])
     query_rows, positive_rows = np.array(queries), np.array(positives)
-    relevant = np.unique(keys(query_rows, positive_rows))
+    relevant = np.unique(random_keys(query_rows, positive_rows))
     grades = np.ones(len(query_rows), np.float32)
     return TrainingQueries(query_rows, positive_rows, grades, rows, relevant, np.arange(len(found.documents)))
 
@@ -122,7 +124,7 @@ def ours(study: Study, objective: str, found: common.Corpus, items: TrainingQuer
 def steps_of(study: Study, objective: str, items: TrainingQueries, count: int) -> list[Step]:
     """Return the first steps of a run."""
     seed = run_seed(study.run(f"{objective}-small-s0"), "data")
-    return list(islice(steps(items, study.training.groups, seed), count))
+    return list(islice(training_steps(items, study.training.groups, seed), count))
 
 
 class Clock(TrainerCallback):
@@ -194,8 +196,8 @@ def of_shape(shape: str, found: common.Corpus, items: TrainingQueries, count: in
         reader.save(folder / "tokens")
         study = study_of(shape, folder)
         given = Given(reader, common.tokenised(found, reader), items, folder / "tokens")
-        model = ladder.build(study, study.run("listwise-small-s0"), reader.tokenizer.get_vocab_size())
-        ladder.save(model, folder / "model", folder / "tokens")
+        model = build_model(study, study.run("listwise-small-s0"), reader.tokenizer.get_vocab_size())
+        save_checkpoint(model, folder / "model", folder / "tokens")
         for objective in ("listwise", "pointwise"):
             wanted = steps_of(study, objective, items, count)
             mine = partial(ours, study, objective, found, items, given, count)

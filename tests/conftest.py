@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from rankscale_utils import batch, study
 from rankscale_utils.collections import Collection, open_collection
-from rankscale_utils.study import Study, load_study
-from rankscale_utils.training import train
+from rankscale_utils.study import paths
+from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.study import Study
+from rankscale_utils.training.run import train
 
 torch.set_num_threads(1)
 TINY = {
@@ -72,8 +73,7 @@ def ir_datasets_home(tmp_path_factory) -> Path:
 
 def use_root(patch: pytest.MonkeyPatch, root: Path, cache: Path | None = None) -> None:
     """Let studies live under `root`, reading heavy things from `cache`."""
-    for module in (study, batch):
-        patch.setattr(module, "ROOT", root)
+    patch.setattr(paths, "ROOT", root)
     patch.setenv("RANKSCALE_ROOT", str(root))
     (root / "params").mkdir()
     if cache is not None:

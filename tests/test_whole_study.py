@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rankscale_utils import laws
+from rankscale_utils.analysis.sealing import read_sealed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = {
@@ -54,7 +54,7 @@ SMALLER = {
 
 def batch(root, study="tiny", **options):
     environment = os.environ | {"RANKSCALE_ROOT": str(root)}
-    command = [sys.executable, "-m", "rankscale_utils.batch", study]
+    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", study]
     return subprocess.run(command, env=environment, capture_output=True, text=True, **options)
 
 
@@ -69,7 +69,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     write(root, "tiny", TINY)
     environment = os.environ | {"RANKSCALE_ROOT": str(root)}
-    command = [sys.executable, "-m", "rankscale_utils.batch", "tiny"]
+    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", "tiny"]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                              start_new_session=True)  # fmt: skip
     deadline = time.monotonic() + 240
@@ -143,7 +143,7 @@ def test_held_out_runs_were_trained_after_the_seal(root):
 
 
 def test_scored_forecasts_are_the_sealed_ones(root):
-    sealed = laws.open_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    sealed = read_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
     assert not sealed["truth_existed"].any()
     scored = pd.read_csv(root / "runs" / "tiny" / "forecasts.csv")
     mine = sealed[sealed["law"] == "average"].reset_index(drop=True)
@@ -154,7 +154,7 @@ def test_scored_forecasts_are_the_sealed_ones(root):
 
 
 def test_on_other_queries_an_interval_is_wider(root):
-    sealed = laws.open_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    sealed = read_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
     mine = sealed[sealed["law"] == "average"]
     assert ((mine["query_lo"] <= mine["lo"]) & (mine["hi"] <= mine["query_hi"])).all()
     assert (mine["query_hi"] - mine["query_lo"] > mine["hi"] - mine["lo"]).any()

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.files import digest
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest
 
 SENTENCE_WORDS = 4  # fewer say too little to be a query
 KEPT = 0.1  # share of inverse cloze pairs whose document keeps the sentence, so that matching words pays too

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rankscale_utils.files import digest, write_json
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest, write_json
+
+from .splits import split_of
 
 LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 STANDARD = "python"  # the standard library, beside the packages
-SPLITS = {"train": 0.80, "dev": 0.10, "test": 0.10}
 QUERY_WORDS = (4, 40)
 DOCUMENT_WORDS = (12, 400)
 
@@ -54,7 +55,7 @@ def chosen_packages(names: Sequence[str]) -> dict[str, str]:
     return {name: version for name, version in versions.items() if not names or name in names}
 
 
-def sources(packages: Iterable[str]) -> list[tuple[str, Path]]:
+def source_files(packages: Iterable[str]) -> list[tuple[str, Path]]:
     """Return (module file as shown to people, path) of every Python source, tests left out, in a stable order."""
     found = {}
     for name in packages:
@@ -85,7 +86,7 @@ def split_docstring(text: str) -> tuple[str, str]:
     return paragraph.rstrip(".: "), " ".join(rest.split())
 
 
-def docstrings(path: Path) -> list[str]:
+def file_docstrings(path: Path) -> list[str]:
     """Return the docstrings of a source file: its module's, its classes' and its functions'."""
     try:
         tree = ast.parse(path.read_bytes())
@@ -119,19 +120,9 @@ def is_worthwhile(query: str, document: str) -> bool:
     )
 
 
-def split_of(module: str) -> str:
-    """Return the split of a module by the hash of its name, so that one module's docstrings share a split."""
-    place = int(digest(module, length=8), 16) / 16**8
-    for split, share in SPLITS.items():
-        if place < share:
-            return split
-        place -= share
-    return split
-
-
 def _pairs_of(source: tuple[str, Path]) -> list[tuple[str, str, str]]:
     module, path = source
-    pairs = [split_docstring(text) for text in docstrings(path)]
+    pairs = [split_docstring(text) for text in file_docstrings(path)]
     return [
         (module, query, " ".join(document.split()[: DOCUMENT_WORDS[1]]))
         for query, document in pairs
@@ -154,7 +145,7 @@ def _unseen(pairs: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, str, s
             yield module, query, document
 
 
-def build(folder: Path, packages: dict[str, str]) -> None:
+def build_docstrings(folder: Path, packages: dict[str, str]) -> None:
     """Write the collection of these packages into `folder`: queries, documents, judgments, and a manifest.
 
     packages: versions by name, `python` being the standard library. The manifest records them, the counts, and the
@@ -162,7 +153,7 @@ def build(folder: Path, packages: dict[str, str]) -> None:
     """
     # Freezing spares each garbage collection, of which parsing starts many, a look at everything imported.
     with ProcessPoolExecutor(os.cpu_count(), initializer=gc.freeze) as pool:
-        found = chain.from_iterable(pool.map(_pairs_of, sources(packages), chunksize=64))
+        found = chain.from_iterable(pool.map(_pairs_of, source_files(packages), chunksize=64))
         pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
     pairs["split"] = pairs["module"].map(split_of)
     query_ids = [f"q{number}" for number in range(len(pairs))]

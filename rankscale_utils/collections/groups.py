@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankscale_utils.parts import Groups
+from rankscale_utils.study.training import Groups
+
+DEV_QUERIES = 256  # held out of a sweep's training, or a tenth of the queries where that is fewer
 
 
 class Step(NamedTuple):
@@ -62,7 +64,7 @@ class TrainingQueries:
 
     def is_relevant(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
         """Return whether documents are relevant to queries; the arrays' shapes are broadcast."""
-        wanted = keys(query_rows, document_rows)
+        wanted = random_keys(query_rows, document_rows)
         places = np.searchsorted(self.relevant, wanted)
         return self.relevant[np.minimum(places, len(self.relevant) - 1)] == wanted
 
@@ -71,12 +73,12 @@ class TrainingQueries:
         return np.unique(self.relevant[np.isin(self.relevant >> 32, query_rows)] & 0xFFFFFFFF)
 
 
-def keys(query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+def random_keys(query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
     """Return one number for a pair of rows."""
     return np.asarray(query_rows, np.int64) << 32 | np.asarray(document_rows, np.int64)
 
 
-def steps(training: TrainingQueries, groups: Groups, seed: int, start: int = 0) -> Iterator[Step]:
+def training_steps(training: TrainingQueries, groups: Groups, seed: int, start: int = 0) -> Iterator[Step]:
     """Yield the groups of step `start`, `start` + 1, … without end.
 
     Items come in a fresh order every epoch, and every step depends on nothing but the seed and its own number, so a run
@@ -117,3 +119,13 @@ def _random(training: TrainingQueries, queries: np.ndarray, places: np.ndarray) 
     while (relevant := training.is_relevant(queries, training.document_rows[places])).any():
         places = places - relevant
     return training.document_rows[places]
+
+
+def split(
+    training: TrainingQueries, least: int, most: int = DEV_QUERIES, share: float = 0.1
+) -> tuple[TrainingQueries, TrainingQueries]:
+    """Return the items of a share of the queries, `least` to `most` of them, and those of all others."""
+    queries = np.unique(training.query_rows)
+    count = max(least, min(most, int(share * len(queries))))
+    dev = np.isin(training.query_rows, np.random.default_rng(0).permutation(queries)[:count])
+    return training.of(dev), training.of(~dev)

@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from rankscale_utils.collections import own_files
-from rankscale_utils.collections.pieces import pieces
-from rankscale_utils.collections.source import AT_A_TIME, Scored
-from rankscale_utils.files import digest
-from rankscale_utils.parts import IrDatasets
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest
+from rankscale_utils.study.collection import IrDatasets
+
+from .batching import pieces
+from .readers import read_run
+from .source import AT_A_TIME, Scored
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class IrDataset:
     def scored(self) -> Scored | None:
         """Yield the candidates of the run or of the id itself; None where BM25 finds them."""
         if self.run:
-            return own_files.read_run(self.run)
+            return read_run(self.run)
         if self.settings.candidates == "bm25":
             return None
         if not self._dataset.has_scoreddocs():

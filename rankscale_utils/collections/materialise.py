@@ -15,15 +15,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rankscale_utils.collections.groups import TrainingQueries, keys
-from rankscale_utils.collections.pieces import pieces
-from rankscale_utils.collections.retrieval import Retrieved
-from rankscale_utils.collections.source import AT_A_TIME
-from rankscale_utils.files import digest, read_json, write_json
-from rankscale_utils.parts import Groups
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest, read_json, write_json
+from rankscale_utils.study.training import Groups
 
-SCHEMA = pa.schema(
+from .batching import pieces
+from .groups import TrainingQueries, random_keys
+from .retrieval import Retrieved
+from .source import AT_A_TIME
+
+TEXT_SCHEMA = pa.schema(
     [("corpus", pa.string()), ("document_id", pa.string()), ("training", pa.bool_()), ("text", pa.string())]
 )
 
@@ -43,7 +44,7 @@ def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved], sea
     queries[["test", "query_id", "text"]].to_parquet(folder / "queries.parquet")
     seen: dict[str, set[str]] = {}
     sha = hashlib.sha256()
-    with pq.ParquetWriter(folder / "documents.parquet", SCHEMA) as writer:
+    with pq.ParquetWriter(folder / "documents.parquet", TEXT_SCHEMA) as writer:
         for name, found in by_test.items():
             before = seen.setdefault(found.source.corpus, set())
             ids = [one for one in _needed(found) if one not in before]
@@ -52,7 +53,7 @@ def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved], sea
             for some in chain(_written(found, ids), others):
                 table = {"corpus": [found.source.corpus] * len(some), "training": [not name] * len(some)}
                 table |= {"document_id": [one for one, _ in some], "text": [text for _, text in some]}
-                writer.write_table(pa.table(table).select(SCHEMA.names).cast(SCHEMA))
+                writer.write_table(pa.table(table).select(TEXT_SCHEMA.names).cast(TEXT_SCHEMA))
                 if not name:
                     sha.update("\n".join(text for _, text in some).encode())
     tables = [training.folder / f"{name}.parquet" for name in ("queries", "judgments", "candidates", "pool")]
@@ -119,7 +120,9 @@ def _index(ids: pd.Series) -> pd.Series:
     return pd.Series(ids.index, index=ids.to_numpy())
 
 
-def candidates(folder: Path, texts: Path, training: Retrieved, tests: Mapping[str, Retrieved], groups: Groups) -> None:
+def write_candidates(
+    folder: Path, texts: Path, training: Retrieved, tests: Mapping[str, Retrieved], groups: Groups
+) -> None:
     """Write the training items, every test's candidates with their rows, its judgments, and the manifest."""
     rows = Rows(texts)
     items, left_out = training_items(training, rows, groups)
@@ -151,7 +154,7 @@ def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[Tra
     judged, found = training.table("judgments"), training.table("candidates")
     judged["query_row"] = rows.queries("", judged["query_id"])
     judged["document_row"] = rows.documents(corpus, judged["document_id"])
-    relevant = np.sort(keys(judged["query_row"], judged["document_row"]))
+    relevant = np.sort(random_keys(judged["query_row"], judged["document_row"]))
     place = rows.queries("", found["query_id"])  # training queries stand first, so that rows are places
     hard = np.full((len(training.table("queries")), max(1, groups.ranks)), -1, np.int32)
     hard[place, found["rank"] - 1] = rows.documents(corpus, found["document_id"])

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.collections.docstrings import split_of
-from rankscale_utils.collections.own_files import Pair, read_pairs
-from rankscale_utils.files import digest, write_json
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest, write_json
+
+from .readers import Pair, read_pairs
+from .splits import split_of
 
 
-def build(folder: Path, path: Path) -> None:
+def build_pairs(folder: Path, path: Path) -> None:
     """Write the collection of a file of pairs into `folder`: queries, documents, judgments, negatives, a manifest.
 
     A query's split follows the hash of its text, so that a file that grows keeps its splits. A document is a training

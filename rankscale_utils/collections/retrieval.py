@@ -15,11 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.collections import first_stage, own_files
-from rankscale_utils.collections.source import Scored, Source
-from rankscale_utils.files import cached_folder, digest, write_json
-from rankscale_utils.parts import CollectionForm, IrDatasets, PairsFile
-from rankscale_utils.study import Study, StudyError, cache_folder
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import cached_folder, digest, write_json
+from rankscale_utils.study import paths
+from rankscale_utils.study.collection import CollectionForm, IrDatasets, PairsFile
+from rankscale_utils.study.study import Study
+
+from .bm25 import search_bm25
+from .readers import read_run
+from .source import Scored, Source
 
 POOL = 100_000  # documents that random negatives come from
 
@@ -35,7 +39,7 @@ class Retrieved(NamedTuple):
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
 
-def training(study: Study, source: Source) -> Retrieved:
+def retrieve_training(study: Study, source: Source) -> Retrieved:
     """Return what a study trains on: queries with a relevant document, hard negatives, and a sample of documents.
 
     Tables: queries (query_id, text), judgments (those of relevant documents), candidates (query_id, document_id, rank:
@@ -47,7 +51,7 @@ def training(study: Study, source: Source) -> Retrieved:
     return _cached(source, ["train", *settings], lambda folder: _retrieve_training(folder, study, source))
 
 
-def test(study: Study, source: Source, form: CollectionForm) -> Retrieved:
+def retrieve_test(study: Study, source: Source, form: CollectionForm) -> Retrieved:
     """Return a test: its queries, all their judgments, and their candidates as retrieved.
 
     Tables: queries (query_id, text), judgments (query_id, document_id, relevance), candidates (query_id, document_id,
@@ -72,7 +76,7 @@ def own_split(form: CollectionForm) -> bool:
 
 def _cached(source: Source, settings: list[Any], build: Callable[[Path], None]) -> Retrieved:
     key = digest(Path(__file__), source.identity, settings, length=16)
-    return Retrieved(source, cached_folder(cache_folder() / f"retrieved-{key}", build))
+    return Retrieved(source, cached_folder(paths.cache_folder() / f"retrieved-{key}", build))
 
 
 def _wanted(form: CollectionForm) -> int | None:
@@ -151,7 +155,7 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     )
     hard = hard[hard["_merge"] == "left_only"].drop(columns="_merge")
     hard["rank"] = hard.groupby("query_id", sort=False).cumcount() + 1
-    pool = pd.DataFrame({"document_id": sample((name for name, _ in source.documents()), POOL)})
+    pool = pd.DataFrame({"document_id": even_sample((name for name, _ in source.documents()), POOL)})
     judgments = judgments.sort_values("query_id", key=_in_order(queries), kind="stable", ignore_index=True)
     _write(folder, queries=queries, judgments=judgments, candidates=hard[hard["rank"] <= depth], pool=pool)
     write_json(folder / "manifest.json", source.manifest() | {"train_queries": len(queries)})
@@ -159,8 +163,8 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
 
 def _taught(study: Study, queries: pd.DataFrame) -> pd.DataFrame:
     """Return the teacher's run of the training queries, whole: its scores are what a student learns."""
-    run = own_files.read_run(study.beside(study.collection.teacher))
-    return best(run, queries, None, "collection.teacher")
+    run = read_run(study.beside(study.collection.teacher))
+    return best_of_run(run, queries, None, "collection.teacher")
 
 
 def _origin(study: Study, source: Source, form: CollectionForm) -> str:
@@ -195,12 +199,12 @@ def _candidates(study: Study, source: Source, queries: pd.DataFrame, depth: int)
     """Return the `depth` best candidates of each query: query_id, document_id, rank (from 1), score."""
     given = source.scored()
     if given is not None:
-        return best(given, queries, depth, f"{source.label}, candidates")
-    index = cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
-    return first_stage.search(study.first_stage, source.documents(), queries, depth, index)
+        return best_of_run(given, queries, depth, f"{source.label}, candidates")
+    index = paths.cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
+    return search_bm25(study.first_stage, source.documents(), queries, depth, index)
 
 
-def best(scored: Scored, queries: pd.DataFrame, depth: int | None, name: str) -> pd.DataFrame:
+def best_of_run(scored: Scored, queries: pd.DataFrame, depth: int | None, name: str) -> pd.DataFrame:
     """Return the best of a run for each of the queries, as `first_stage.search` does; the run is read once.
 
     Equal scores are ordered by document id, descending, which is trec_eval's rule. `name` is the run's in messages.
@@ -232,7 +236,7 @@ def best(scored: Scored, queries: pd.DataFrame, depth: int | None, name: str) ->
     return table
 
 
-def sample(items: Iterable[str], count: int) -> list[str]:
+def even_sample(items: Iterable[str], count: int) -> list[str]:
     """Return `count` items, evenly drawn in one pass (Li, 1994, Algorithm L), the same at every call; all if fewer."""
     items, chance = iter(items), random.Random(0)
     kept = list(islice(items, count))

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
-from rankscale_utils.parts import Family, Text
+from rankscale_utils.study.evaluation import Text
+from rankscale_utils.study.objectives import Family
+
+from .tokens import Pairs, StudyTokenizer, Texts
 
 Around = Literal["both", "end", "none"]
 BEFORE_AND_AFTER = {"both": (1, 1), "end": (0, 1), "none": (0, 0)}  # special tokens
-CHUNK = 1000  # texts that are cut at once
+TEXTS_CUT_TOGETHER = 1000  # texts that are cut at once
 
 
 class TextBatch(NamedTuple):
@@ -60,7 +62,7 @@ class Singles:
 
     def written(self, rows: np.ndarray) -> Texts:
         """Return the texts at `rows` as a batch has them, cut and with their special tokens, without padding."""
-        batches = [self.batch(some) for some in np.array_split(rows, -(-len(rows) // CHUNK))]
+        batches = [self.batch(some) for some in np.array_split(rows, -(-len(rows) // TEXTS_CUT_TOGETHER))]
         ids = np.concatenate([ids[mask.bool()].numpy() for ids, mask in batches])
         return Texts(ids.astype(np.int32), np.concatenate([[0], np.cumsum(self.lengths(rows))]))
 

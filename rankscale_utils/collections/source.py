@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import pandas as pd
 
 AT_A_TIME = 5000  # texts that are read at once
-
 Scored = Iterator[tuple[str, str, float]]  # query id, document id, score
 
 

@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Literal
 
-from rankscale_utils.collections import docstrings, pairs_file
-from rankscale_utils.collections.ir_dataset import IrDataset
-from rankscale_utils.collections.own_documents import OwnFiles
-from rankscale_utils.collections.prepared import Tables
-from rankscale_utils.collections.source import Source
-from rankscale_utils.files import cached_folder, digest
-from rankscale_utils.parts import CollectionForm, IrDatasets, PairsFile, TrecFiles
-from rankscale_utils.study import Study, StudyError, cache_folder
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import cached_folder, digest
+from rankscale_utils.study import paths
+from rankscale_utils.study.collection import CollectionForm, IrDatasets, PairsFile, TrecFiles
+from rankscale_utils.study.study import Study
+
+from . import docstrings, pairs_file
+from .docstrings import build_docstrings, chosen_packages
+from .ir_dataset import IrDataset
+from .pairs_file import build_pairs
+from .source import Source
+from .splits import Tables
+from .trec_files import OwnFiles
 
 
 def open_source(study: Study, form: CollectionForm, split: Literal["train", "test"]) -> Source:
@@ -21,14 +26,14 @@ def open_source(study: Study, form: CollectionForm, split: Literal["train", "tes
     """
     if isinstance(form, PairsFile):
         path = study.beside(form.pairs)
-        folder = cache_folder() / f"pairs-{digest(path, Path(pairs_file.__file__), length=16)}"
-        cached_folder(folder, lambda inside: pairs_file.build(inside, path))
+        folder = paths.cache_folder() / f"pairs-{digest(path, Path(pairs_file.__file__), length=16)}"
+        cached_folder(folder, lambda inside: build_pairs(inside, path))
         return Tables(f"{path.name.partition('.')[0]}/{split}", folder, split)
     if form == "docstrings":
-        packages = docstrings.chosen_packages(study.docstrings.packages)
+        packages = chosen_packages(study.docstrings.packages)
         source = digest(packages, Path(docstrings.__file__), length=16)  # another builder makes another collection
-        folder = cache_folder() / f"docstrings-{source}"
-        cached_folder(folder, lambda inside: docstrings.build(inside, packages))
+        folder = paths.cache_folder() / f"docstrings-{source}"
+        cached_folder(folder, lambda inside: build_docstrings(inside, packages))
         return Tables(f"docstrings/{split}", folder, split)
     run = None if form.candidates in ("bm25", "scoreddocs") else study.beside(form.candidates)
     if isinstance(form, IrDatasets):

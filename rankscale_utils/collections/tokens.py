@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-from rankscale_utils import pretrained
-from rankscale_utils.files import read_json, write_json
-from rankscale_utils.study import Study, StudyError
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import read_json, write_json
+from rankscale_utils.models.pretrained import read_tokenizer
+from rankscale_utils.study.study import Study
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-CHUNK = 10_000  # texts that are tokenised at once
+TEXTS_TOGETHER = 10_000  # texts that are tokenised at once
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
         tokenizer = train_tokenizer(list(training_texts), study.text.vocabulary)
         return StudyTokenizer(tokenizer, SPECIAL, study.text.pair_tokens)
     (first, (tokenizer, special)), *others = (
-        (rung, pretrained.read_tokenizer(rung, source)) for rung, source in study.pretrained.items()
+        (rung, read_tokenizer(rung, source)) for rung, source in study.pretrained.items()
     )
     for rung, (other, _) in others:
         if other.to_str() != tokenizer.to_str():
@@ -135,7 +136,7 @@ class Texts:
         lengths, texts = [0], iter(texts)
         with open(folder / f"{name}_ids.npy", "wb") as file:
             _write_header(file, 0)
-            while chunk := list(islice(texts, CHUNK)):
+            while chunk := list(islice(texts, TEXTS_TOGETHER)):
                 pieces = tokenizer.encode(chunk, longest)
                 file.write(np.fromiter(chain.from_iterable(pieces), np.int32))
                 lengths += map(len, pieces)

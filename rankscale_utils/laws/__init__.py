@@ -1,34 +1,28 @@
 """Scaling laws: fit, resample, forecast, audit, allocate. NumPy, SciPy and pandas only."""
 
-from .allocation import Cost, equal_compute, exponents, isoflop, optimal, parabola
-from .audit import score
-from .averaging import (
-    Average,
-    Calibration,
-    Candidate,
-    Series,
-    averages,
-    calibrated,
-    candidates,
-    choose,
-    expanding,
-    expanding_intervals,
-)
+from .allocation import equal_compute, exponents, isoflop, optimal, parabola
+from .averaging import Average, kept_averages
 from .baselines import p0_joint, p0_size, persistence
+from .broken import BrokenLaw, broken_law
+from .calibration import Calibration, calibrated, coverage, expanding_intervals
+from .candidates import Candidate, Series, candidates, choose, expanding
+from .cost import Cost
+from .design import candidate_runs, plan_runs, rank_runs
 from .fitting import Fit, fit
-from .forecasting import forecast
-from .forms import AdditiveLaw, BrokenLaw, KaplanLaw, Law, broken_law, data_law, joint_law, kaplan_law, size_law
-from .planning import candidate_runs, next_runs, plan
+from .forecasting import KINDS, forecast, score_forecasts
+from .forms import AdditiveLaw, KaplanLaw, Law, data_law, joint_law, kaplan_law, size_law
+from .lifetime import Life, best_split
 from .pooling import Prior, pool
-from .queries import query_errors, query_shifts
+from .query_resampling import query_errors, query_shifts
 from .refitting import refit
-from .resampling import Draws, resample, spare_runs
-from .sealing import SealBroken, open_sealed, seal, seal_forecasts
+from .resampling import Draws, resample, spare_runs, t_quantile
+from .rows import averaged, unevenness
 from .serving import FORWARD, Service, best_sizes, least_cost, search_window, within_budget
-from .windows import averaged, unevenness
+from .sources import coefficients_by_source, draws_by_source, worth_in_pairs
 
 __all__ = [
     "FORWARD",
+    "KINDS",
     "AdditiveLaw",
     "Average",
     "BrokenLaw",
@@ -39,19 +33,22 @@ __all__ = [
     "Fit",
     "KaplanLaw",
     "Law",
+    "Life",
     "Prior",
-    "SealBroken",
     "Series",
     "Service",
     "averaged",
-    "averages",
     "best_sizes",
+    "best_split",
     "broken_law",
     "calibrated",
     "candidate_runs",
     "candidates",
     "choose",
+    "coefficients_by_source",
+    "coverage",
     "data_law",
+    "draws_by_source",
     "equal_compute",
     "expanding",
     "expanding_intervals",
@@ -61,26 +58,26 @@ __all__ = [
     "isoflop",
     "joint_law",
     "kaplan_law",
+    "kept_averages",
     "least_cost",
-    "next_runs",
-    "open_sealed",
     "optimal",
     "p0_joint",
     "p0_size",
     "parabola",
     "persistence",
-    "plan",
+    "plan_runs",
     "pool",
     "query_errors",
     "query_shifts",
+    "rank_runs",
     "refit",
     "resample",
-    "score",
-    "seal",
-    "seal_forecasts",
+    "score_forecasts",
     "search_window",
     "size_law",
     "spare_runs",
+    "t_quantile",
     "unevenness",
     "within_budget",
+    "worth_in_pairs",
 ]

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from rankscale_utils.files import digest
+from rankscale_utils.machine.files import digest
 
 from .fitting import DISTINCT_NEEDED, Fit, Problem
 from .forms import AdditiveLaw, joint_law, size_law
 from .refitting import DRAWN, refit
-from .table import measurements
+from .rows import measurements
 
 LETTERS = "abcde"  # P0's names, in the order of the law's coefficients
 EXPONENT_START = 0.5

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .scales import SCALES, Scale, from_scale, slope, to_scale
+from . import scales
+from .scales import SCALES, Scale, slope
 
 EXPONENTS = (0.01, 4.0)  # flatter is a logarithm, steeper is a step: neither can be told from data
 AMPLITUDES = (1e-6, 1e6)  # of a term at the middle of the data, in units of the values' spread
@@ -57,11 +58,11 @@ class Curve(ABC):
 
     def to_scale(self, values: ArrayLike, scale: Scale | None = None) -> NDArray:
         """Values on a scale (None: the form's own)."""
-        return to_scale(scale or self.scale, values, self.rising, self.limits)
+        return scales.to_scale(scale or self.scale, values, self.rising, self.limits)
 
     def from_scale(self, numbers: ArrayLike, scale: Scale | None = None) -> NDArray:
         """Values from numbers on a scale (None: the form's own)."""
-        return from_scale(scale or self.scale, numbers, self.rising, self.limits)
+        return scales.from_scale(scale or self.scale, numbers, self.rising, self.limits)
 
     def convert(self, numbers: NDArray, of: Scale, to: Scale) -> NDArray:
         """Numbers on one scale as numbers on another."""
@@ -291,90 +292,26 @@ class KaplanLaw(Law):
         return np.stack([linear[..., 0], (both * share) ** (beta / alpha), alpha, both * (1 - share), beta], -1)
 
 
-@dataclass(frozen=True)
-class BrokenLaw(Law):
-    """y = y∞ ∓ A·x^−α·(1 + (x/d)^(1/f))^(−c·f): the exponent changes from α to α + c around the breakpoint d.
-
-    f: how smoothly. Source: arXiv 2210.14891 eq. 1 with one break.
-    """
-
-    possible_axes = (("N",), ("D",))
-    coefficient_names = ("asymptote", "A", "alpha", "change", "breakpoint", "smoothness")
-    logarithmic = (1, 4, 5)
-    name = "broken"
-
-    @property
-    def between_run_coefficients(self) -> int:  # noqa: D102
-        return 6 if self.axes == ("N",) else 1
-
-    def _parts(self, coefficients: NDArray, N: NDArray, D: NDArray) -> tuple[NDArray, ...]:
-        """The term (..., n) and what its derivatives are made of."""
-        x = np.log(N if self.axes == ("N",) else D)
-        A, alpha, change, breakpoint_, smoothness = (coefficients[..., place, None] for place in range(1, 6))
-        beyond = x - np.log(breakpoint_)
-        bend = smoothness * np.logaddexp(0, beyond / smoothness)
-        return np.exp(np.log(A) - alpha * x - change * bend), x, change, beyond, bend, smoothness
-
-    def _sum(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
-        return self._parts(coefficients, N, D)[0]
-
-    def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
-        term, x, change, beyond, bend, smoothness = self._parts(coefficients, N, D)
-        side = 1 / (1 + np.exp(-np.clip(beyond / smoothness, -300, 300)))
-        rows = [term, term, -term * x, -term * bend, term * change * side, -term * change * (bend - side * beyond)]
-        return np.stack(rows, axis=-2)
-
-    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:  # noqa: D102
-        scaled, unit = np.array(coefficients, float), np.asarray(units, float)[0]
-        scaled[..., 1] *= unit ** -scaled[..., 2]
-        scaled[..., 4] /= unit
-        return scaled
-
-    def term_bounds(self, spread: float) -> list[tuple[float, float]]:  # noqa: D102
-        amplitude = tuple(np.log(spread * np.array(AMPLITUDES)))
-        return [amplitude, EXPONENTS, (-4.0, 20.0), (-12.0, 12.0), (np.log(0.003), np.log(10.0))]
-
-    def shapes(self) -> NDArray:
-        """Grid of alpha, change, breakpoint and smoothness."""
-        changes, breakpoints = np.array([-1, -0.3, 0.3, 1, 2, 4, 8]), np.geomspace(0.05, 20, 25)
-        grids = EXPOSURE_GRID[::3], changes, breakpoints, np.geomspace(0.01, 1, 5)
-        return np.stack(np.meshgrid(*grids, indexing="ij"), -1).reshape(-1, 4)
-
-    def valleys(self, shapes: NDArray) -> NDArray:
-        """The changes: a fit seldom gets from one to a very different one, above all to one of the other sign."""
-        return shapes[:, 1]
-
-    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
-        return self._sum(self.assemble(shapes, np.ones((len(shapes), 2))), N, D)[:, None]
-
-    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:  # noqa: D102
-        return np.concatenate([linear, shapes], axis=-1)
-
-
 def size_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ A·N^−alpha; limits of the asymptote default to (0, 1) where rising and (0, inf) where falling."""
-    return AdditiveLaw(("N",), rising, limits or _default_limits(rising), scale)
+    return AdditiveLaw(("N",), rising, limits or default_limits(rising), scale)
 
 
 def data_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ B·D^−beta; limits as in `size_law`."""
-    return AdditiveLaw(("D",), rising, limits or _default_limits(rising), scale)
+    return AdditiveLaw(("D",), rising, limits or default_limits(rising), scale)
 
 
 def joint_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:
     """y = y∞ ∓ A·N^−alpha ∓ B·D^−beta; limits as in `size_law`."""
-    return AdditiveLaw(("N", "D"), rising, limits or _default_limits(rising), scale)
+    return AdditiveLaw(("N", "D"), rising, limits or default_limits(rising), scale)
 
 
 def kaplan_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> KaplanLaw:
     """y = y∞ ∓ [(A/N)^(α/β) + B/D]^β; limits as in `size_law`."""
-    return KaplanLaw(("N", "D"), rising, limits or _default_limits(rising), scale)
+    return KaplanLaw(("N", "D"), rising, limits or default_limits(rising), scale)
 
 
-def broken_law(axis: str, rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> BrokenLaw:
-    """A power law of one axis ("N" or "D") whose exponent changes once; limits as in `size_law`."""
-    return BrokenLaw((axis,), rising, limits or _default_limits(rising), scale)
-
-
-def _default_limits(rising: bool) -> tuple[float, float]:
+def default_limits(rising: bool) -> tuple[float, float]:
+    """Return the limits of a metric of which only the direction is known."""
     return (0.0, 1.0) if rising else (0.0, np.inf)

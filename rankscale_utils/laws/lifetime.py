@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .allocation import Cost, check_joint, log_ends, log_sum, terms, value_ends, values
+from .allocation import check_joint, log_ends, log_sum, terms, value_ends, values
+from .cost import Cost
 from .fitting import Fit
 from .resampling import Draws
 from .serving import FORWARD, lowest, search_window

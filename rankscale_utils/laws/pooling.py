@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankscale_utils.files import digest
+from rankscale_utils.machine.files import digest
 
-from .fitting import Fit, Problem, check_limits
+from .fitting import SMALLEST, Fit, Problem, check_limits
 from .forms import Curve, Law
-from .projection import SMALLEST
-from .table import measurements
+from .rows import measurements
 
-CHUNK = 250  # resamples that are projected together: their arrays stay small
+RESAMPLES_TOGETHER = 250  # resamples that are projected together: their arrays stay small
 STEADY = 0.1  # degrees of freedom that the checkpoints' noise lends to the runs'
 LEAST = -700.0  # logarithm of what counts as nothing beside the most likely
 PRIOR_LED = 0.8  # an exponent whose spread is still this share of the prior's has learnt little from the data
@@ -88,9 +87,9 @@ def refit_pooled(
     """
     moves = None if seed is None else _moves(grids, len(targets[0]), prior, seed)
     found: list[list[NDArray]] = [[] for _ in grids]
-    for first in range(0, len(targets[0]), CHUNK):
-        chunk = [target[first : first + CHUNK] for target in targets]
-        moved = None if moves is None else [move[first : first + CHUNK] for move in moves]
+    for first in range(0, len(targets[0]), RESAMPLES_TOGETHER):
+        chunk = [target[first : first + RESAMPLES_TOGETHER] for target in targets]
+        moved = None if moves is None else [move[first : first + RESAMPLES_TOGETHER] for move in moves]
         for coefficients, (new, _) in zip(found, _posteriors(grids, chunk, prior, moved), strict=True):
             coefficients.append(new)
     return [np.concatenate(coefficients) for coefficients in found]

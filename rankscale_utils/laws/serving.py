@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .allocation import Cost, check_joint, log_ends, log_sum, terms, value_ends, values
+from .allocation import check_joint, log_ends, log_sum, terms, value_ends, values
+from .cost import Cost
 from .fitting import Fit
 from .resampling import Draws
 
 FORWARD = 1 / 3  # of a training pair's FLOPs: the backward pass costs twice the forward pass (arXiv 2001.08361, §2.1)
 POINTS, ROUNDS = 129, 5  # of the search: each round looks between the neighbours of the last one's best point
-WINDOW = 23.0  # how far from the fitted sizes an optimum is looked for, in logarithms: ten thousand million times
+SEARCH_REACH = 23.0  # how far from the fitted sizes an optimum is looked for, in logarithms: ten thousand million times
 BEYOND_SMALLEST = 50.0  # the same from the smallest size that can reach a wanted value
 
 
@@ -132,7 +133,7 @@ def best_sizes(draws: Draws, cost: Cost, service: Service, budget: float) -> NDA
 def search_window(fit: Fit) -> tuple[float, float]:
     """Logarithms of the smallest and the largest size that are considered."""
     sizes = np.log(fit.data["N"])
-    return float(sizes.min() - WINDOW), float(sizes.max() + WINDOW)
+    return float(sizes.min() - SEARCH_REACH), float(sizes.max() + SEARCH_REACH)
 
 
 def _best(fit: Fit, coefficients: NDArray, cost: Cost, service: Service, budgets: NDArray) -> dict[str, NDArray]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rankscale_utils.models.counts import Flops, encoder_flops
-from rankscale_utils.models.unpadded import Inputs, mean_states, unpad
+from .counts import Flops, encoder_flops
+from .flat_encoders import Inputs, mean_states, unpad
 
 DIMENSIONS = 768  # of the embeddings of every rung, so that rungs differ in their encoders alone (arXiv 2403.18684)
 
@@ -48,7 +48,7 @@ class BiEncoder(nn.Module):
 
 
 @torch.no_grad()
-def initialise(
+def initialise_bi_encoder(
     model: BiEncoder,
     shares: Tensor,
     seed: int | None = None,
@@ -110,6 +110,6 @@ def _last_of_branches(layer: nn.Module) -> tuple[nn.Linear, nn.Linear]:
     return layer.attention.output.dense, layer.output.dense
 
 
-def flops(model: BiEncoder) -> Flops:
+def bi_encoder_flops(model: BiEncoder) -> Flops:
     """Return the FLOPs of embedding one text, whose pooled state is projected."""
     return encoder_flops(model.encoder, model.projection)

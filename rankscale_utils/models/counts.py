@@ -55,6 +55,6 @@ def encoder_flops(encoder: nn.Module, *once: nn.Module) -> Flops:
     return Flops(per_token, 4 * encoder.config.hidden_size * encoder.config.num_hidden_layers, per_text)
 
 
-def flops(model: nn.Module) -> Flops:
+def pass_flops(model: nn.Module) -> Flops:
     """Return the FLOPs of a cross-encoder, whose head sees the pooled state alone."""
     return encoder_flops(model.encoder, model.head)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rankscale_utils.models.unpadded import Inputs, mean_states, unpad
+from .flat_encoders import Inputs, mean_states, unpad
 
 
 class CrossEncoder(nn.Module):
@@ -50,7 +50,7 @@ class CrossEncoder(nn.Module):
 
 
 @torch.no_grad()
-def initialise(
+def initialise_cross_encoder(
     model: CrossEncoder, seed: int | None = None, copy_logit: float = 6.5, prior: float = 1 / 6
 ) -> CrossEncoder:
     """Initialise a small BERT or ModernBERT so that it matches words from the start: tokens attend to their copies.

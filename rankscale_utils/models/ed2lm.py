@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
-from rankscale_utils.host import sent
-from rankscale_utils.models import unpadded
-from rankscale_utils.models.vocabulary import log_odds
+from rankscale_utils.machine.transfer import send
 
-SCORES = ("log_likelihood", "true_false", "both")
+from . import log_odds as log_odds_module
+from .flat_encoders import token_states, unpad
 
 
 class Ed2lmError(ValueError):
@@ -69,10 +68,10 @@ class Reading(NamedTuple):
 
     def scores(self, kind: str) -> Tensor:
         """Return the scores to rank by: (B,). kind: one of `SCORES`."""
-        return combine(kind, None if self.log_odds is None else self.log_likelihood(), self.relevance)
+        return combine_scores(kind, None if self.log_odds is None else self.log_likelihood(), self.relevance)
 
 
-def combine(kind: str, log_likelihood: Tensor | None, relevance: Tensor | None) -> Tensor:
+def combine_scores(kind: str, log_likelihood: Tensor | None, relevance: Tensor | None) -> Tensor:
     """Return the scores (B,) of one of `SCORES` from what it needs, each (B,).
 
     `both` is the log-probability of all that the decoder would write for a relevant pair: the query, then `true`.
@@ -89,7 +88,7 @@ class Ed2lm(nn.Module):
         """Wrap `t5`, and note the setting in its config, so that a saved folder says how to rerank."""
         super().__init__()
         self.t5 = t5
-        unpadded.unpad(t5.encoder)
+        unpad(t5.encoder)
         self.setting = setting
         t5.config.ed2lm = asdict(setting)
 
@@ -120,8 +119,8 @@ class Ed2lm(nn.Module):
             Ed2lmError: the documents are longer, or the pooling is another, than the model is trained for.
         """
         self.setting.check(document_ids.shape[1], pooling)
-        states = unpadded.states(self.t5.encoder, document_ids, document_mask)
-        return pool(states, sent(document_mask, states.device), pooling)
+        states = token_states(self.t5.encoder, document_ids, document_mask)
+        return pool_states(states, send(document_mask, states.device), pooling)
 
     def decode(
         self, states: Tensor, mask: Tensor, query_ids: Tensor, query_mask: Tensor, likelihood: bool = True
@@ -145,11 +144,11 @@ class Ed2lm(nn.Module):
 
     def _log_odds(self, decoded: Tensor, query_ids: Tensor, read: Tensor) -> Tensor:
         """Return the log-odds (B, q) of the tokens that are read, and 0 where there is padding."""
-        found = log_odds(decoded[read], self.t5.lm_head.weight, query_ids[read])
+        found = log_odds_module.log_odds(decoded[read], self.t5.lm_head.weight, query_ids[read])
         return decoded.new_zeros(read.shape, dtype=found.dtype).masked_scatter(read, found)
 
 
-def pool(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def pool_states(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return the mean of every `size` neighbouring states (B, ⌈D/size⌉, d) and the mask of groups with a token.
 
     A document's last group holds the tokens that are left (KaLM-Reranker, arXiv 2606.22807).
@@ -162,7 +161,7 @@ def pool(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return grouped.sum(2) / tokens.clamp(min=1).unsqueeze(-1), (tokens > 0).to(mask.dtype)
 
 
-def build(config: T5Config, setting: Setting) -> Ed2lm:
+def build_ed2lm(config: T5Config, setting: Setting) -> Ed2lm:
     """Return a new model of this shape, its weights drawn from torch's global generator.
 
     transformers 5.23 ties a new model's output rows to its embeddings whatever `tie_word_embeddings` says; all that is
@@ -175,7 +174,7 @@ def build(config: T5Config, setting: Setting) -> Ed2lm:
     return Ed2lm(t5, setting)
 
 
-def load(folder: Path | str, setting: Setting | None = None) -> Ed2lm:
+def load_ed2lm(folder: Path | str, setting: Setting | None = None) -> Ed2lm:
     """Return the model of a folder or Hugging Face id; `setting` is needed where a T5 was not saved as a reranker.
 
     Raises:

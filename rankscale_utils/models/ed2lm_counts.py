@@ -57,7 +57,7 @@ class Shape:
         )
 
 
-def encoder_flops(config: T5Config, tokens: int) -> float:
+def t5_encoder_flops(config: T5Config, tokens: int) -> float:
     """Return the operations of encoding a text of so many tokens."""
     s = Shape.of(config)
     return s.encoder_layers * (2 * tokens * (4 * s.d * s.a + s.forward) + 4 * tokens**2 * s.a)
@@ -68,14 +68,14 @@ def full_flops(config: T5Config, work: Work, words: bool = True) -> float:
     s, t = Shape.of(config), work.query + 1
     layer = 2 * t * (6 * s.d * s.a + s.forward) + 4 * t**2 * s.a + 4 * work.rows * s.d * s.a + 4 * t * work.rows * s.a
     read = 2 * t * s.d * s.vocabulary if words else 2 * s.d
-    return encoder_flops(config, work.document) + s.decoder_layers * layer + read
+    return t5_encoder_flops(config, work.document) + s.decoder_layers * layer + read
 
 
 def cross_attention_flops(config: T5Config, work: Work) -> float:
     """Return the operations of a pair whose query and document the encoder reads together; one token is decoded."""
     s, tokens = Shape.of(config), work.query + work.document
     layer = 2 * (6 * s.d * s.a + s.forward) + 4 * s.a + 4 * tokens * s.d * s.a + 4 * tokens * s.a
-    return encoder_flops(config, tokens) + s.decoder_layers * layer + 2 * s.d * s.vocabulary
+    return t5_encoder_flops(config, tokens) + s.decoder_layers * layer + 2 * s.d * s.vocabulary
 
 
 def decoder_flops(config: T5Config, work: Work, way: str) -> float:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections.annotation import inverse_cloze, nested_order, read_generated
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
 
 DOCUMENTS = pd.DataFrame(
     {

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.collections import docstrings, first_stage, materialise, open_collection
+from rankscale_utils.collections import bm25, docstrings, materialise, open_collection
+from rankscale_utils.collections.bm25 import search_bm25
+from rankscale_utils.collections.docstrings import locked_packages
 from rankscale_utils.collections.sources import open_source
-
-from ..conftest import TINY
+from tests.conftest import TINY
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def built(tiny_study):
 
 def search(study, documents, queries, depth):
     pairs = zip(documents["document_id"], documents["text"], strict=True)
-    return first_stage.search(study.first_stage, pairs, queries, depth, None)
+    return search_bm25(study.first_stage, pairs, queries, depth, None)
 
 
 def trained_on(collection):
@@ -37,8 +38,8 @@ def trained_on(collection):
 
 def test_no_first_stage_for_training_queries_without_hard_negatives(new_study, collection, monkeypatch):
     searched = []
-    found = first_stage.search
-    monkeypatch.setattr(first_stage, "search", lambda *given: searched.append(len(given[2])) or found(*given))
+    found = search_bm25
+    monkeypatch.setattr(bm25, "search_bm25", lambda *given: searched.append(len(given[2])) or found(*given))
     groups = {"hard": 0, "random": 2, "queries_per_step": 4}
     study = new_study("easy", training=TINY["training"] | {"groups": groups}, first_stage={"k1": 0.8})
     items = open_collection(study).training_queries()
@@ -151,7 +152,7 @@ def test_the_cache_is_shared_by_what_decides_its_content(new_study, monkeypatch)
     assert np.array_equal(items.hard_rows, others.hard_rows)
     assert deeper.manifest["sha256"] == first.manifest["sha256"]
     assert (deeper.tokens / "tokenizer.json").read_bytes() == (first.tokens / "tokenizer.json").read_bytes()
-    versions = docstrings.locked_packages() | {"jinja2": "0.0"}
+    versions = locked_packages() | {"jinja2": "0.0"}
     monkeypatch.setattr(docstrings, "locked_packages", lambda: versions)
     other = open_collection(new_study())  # as after an upgrade
     assert not {other.texts, other.candidates, other.tokens} & {first.texts, first.candidates, first.tokens}

@@ -11,9 +11,19 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections import docstrings
+from rankscale_utils.collections.docstrings import (
+    build_docstrings,
+    chosen_packages,
+    file_docstrings,
+    is_worthwhile,
+    locked_packages,
+    source_files,
+    split_docstring,
+)
 from rankscale_utils.collections.sources import open_source
-from rankscale_utils.files import digest, read_json
-from rankscale_utils.study import StudyError
+from rankscale_utils.collections.splits import SPLITS, split_of
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest, read_json
 
 LONG = "Words that say nothing in particular, written here so that the document is long enough to be kept."
 MODULE = f'''"""Return what nobody asked for today.
@@ -86,8 +96,8 @@ def built(tmp_path, monkeypatch):
             path = tmp_path / f"{name}-{number}.py"
             path.write_text(text)
             files.append((module, path))
-        monkeypatch.setattr(docstrings, "sources", lambda packages: files)
-        docstrings.build(folder, {"made-up": "1.0"})
+        monkeypatch.setattr(docstrings, "source_files", lambda packages: files)
+        build_docstrings(folder, {"made-up": "1.0"})
         return folder
 
     return build
@@ -101,7 +111,7 @@ def source_of(number, query="Count the apples of basket {}", document=LONG + " B
 def test_all_docstrings_of_a_source_are_found_however_deep(tmp_path):
     (tmp_path / "deep.py").write_text(DEEP)
     places = ("try", "except", "else", "finally", "case", "with", "class")
-    assert set(docstrings.docstrings(tmp_path / "deep.py")) == {
+    assert set(file_docstrings(tmp_path / "deep.py")) == {
         "top",
         "late",
         "inner",
@@ -114,7 +124,7 @@ def test_docstrings_are_those_of_a_walk_over_the_whole_tree(module):
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     source = Path(module.__file__)
     nodes = [node for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, holders)]
-    assert docstrings.docstrings(source) == [text for node in nodes if (text := ast.get_docstring(node, False))]
+    assert file_docstrings(source) == [text for node in nodes if (text := ast.get_docstring(node, False))]
 
 
 def test_no_module_straddles_splits(collection):
@@ -145,9 +155,9 @@ def test_every_query_has_one_relevant_document_of_its_own_split_and_module(colle
 
 
 def test_splits_are_near_their_shares():
-    splits = pd.Series([docstrings.split_of(f"package:module{number}.py") for number in range(5000)])
+    splits = pd.Series([split_of(f"package:module{number}.py") for number in range(5000)])
     shares = splits.value_counts(normalize=True)
-    assert shares.to_dict() == pytest.approx(docstrings.SPLITS, abs=0.02)
+    assert shares.to_dict() == pytest.approx(SPLITS, abs=0.02)
 
 
 def test_sources_are_parsed_and_never_executed(built, tmp_path):
@@ -181,7 +191,7 @@ def test_the_hash_follows_the_content(built):
 
 def test_a_rebuilt_collection_is_the_same_to_the_byte(collection, tmp_path):
     (tmp_path / "again").mkdir()
-    docstrings.build(tmp_path / "again", collection.manifest["packages"])
+    build_docstrings(tmp_path / "again", collection.manifest["packages"])
     names = {path.name for path in collection.texts.iterdir()}
     assert names == {"queries.parquet", "documents.parquet", "judgments.parquet", "manifest.json"}
     assert digest(*(collection.texts / name for name in sorted(names))) == digest(
@@ -225,7 +235,7 @@ def test_pairs_seen_before_are_dropped_whatever_their_punctuation(built):
     ],
 )
 def test_the_summary_sentence_is_told_from_the_rest(text, pair):
-    assert docstrings.split_docstring(text) == pair
+    assert split_docstring(text) == pair
 
 
 @pytest.mark.parametrize(
@@ -242,7 +252,7 @@ def test_the_summary_sentence_is_told_from_the_rest(text, pair):
     ids=["good", "short query", "long query", "short document", "numbers", "signature", "said again"],
 )
 def test_trivial_pairs_are_dropped(query, document, kept):
-    assert docstrings.is_worthwhile(query, document) == kept
+    assert is_worthwhile(query, document) == kept
 
 
 def test_long_documents_are_cut(built):
@@ -253,7 +263,7 @@ def test_long_documents_are_cut(built):
 def test_the_lock_names_the_packages_and_the_environment_their_versions(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("# comment\nnumpy==0.0.1\nPyYAML==1 ; python_version > '3'\nno-such-package==1.0\n")
-    installed = docstrings.locked_packages(lock)
+    installed = locked_packages(lock)
     assert installed == {
         "python": sys.version.split()[0],
         "numpy": np.__version__,
@@ -262,17 +272,17 @@ def test_the_lock_names_the_packages_and_the_environment_their_versions(tmp_path
 
 
 def test_packages_are_chosen_by_name_or_all_of_the_lock():
-    everything = docstrings.chosen_packages(())
-    assert everything == docstrings.locked_packages()
-    assert docstrings.chosen_packages(("tornado", "python")) == {
+    everything = chosen_packages(())
+    assert everything == locked_packages()
+    assert chosen_packages(("tornado", "python")) == {
         name: everything[name] for name in everything if name in ("python", "tornado")
     }
     with pytest.raises(StudyError, match=r"docstrings\.packages names \['tornadoo'\], not installed here: choose from"):
-        docstrings.chosen_packages(("tornado", "tornadoo"))
+        chosen_packages(("tornado", "tornadoo"))
 
 
 def test_sources_are_those_of_the_packages_and_of_python_without_tests():
-    found = docstrings.sources(("python", "numpy"))
+    found = source_files(("python", "numpy"))
     modules = [module for module, _ in found]
     assert modules == sorted(modules)
     assert {module.split(":")[0] for module in modules} == {"numpy", "python"}

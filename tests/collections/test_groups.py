@@ -3,8 +3,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from rankscale_utils.collections.groups import TrainingQueries, keys, steps
-from rankscale_utils.parts import Groups
+from rankscale_utils.collections.groups import TrainingQueries, random_keys, training_steps
+from rankscale_utils.study.training import Groups
 
 GROUPS = Groups(hard=3, random=2, hard_depth=6, queries_per_step=4)
 QUERIES = 22  # five whole steps an epoch, and two queries left over
@@ -19,11 +19,13 @@ def training():
 
 
 def one_positive_each(queries, positive, hard, documents):
-    return TrainingQueries(queries, positive, np.ones(len(queries)), hard, np.sort(keys(queries, positive)), documents)
+    return TrainingQueries(
+        queries, positive, np.ones(len(queries)), hard, np.sort(random_keys(queries, positive)), documents
+    )
 
 
 def taken(training, count, seed=1, start=0, groups=GROUPS):
-    return list(islice(steps(training, groups, seed, start), count))
+    return list(islice(training_steps(training, groups, seed, start), count))
 
 
 def same(one, other):
@@ -52,7 +54,7 @@ def test_an_epoch_asks_each_query_once_and_each_epoch_in_another_order(training)
         assert len(set(asked)) == len(asked) == 20
     assert epochs[0].tolist() != epochs[1].tolist()
     everything = taken(training, 5, groups=GROUPS.model_copy(update={"queries_per_step": 2, "hard": 1}))
-    asked = np.concatenate([queries[:, 0] for queries, *_ in islice(steps(training, GROUPS, 1), 50)])
+    asked = np.concatenate([queries[:, 0] for queries, *_ in islice(training_steps(training, GROUPS, 1), 50)])
     assert set(asked) == set(range(QUERIES))  # what one epoch leaves over another asks
     assert len(everything[0][0]) == 2
 
@@ -96,7 +98,7 @@ def graded():
     queries, positive = np.array([0, 0, 0, 1]), np.array([10, 11, 12, 13])
     hard = np.array([[20, 21, -1]] * 3 + [[22, 23, 24]])
     scores = np.where(hard < 0, np.nan, hard / 10)
-    relevant, documents = np.sort(keys(queries, positive)), np.array([10, 11, 12, 13, 30])
+    relevant, documents = np.sort(random_keys(queries, positive)), np.array([10, 11, 12, 13, 30])
     return TrainingQueries(queries, positive, np.array([3, 1, 2, 1]), hard, relevant, documents, positive / 10, scores)
 
 

@@ -45,7 +45,7 @@ def test_other_special_tokens_leave_more_room_for_the_text(tokenizer):
 
 
 def test_texts_are_written_as_their_batches_have_them(tokenizer, monkeypatch):
-    monkeypatch.setattr("rankscale_utils.collections.singles.CHUNK", 2)
+    monkeypatch.setattr("rankscale_utils.collections.singles.TEXTS_CUT_TOGETHER", 2)
     written = Singles(TEXTS, tokenizer, 3, "end").written(np.array([2, 0, 1]))
     sep = tokenizer.sep
     assert written.ids.tolist() == [20, 21, sep, 10, 11, sep, 20, sep]

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.collections import open_collection, retrieval
-from rankscale_utils.evaluation import contract, open_test
-from rankscale_utils.metrics import judged_at_10, reference_values
-from rankscale_utils.study import StudyError
+from rankscale_utils.collections import open_collection
+from rankscale_utils.collections.retrieval import best_of_run, even_sample
+from rankscale_utils.errors import StudyError
+from rankscale_utils.evaluation.contract import contract
+from rankscale_utils.evaluation.metrics import judged_at_10, open_test, reference_values
 
 DL19 = {"ir_datasets": "msmarco-passage/trec-dl-2019/judged", "candidates": "scoreddocs"}
 DL20 = {"ir_datasets": "msmarco-passage/trec-dl-2020/judged", "candidates": "scoreddocs"}
@@ -159,7 +160,7 @@ def test_a_run_of_another_collection_is_refused(real_study, real_data):
         open_collection(real_study(evaluation={"depth": 100, "tests": {"dl19": DL19 | {"candidates": run}}}))
 
 
-OPENS = "from rankscale_utils.study import load_study\nfrom rankscale_utils.collections import open_collection\n"
+OPENS = "from rankscale_utils.study.loading import load_study\nfrom rankscale_utils.collections import open_collection\n"
 
 
 def test_two_processes_leave_one_sound_cache(real_study, ir_datasets_home, tmp_path):
@@ -180,22 +181,22 @@ def test_two_processes_leave_one_sound_cache(real_study, ir_datasets_home, tmp_p
 def test_a_sample_is_even_and_always_the_same():
     counts = np.zeros(1000)
     for shift in range(200):
-        for one in retrieval.sample((str((n + shift * 37) % 1000) for n in range(1000)), 50):
+        for one in even_sample((str((n + shift * 37) % 1000) for n in range(1000)), 50):
             counts[int(one)] += 1
     assert counts.sum() == 200 * 50
     assert 8 < counts.mean() < 12
-    drawn = [int(one) for one in retrieval.sample(map(str, range(20_000)), 2000)]
-    assert drawn == [int(one) for one in retrieval.sample(map(str, range(20_000)), 2000)]
+    drawn = [int(one) for one in even_sample(map(str, range(20_000)), 2000)]
+    assert drawn == [int(one) for one in even_sample(map(str, range(20_000)), 2000)]
     assert len(set(drawn)) == 2000
     assert np.histogram(drawn, 10)[0] == pytest.approx([200] * 10, rel=0.25)
-    assert retrieval.sample(["a", "b"], 5) == ["a", "b"]
-    assert retrieval.sample([], 5) == []
+    assert even_sample(["a", "b"], 5) == ["a", "b"]
+    assert even_sample([], 5) == []
 
 
 def test_a_run_is_read_in_trec_evals_order_and_cut():
     scored = [("q", "a", 1.0), ("q", "c", 2.0), ("q", "b", 2.0), ("other", "z", 9.0), ("q", "d", 0.5)]
-    table = retrieval.best(iter(scored), pd.DataFrame({"query_id": ["q", "unanswered"]}), 3, "x")
+    table = best_of_run(iter(scored), pd.DataFrame({"query_id": ["q", "unanswered"]}), 3, "x")
     assert table["document_id"].tolist() == ["c", "b", "a"]
     assert table["rank"].tolist() == [1, 2, 3]
     with pytest.raises(StudyError, match="document a twice for query q"):
-        retrieval.best(iter([*scored, ("q", "a", 3.0)]), pd.DataFrame({"query_id": ["q"]}), 9, "x")
+        best_of_run(iter([*scored, ("q", "a", 3.0)]), pd.DataFrame({"query_id": ["q"]}), 9, "x")

@@ -3,9 +3,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from rankscale_utils.collections import tokens as token_ids
+from rankscale_utils.collections import tokens
 from rankscale_utils.collections.tokens import SPECIAL, Pairs, StudyTokenizer, Texts, study_tokenizer, train_tokenizer
-from rankscale_utils.study import StudyError
+from rankscale_utils.errors import StudyError
 from tests.models.tiny import byte_pairs, save_pretrained, word_pieces
 
 QUERIES = ["count the apples", "a query that is a good deal longer than any query may ever be here", "pear"]
@@ -131,7 +131,7 @@ def test_lengths_round_a_pairs_limit_lose_only_the_documents_end(tmp_path):
 def test_texts_written_in_chunks_are_those_written_at_once(tokenizer, tmp_path, monkeypatch):
     texts = [*QUERIES, *DOCUMENTS, "", SPACED]
     whole = written(tmp_path, "whole", tokenizer, texts, 9)
-    monkeypatch.setattr(token_ids, "CHUNK", 2)
+    monkeypatch.setattr(tokens, "TEXTS_TOGETHER", 2)
     opened = written(tmp_path, "chunks", tokenizer, texts, 9)
     assert isinstance(opened.ids, np.memmap)
     assert (opened.ids.dtype, opened.starts.dtype) == (np.int32, np.int64)
@@ -143,7 +143,7 @@ def test_texts_written_in_chunks_are_those_written_at_once(tokenizer, tmp_path, 
 
 
 def test_writing_holds_no_more_than_a_chunk_of_texts(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_ids, "CHUNK", 4)
+    monkeypatch.setattr(tokens, "TEXTS_TOGETHER", 4)
     tokenizer, taken = of_study("trained"), []
     encode, at_once = StudyTokenizer.encode, []
     monkeypatch.setattr(

@@ -9,16 +9,16 @@ from rankscale_utils.laws import (
     Candidate,
     Prior,
     Series,
-    averages,
     calibrated,
     candidates,
     choose,
     expanding,
     expanding_intervals,
     joint_law,
+    kept_averages,
 )
-from rankscale_utils.laws.audit import interval_score
 from rankscale_utils.laws.averaging import combined
+from rankscale_utils.laws.forecasting import interval_score
 from rankscale_utils.laws.resampling import t_quantile
 
 RUNGS = np.geomspace(4e3, 1.1e5, 4)
@@ -58,7 +58,7 @@ def two():
 
 @pytest.fixture(scope="module")
 def found(two):
-    return averages(two, KEPT, PRIOR, draws=200)
+    return kept_averages(two, KEPT, PRIOR, draws=200)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ class TestForecast:
 
     def test_laws_that_pass_through_every_run_know_only_the_limits(self, two):
         short = [one.below(RUNGS[2]) for one in two]
-        made = averages(short, [Candidate("size", True)], PRIOR, draws=20)[0].forecast(LARGE)
+        made = kept_averages(short, [Candidate("size", True)], PRIOR, draws=20)[0].forecast(LARGE)
         assert set(made["lo"]) == {LIMITS[0]}
         assert set(made["hi"]) == {LIMITS[1]}
 
@@ -262,7 +262,7 @@ class TestCalibrated:
         mean = LAW.predict(TRUTH, LARGE["N"], LARGE["D"], scale="gap")[0]
         for seed in range(30):
             both = [series(100 + seed), series(200 + seed, name="pointwise")]
-            for one in averages(both, KEPT, PRIOR, draws=60):
+            for one in kept_averages(both, KEPT, PRIOR, draws=60):
                 made = one.forecast(LARGE, reach=calibration.reach).sort_values("kind")
                 truth = LAW.from_scale(mean + np.array([0, rng.normal(0, np.hypot(0.01, 0.01))]))
                 inside.append((made["lo"] <= truth) & (truth <= made["hi"]))

@@ -10,6 +10,7 @@ from scipy.optimize import curve_fit
 
 import rankscale_utils
 from rankscale_utils.laws import baselines
+from rankscale_utils.laws.baselines import p0_joint, p0_size, persistence
 
 HELD_OUT = ["400m", "1b"]
 OBJECTIVES = {"listnet": "listwise", "bce": "pointwise"}
@@ -63,7 +64,7 @@ AT = pd.DataFrame({"rung": ["large", "larger"], "params": [4e8, 1e9], "exposure"
 def test_the_size_law_forecasts_as_published(measured, published, loss, metric):
     fitted, _, at = split(measured, loss, metric)
     table = published("p0_model_scaling.csv").query("loss == @loss and metric == @metric").set_index("size")
-    made = baselines.p0_size(fitted, at, rising=metric != "CE").set_index("rung")
+    made = p0_size(fitted, at, rising=metric != "CE").set_index("rung")
     assert (made["status"] == "converged").all()
     error = (made["forecast"] - table["forecast"]).abs().max()
     assert error < (3e-4 if metric == "CE" else 1.5e-4)  # what reading values from a figure costs
@@ -76,11 +77,11 @@ def test_the_joint_law_forecasts_as_published(measured, published, loss, metric)
     fitted, held_out, at = split(measured, loss, metric)
     row = published("p0_joint.csv").query("loss == @loss and metric == @metric").iloc[0]
     near = 4e-4 if metric == "CE" else 1.5e-4
-    made = baselines.p0_joint(fitted, at, rising=metric != "CE", draws=20)
+    made = p0_joint(fitted, at, rising=metric != "CE", draws=20)
     centres = [(row[f"{rung}_delta_ci_lo"] + row[f"{rung}_delta_ci_hi"]) / 2 for rung in made["rung"]]
     np.testing.assert_allclose(made["forecast"], centres, rtol=0, atol=near)
 
-    everywhere = baselines.p0_joint(fitted, held_out, rising=metric != "CE", draws=20)
+    everywhere = p0_joint(fitted, held_out, rising=metric != "CE", draws=20)
     bias = (everywhere["value"] - everywhere["forecast"]).groupby(everywhere["rung"]).mean()
     np.testing.assert_allclose(bias[HELD_OUT], [row[f"{rung}_bias"] for rung in HELD_OUT], rtol=0, atol=near)
 
@@ -89,14 +90,14 @@ def test_the_joint_law_forecasts_as_published(measured, published, loss, metric)
 def test_listwise_joint_intervals_are_as_published(measured, published, metric):
     fitted, _, at = split(measured, "listnet", metric)
     row = published("p0_joint.csv").query("loss == 'listnet' and metric == @metric").iloc[0]
-    made = baselines.p0_joint(fitted, at, rising=True)
+    made = p0_joint(fitted, at, rising=True)
     ends = [[row[f"{rung}_boot_ci_{end}"] for end in ("lo", "hi")] for rung in made["rung"]]
     np.testing.assert_allclose(made[["lo", "hi"]], ends, rtol=0, atol=4e-3)
 
 
 def test_intervals_are_those_of_curve_fit_on_rows_drawn_with_replacement(measured):
     fitted, _, at = split(measured, "listnet", "ndcg@10")
-    made = baselines.p0_size(fitted, at, rising=True, draws=60, seed=3)
+    made = p0_size(fitted, at, rising=True, draws=60, seed=3)
     late = fitted.sort_values(["run", "step"]).groupby("run").tail(10)
     N, y = late["params_nominal"].to_numpy() / 1e8, late["value"].to_numpy()
     drawn = []
@@ -108,9 +109,9 @@ def test_intervals_are_those_of_curve_fit_on_rows_drawn_with_replacement(measure
     np.testing.assert_allclose(made[["lo", "hi"]], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("forecast", [baselines.p0_size, baselines.p0_joint])
+@pytest.mark.parametrize("forecast", [p0_size, p0_joint])
 def test_a_known_curve_is_forecast(forecast):
-    D = 650.0 if forecast is baselines.p0_joint else np.arange(300.0, 1201.0, 100.0)
+    D = 650.0 if forecast is p0_joint else np.arange(300.0, 1201.0, 100.0)
     made = forecast(ladder(bent, noise=0), AT.assign(exposure=650.0), rising=True, draws=20)
     expected = [np.mean(bent(N, D)) for N in AT["params"]]
     np.testing.assert_allclose(made["forecast"], expected, rtol=0, atol=1e-5)
@@ -118,7 +119,7 @@ def test_a_known_curve_is_forecast(forecast):
     assert (made["level"] == 0.95).all()
 
 
-@pytest.mark.parametrize("forecast", [baselines.p0_size, baselines.p0_joint])
+@pytest.mark.parametrize("forecast", [p0_size, p0_joint])
 def test_a_metric_that_falls_is_forecast(forecast):
     table = ladder(bent, noise=0)
     rising = forecast(table, AT, rising=True, draws=20)
@@ -128,8 +129,8 @@ def test_a_metric_that_falls_is_forecast(forecast):
 
 def test_several_exposures_are_forecast_by_their_mean():
     table, exposures = ladder(bent), [1000.0, 1200.0]
-    both = baselines.p0_joint(table, AT.assign(exposure=[exposures] * len(AT)), rising=True, draws=20)
-    each = [baselines.p0_joint(table, AT.assign(exposure=D), rising=True, draws=20)["forecast"] for D in exposures]
+    both = p0_joint(table, AT.assign(exposure=[exposures] * len(AT)), rising=True, draws=20)
+    each = [p0_joint(table, AT.assign(exposure=D), rising=True, draws=20)["forecast"] for D in exposures]
     np.testing.assert_allclose(both["forecast"], np.mean(each, axis=0), rtol=1e-12)
 
 
@@ -137,8 +138,8 @@ def test_the_joint_law_uses_all_checkpoints_and_the_size_law_the_last():
     table = ladder(bent)
     early = table["exposure"] < 300
     changed = table.assign(value=table["value"] - 0.05 * early)
-    assert baselines.p0_size(table, AT, rising=True).equals(baselines.p0_size(changed, AT, rising=True))
-    joint = [baselines.p0_joint(t, AT, rising=True, draws=20)["forecast"] for t in (table, changed)]
+    assert p0_size(table, AT, rising=True).equals(p0_size(changed, AT, rising=True))
+    joint = [p0_joint(t, AT, rising=True, draws=20)["forecast"] for t in (table, changed)]
     assert np.abs(joint[0] - joint[1]).max() > 1e-3
 
 
@@ -147,23 +148,23 @@ def test_steps_and_nominal_sizes_are_used_where_every_row_has_them():
     other = table.assign(params_nominal=table["params"], step=table["exposure"], params=1.0, exposure=table["value"])
     at = AT.assign(params_nominal=AT["params"], step=AT["exposure"], params=1.0, exposure=1.0)
     partly = table.assign(params_nominal=np.nan, step=np.nan)
-    expected = baselines.p0_joint(table, AT, rising=True, draws=20)
+    expected = p0_joint(table, AT, rising=True, draws=20)
     for made in (
-        baselines.p0_joint(other, at, rising=True, draws=20),
-        baselines.p0_joint(partly, AT, rising=True, draws=20),
+        p0_joint(other, at, rising=True, draws=20),
+        p0_joint(partly, AT, rising=True, draws=20),
     ):
         np.testing.assert_array_equal(made[["forecast", "lo", "hi"]], expected[["forecast", "lo", "hi"]])
 
 
 def test_more_checkpoints_of_the_same_runs_narrow_the_interval():
     table = ladder(bent, checkpoints=400, noise=5e-3)
-    few, many = (baselines.p0_size(table, AT, rising=True, last=last) for last in (10, 200))
+    few, many = (p0_size(table, AT, rising=True, last=last) for last in (10, 200))
     assert ((many["hi"] - many["lo"]) < 0.5 * (few["hi"] - few["lo"])).all()
 
 
 def test_intervals_follow_the_level_and_the_seed():
     wide, narrow, other = (
-        baselines.p0_size(ladder(bent), AT, rising=True, level=level, seed=seed)
+        p0_size(ladder(bent), AT, rising=True, level=level, seed=seed)
         for level, seed in ((0.95, 0), (0.5, 0), (0.95, 1))
     )
     assert ((wide["lo"] < narrow["lo"]) & (narrow["hi"] < wide["hi"])).all()
@@ -171,7 +172,7 @@ def test_intervals_follow_the_level_and_the_seed():
     assert (wide["lo"] != other["lo"]).all()
 
 
-@pytest.mark.parametrize("forecast", [baselines.p0_size, baselines.p0_joint])
+@pytest.mark.parametrize("forecast", [p0_size, p0_joint])
 def test_two_rungs_cannot_be_fitted_and_the_status_says_so(forecast):
     made = forecast(ladder(bent, sizes=(1e6, 4e6)), AT, rising=True)
     assert (made["status"] == "did not converge: 2 distinct sizes, 3 needed").all()
@@ -180,26 +181,26 @@ def test_two_rungs_cannot_be_fitted_and_the_status_says_so(forecast):
 
 def test_one_exposure_or_too_few_checkpoints_cannot_show_a_joint_law():
     table = ladder(bent, sizes=(1e6, 4e6, 1.6e7), checkpoints=3)
-    single = baselines.p0_joint(table[table["exposure"] == 100], AT, rising=True)
+    single = p0_joint(table[table["exposure"] == 100], AT, rising=True)
     assert (single["status"] == "did not converge: 1 distinct exposures, 3 needed").all()
-    diagonal = baselines.p0_joint(table.iloc[[0, 4, 8]], AT, rising=True)
+    diagonal = p0_joint(table.iloc[[0, 4, 8]], AT, rising=True)
     assert (diagonal["status"] == "did not converge: 3 checkpoints, 5 needed").all()
 
 
 def test_an_optimiser_that_gives_up_is_a_status(monkeypatch):
     monkeypatch.setattr(baselines, "EVALUATIONS", 1)
-    made = baselines.p0_joint(ladder(bent), AT, rising=True)
+    made = p0_joint(ladder(bent), AT, rising=True)
     assert made["status"].str.startswith("did not converge: ").all()
     assert made["forecast"].isna().all()
 
 
 def test_an_asymptote_beyond_one_is_at_its_bound():
-    made = baselines.p0_size(ladder(lambda N, D: 1.1 - 3 * N**-0.2, noise=0), AT, rising=True, draws=20)
+    made = p0_size(ladder(lambda N, D: 1.1 - 3 * N**-0.2, noise=0), AT, rising=True, draws=20)
     assert (made["status"] == "at a bound: a").all()
     assert (made["forecast"] < 1).all()
 
 
-@pytest.mark.parametrize("forecast", [baselines.p0_size, baselines.p0_joint])
+@pytest.mark.parametrize("forecast", [p0_size, p0_joint])
 @pytest.mark.parametrize("rising", [True, False])
 @pytest.mark.parametrize("noise", [0, 1e-3])
 def test_measurements_that_do_not_change_are_forecast_not_to(forecast, rising, noise):
@@ -210,16 +211,16 @@ def test_measurements_that_do_not_change_are_forecast_not_to(forecast, rising, n
 
 def test_no_change_is_the_largest_rungs_mean_without_an_interval(measured):
     fitted, _, at = split(measured, "bce", "ndcg@10")
-    made = baselines.persistence(fitted, at)
+    made = persistence(fitted, at)
     largest = fitted[fitted["rung"] == "150m"].nlargest(10, "step")
     np.testing.assert_allclose(made["forecast"], largest["value"].mean())
     assert made[["lo", "hi"]].isna().all(axis=None)
     assert set(made["law"]) == {"no change"}
-    alone = baselines.persistence(fitted, at, last=1)
+    alone = persistence(fitted, at, last=1)
     np.testing.assert_allclose(alone["forecast"], largest["value"].iloc[0])
 
 
-@pytest.mark.parametrize("forecast", [baselines.p0_size, baselines.p0_joint])
+@pytest.mark.parametrize("forecast", [p0_size, p0_joint])
 @pytest.mark.parametrize(
     ("at", "options", "words"),
     [
@@ -234,6 +235,6 @@ def test_what_cannot_be_used_is_named(forecast, at, options, words):
 
 
 def test_a_count_of_checkpoints_below_one_is_refused():
-    for forecast in (baselines.persistence, lambda *tables, last: baselines.p0_size(*tables, rising=True, last=last)):
+    for forecast in (persistence, lambda *tables, last: p0_size(*tables, rising=True, last=last)):
         with pytest.raises(ValueError, match="last is 0"):
             forecast(ladder(bent), AT, last=0)

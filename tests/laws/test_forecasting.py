@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.laws import fit, forecast, joint_law, resample, score
+from rankscale_utils.laws import fit, forecast, joint_law, resample, score_forecasts
 
 from .conftest import TRUTH
 
@@ -38,7 +38,7 @@ def test_persistence_is_the_largest_fitted_rung_at_that_exposure(draws, held_out
 def test_score_measures_error_coverage_and_skill(draws, held_out):
     made = forecast(draws, held_out).assign(forecast=0.35, lo=0.34, hi=0.36, persistence=0.33)
     truth = pd.concat([held_out.assign(run=run, value=value) for run, value in (("a", 0.345), ("b", 0.365))])
-    scored = score(made, truth)
+    scored = score_forecasts(made, truth)
     assert scored["actual"].to_numpy() == pytest.approx(0.355)
     assert scored["error"].to_numpy() == pytest.approx(-0.005)
     assert scored["relative_error"].to_numpy() == pytest.approx(-0.005 / 0.355)
@@ -48,11 +48,11 @@ def test_score_measures_error_coverage_and_skill(draws, held_out):
 
 def test_score_keeps_objectives_apart_and_leaves_the_unmeasured_empty(draws, held_out):
     both = pd.concat([held_out.assign(objective=name) for name in ("listwise", "pointwise")])
-    scored = score(forecast(draws, both), held_out.assign(objective="listwise", run="a", value=0.35))
+    scored = score_forecasts(forecast(draws, both), held_out.assign(objective="listwise", run="a", value=0.35))
     assert scored.set_index("objective")["actual"].groupby(level=0).count().to_dict() == {"listwise": 2, "pointwise": 0}
     assert scored.query("objective == 'pointwise'")["covered"].isna().all()
     with pytest.raises(ValueError, match="no measured row shares"):
-        score(forecast(draws, held_out), held_out.assign(exposure=1.0, run="a", value=0.35))
+        score_forecasts(forecast(draws, held_out), held_out.assign(exposure=1.0, run="a", value=0.35))
 
 
 def test_forecast_names_a_missing_column_and_a_wrong_level(draws, held_out):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.laws import data_law, fit, forecast, joint_law, size_law
-from rankscale_utils.laws.averaging import Candidate
+from rankscale_utils.laws.candidates import Candidate
 from rankscale_utils.laws.pooling import Prior, pool
 
 RUNGS = np.geomspace(4e3, 1.1e5, 4)
@@ -150,7 +150,7 @@ def test_pooled_draws_repeat_with_their_seed(two_series):
 
 def test_draws_do_not_depend_on_how_many_are_made_at_once(two_series, monkeypatch):
     many = drawn(*two_series, draws=60)
-    monkeypatch.setattr("rankscale_utils.laws.pooling.CHUNK", 7)
+    monkeypatch.setattr("rankscale_utils.laws.pooling.RESAMPLES_TOGETHER", 7)
     for one, other in zip(many, drawn(*two_series, draws=60), strict=True):
         np.testing.assert_allclose(one.coefficients, other.coefficients, rtol=1e-6)
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers import T5Config
 
-from rankscale_utils.models.ed2lm import Ed2lm, Setting, build
+from rankscale_utils.models.ed2lm import Ed2lm, Setting, build_ed2lm
 
 WORDS, TRUE, FALSE, LONGEST = 60, 3, 4, 24
 VARIANTS = {
@@ -26,7 +26,7 @@ def config(variant: str) -> T5Config:
 def tiny(variant: str = "t5", seed: int = 0, poolings: tuple[int, ...] = (1, 2, 4)) -> Ed2lm:
     """A model whose norms' weights are no ones and whose scores differ between documents."""
     torch.manual_seed(seed)
-    model = build(config(variant), Setting(TRUE, FALSE, LONGEST, poolings)).eval()
+    model = build_ed2lm(config(variant), Setting(TRUE, FALSE, LONGEST, poolings)).eval()
     for name, parameter in model.named_parameters():
         if "layer_norm" in name:
             nn.init.uniform_(parameter, 0.5, 1.5)

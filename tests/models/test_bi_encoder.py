@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
-from rankscale_utils.models.bi_encoder import BiEncoder, flops, initialise
+from rankscale_utils.models.bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
 from rankscale_utils.models.counts import parameters
 
 VOCABULARY, COMMON = 400, 20  # the first tokens stand in every text
@@ -64,28 +64,30 @@ def matched(model):
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 def test_an_initialised_model_finds_texts_by_their_rare_words(architecture):
     model = BiEncoder(encoder(architecture, width=64)).eval()
-    assert matched(initialise(model, SHARES, seed=0)) > 0.8
-    assert matched(initialise(model, torch.full((VOCABULARY,), 1e-5), seed=0)) < 0.6  # common words as loud as rare
+    assert matched(initialise_bi_encoder(model, SHARES, seed=0)) > 0.8
+    assert (
+        matched(initialise_bi_encoder(model, torch.full((VOCABULARY,), 1e-5), seed=0)) < 0.6
+    )  # common words as loud as rare
 
 
 def test_chance_resemblances_are_alike_at_every_width():
     spreads = []
     for width in (8, 32, 128):
-        model = initialise(BiEncoder(encoder(width=width)), SHARES, seed=0).eval()
+        model = initialise_bi_encoder(BiEncoder(encoder(width=width)), SHARES, seed=0).eval()
         embeddings = model(*texts(60, length=64))
         spreads.append((embeddings[:30] @ embeddings[30:].T).std().item())
     assert max(spreads) < 2 * min(spreads)
 
 
 def test_the_start_is_the_seeds():
-    first, again, other = (initialise(BiEncoder(encoder()), SHARES, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (initialise_bi_encoder(BiEncoder(encoder()), SHARES, seed=seed) for seed in (0, 0, 1))
     for name, weights in first.state_dict().items():
         assert torch.equal(weights, again.state_dict()[name])
     assert not torch.equal(first.projection.weight, other.projection.weight)
-    narrow = initialise(BiEncoder(encoder(), dimensions=4), SHARES, seed=0)
+    narrow = initialise_bi_encoder(BiEncoder(encoder(), dimensions=4), SHARES, seed=0)
     assert torch.isfinite(narrow(*texts())).all()
     with pytest.raises(ValueError, match=r"shares has shape \(3,\); give one share for each of 400 tokens"):
-        initialise(first, torch.ones(3))
+        initialise_bi_encoder(first, torch.ones(3))
 
 
 def test_parameters_and_operations_are_counted():
@@ -96,4 +98,4 @@ def test_parameters_and_operations_are_counted():
     ids = torch.ones((1, 10), dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         model(ids, torch.ones_like(ids))
-    assert flops(model).forward([10])[0] == pytest.approx(counter.get_total_flops(), rel=1e-6)
+    assert bi_encoder_flops(model).forward([10])[0] == pytest.approx(counter.get_total_flops(), rel=1e-6)

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rankscale_utils.models import ladder
-from rankscale_utils.models.counts import flops, parameters
+from rankscale_utils.models.build import build_model
+from rankscale_utils.models.counts import parameters, pass_flops
 
 VOCABULARY = 512
 
 
 def model_of(study, rung="w8"):
-    return ladder.build(study, study.run(f"listwise-{rung}-s0"), VOCABULARY).eval()
+    return build_model(study, study.run(f"listwise-{rung}-s0"), VOCABULARY).eval()
 
 
 def pair(length):
@@ -59,7 +59,7 @@ def test_flops_equal_those_that_torch_counts(new_study, architecture, rung, leng
     model.encoder.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*pair(length))
-    assert flops(model).forward(np.array([length])).tolist() == [counter.get_total_flops()]
+    assert pass_flops(model).forward(np.array([length])).tolist() == [counter.get_total_flops()]
 
 
 def test_training_costs_three_forward_passes_less_the_inputs_own_gradient(tiny_study):
@@ -68,7 +68,7 @@ def test_training_costs_three_forward_passes_less_the_inputs_own_gradient(tiny_s
     model.encoder.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter:
         model(*pair(40)).sum().backward()
-    assert counter.get_total_flops() == pytest.approx(3 * flops(model).forward(np.array([40]))[0], rel=0.01)
+    assert counter.get_total_flops() == pytest.approx(3 * pass_flops(model).forward(np.array([40]))[0], rel=0.01)
 
 
 def test_flops_of_many_pairs_are_those_of_each():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from rankscale_utils.models import ladder
-from rankscale_utils.models.cross_encoder import CrossEncoder, initialise
+from rankscale_utils.models.build import build_model
+from rankscale_utils.models.cross_encoder import CrossEncoder, initialise_cross_encoder
 
 ARCHITECTURES = ("bert", "modernbert")
 ROWS = np.arange(24), np.arange(24) * 7
@@ -18,7 +18,7 @@ def study(request, new_study):
 
 
 def model_of(study, collection, rung="w8", head=True):
-    model = ladder.build(study, study.run(f"listwise-{rung}-s0"), collection.tokenizer().get_vocab_size()).eval()
+    model = build_model(study, study.run(f"listwise-{rung}-s0"), collection.tokenizer().get_vocab_size()).eval()
     if head:  # a new head is zero, and scores that are all the same would show nothing
         nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     return model
@@ -101,7 +101,7 @@ def test_a_new_model_scores_every_pair_at_the_log_odds_of_the_prior(study, colle
 def test_the_same_seed_gives_the_same_weights(study, collection):
     one, other = (model_of(study, collection, head=False).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    seeded = [initialise(model_of(study, collection), seed=5).state_dict() for _ in range(2)]
+    seeded = [initialise_cross_encoder(model_of(study, collection), seed=5).state_dict() for _ in range(2)]
     assert all(torch.equal(seeded[0][name], seeded[1][name]) for name in one if not name.startswith("head.weight"))
 
 
@@ -111,7 +111,7 @@ def test_runs_start_from_different_weights(new_study, collection):
         objectives={"listwise": {"seeds": [0, 1], "learning_rate": rate}, "pointwise": {"learning_rate": rate}}
     )
     starts = [
-        ladder.build(study, study.run(name), 512).encoder.get_input_embeddings().weight
+        build_model(study, study.run(name), 512).encoder.get_input_embeddings().weight
         for name in ("listwise-w8-s0", "listwise-w8-s1", "pointwise-w8-s0")
     ]
     assert not torch.equal(starts[0], starts[1])

@@ -3,7 +3,8 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from rankscale_utils.models.counts import parameters
-from rankscale_utils.models.ed2lm import SCORES, Ed2lmError, Setting, combine, load, pool
+from rankscale_utils.models.ed2lm import Ed2lmError, Setting, combine_scores, load_ed2lm, pool_states
+from rankscale_utils.study.objectives import SCORES
 from tests.models.ed2lm_models import FALSE, LONGEST, TRUE, VARIANTS, WORDS, config, padded, tiny
 
 DOCUMENTS, QUERIES = [9, 4, 24, 1], [5, 3, 1, 6]
@@ -49,26 +50,26 @@ def test_scores_depend_neither_on_padding_nor_on_neighbours(model):
 def test_both_is_the_log_probability_of_the_query_and_of_true():
     log_likelihood, relevance = torch.tensor([-3.0]), torch.tensor([0.4])
     expected = -3.0 + torch.log(torch.tensor(0.4).exp() / (1 + torch.tensor(0.4).exp()))
-    torch.testing.assert_close(combine("both", log_likelihood, relevance)[0], expected)
-    assert combine("log_likelihood", log_likelihood, None) is log_likelihood
-    assert combine("true_false", None, relevance) is relevance
+    torch.testing.assert_close(combine_scores("both", log_likelihood, relevance)[0], expected)
+    assert combine_scores("log_likelihood", log_likelihood, None) is log_likelihood
+    assert combine_scores("true_false", None, relevance) is relevance
 
 
 def test_pooling_averages_neighbours_and_the_last_group_what_is_left():
     states = torch.tensor([[1.0, 3.0, 5.0, 9.0, 4.0], [2.0, 4.0, 8.0, -1.0, -1.0]]).unsqueeze(-1)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    means, kept = pool(states, mask, 2)
+    means, kept = pool_states(states, mask, 2)
     assert means.squeeze(-1).tolist() == [[2, 7, 4], [3, 8, 0]]
     assert kept.tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert pool(states, mask, 1) == (states, mask)
-    assert pool(states, mask, 8)[0].flatten().tolist() == pytest.approx([4.4, 14 / 3])
+    assert pool_states(states, mask, 1) == (states, mask)
+    assert pool_states(states, mask, 8)[0].flatten().tolist() == pytest.approx([4.4, 14 / 3])
 
 
 @torch.no_grad()
 def test_a_pooled_reading_attends_to_the_pooled_states():
     model, (ids, mask), (query, query_mask) = tiny(), padded([24, 7]), padded([4, 4], seed=2)
     states, _ = model.encode(ids, mask)
-    means, kept = pool(states, mask, 4)
+    means, kept = pool_states(states, mask, 4)
     expected = model.decode(means, kept, query, query_mask).log_likelihood()
     assert torch.equal(model(ids, mask, query, query_mask, pooling=4).log_likelihood(), expected)
     assert (expected - model(ids, mask, query, query_mask).log_likelihood()).abs().max() > 1e-3
@@ -89,7 +90,7 @@ def test_output_rows_are_tied_only_where_the_config_says_so(variant, tables):
 def test_a_saved_folder_reranks_as_before(variant, tmp_path):
     model, pairs = tiny(variant), (*padded([9, 4]), *padded([3, 5], seed=2))
     model.t5.save_pretrained(tmp_path)
-    loaded = load(tmp_path).eval()
+    loaded = load_ed2lm(tmp_path).eval()
     assert loaded.setting == model.setting
     assert torch.equal(loaded(*pairs).scores("both"), model(*pairs).scores("both"))
     assert parameters(loaded) == parameters(model)
@@ -98,8 +99,8 @@ def test_a_saved_folder_reranks_as_before(variant, tmp_path):
 def test_a_t5_that_was_no_reranker_needs_a_setting(tmp_path):
     T5ForConditionalGeneration(config("t5")).save_pretrained(tmp_path)
     with pytest.raises(Ed2lmError, match="not saved as a reranker: give its setting"):
-        load(tmp_path)
-    assert load(tmp_path, Setting(5, 6, 8)).setting.true_id == 5
+        load_ed2lm(tmp_path)
+    assert load_ed2lm(tmp_path, Setting(5, 6, 8)).setting.true_id == 5
 
 
 def test_what_the_model_is_not_trained_for_is_refused():

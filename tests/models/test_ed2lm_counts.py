@@ -5,10 +5,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rankscale_utils.models.cross_attention import WAYS, Candidates, Group
-from rankscale_utils.models.decoder_scorer import DecoderScorer, project
-from rankscale_utils.models.ed2lm import SCORES
 from rankscale_utils.models.ed2lm_counts import Work, cross_attention_flops, decoder_flops, full_flops
+from rankscale_utils.scoring.cross_attention import WAYS, CandidateGroup, Candidates
+from rankscale_utils.scoring.decoder import DecoderScorer, project
+from rankscale_utils.study.objectives import SCORES
 from tests.models.ed2lm_models import VARIANTS, config, padded, tiny
 
 WORK = Work(query=5, document=18, documents=4)
@@ -40,7 +40,10 @@ def test_a_scorers_operations_are_those_counted(variant, way, kind, pooling):
     model, work = tiny(variant), dataclasses.replace(WORK, kind=kind, pooling=pooling)
     states, _ = model.encode(*padded([work.document] * work.documents), pooling)
     parts = project(model, states).permute(2, 0, 1, 3).contiguous() if way == "stored" else states.unsqueeze(0)
-    documents, query = Candidates([Group(parts, None)], torch.arange(work.documents)), padded([work.query])[0][0]
+    documents, query = (
+        Candidates([CandidateGroup(parts, None)], torch.arange(work.documents)),
+        padded([work.query])[0][0],
+    )
     scorer = DecoderScorer(model, way)
     measured = counted(lambda: scorer.score(query, documents, kind))
     assert decoder_flops(config(variant), work, way) * work.documents == pytest.approx(measured)

@@ -1,0 +1,1 @@
+"""A study's conclusions, a module for each notebook."""

@@ -1,0 +1,86 @@
+"""What a budget in dollars buys when it pays for annotation, training and a life of serving."""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from rankscale_utils import laws
+from rankscale_utils.errors import StudyError
+from rankscale_utils.laws import Life, best_split
+from rankscale_utils.study.study import Study
+
+from .allocate import MORE_TRAINING
+from .annotations import LARGEST, AnnotationLaws
+
+ANNOTATION_BUDGETS = 7
+
+
+def pair_cost(found: AnnotationLaws) -> laws.Cost:
+    """Return the training FLOPs of a pair that is seen, by size, as the runs counted them."""
+    rungs = found.human.groupby("rung")
+    return laws.Cost.from_ladder(rungs["N"].first(), rungs["flops"].sum() / rungs["exposure"].sum())
+
+
+def life(study: Study, found: AnnotationLaws) -> Life:
+    """Return what the study's retriever costs over its life.
+
+    The pairs that training sees are exposure + epochs · D, neither negative, the nearest to the own ends of the runs on
+    human pairs by relative least squares.
+    """
+    given, human = study.allocation, found.human
+    seen = np.column_stack([np.ones(len(human)), human["D"]]) / human[["exposure"]].to_numpy()
+    (exposure, epochs), _ = nnls(seen, np.ones(len(human)))
+    return Life(
+        annotation=given.annotation_price,
+        training_price=given.training_price,
+        serving_price=given.serving_price,
+        exposure=float(exposure),
+        epochs=float(epochs),
+        texts=given.queries + given.documents,
+    )
+
+
+def spent_on_designs(study: Study, found: AnnotationLaws) -> pd.Series:
+    """Return the dollars that each fitted design of size and human pairs costs over its life, inference included."""
+    designs = found.joint.fit.data[["N", "D"]].drop_duplicates()
+    return life(study, found).costs(pair_cost(found), designs["N"], designs["D"])["total"]
+
+
+def annotation_budget(study: Study, found: AnnotationLaws) -> float:
+    """Return the dollars that sentences speak of: the study's own, or ten times what the dearest run costs.
+
+    Raises:
+        StudyError: the study's own is less than the cheapest measured run costs.
+    """
+    own, costs = study.allocation.budget, spent_on_designs(study, found)
+    if own is None:
+        return float(MORE_TRAINING * costs.max())
+    if own < costs.min():
+        raise StudyError(
+            f"allocation.budget = {own:g}: the cheapest measured run costs ${costs.min():,.2f} over its life, "
+            "annotation and inference included: raise it, or lower annotation_price, documents or queries."
+        )
+    return own
+
+
+def best_splits(study: Study, found: AnnotationLaws) -> pd.DataFrame:
+    """Return the best size and annotations for budgets from the cheapest run's cost on, with and without inference.
+
+    Columns as `laws.lifetime.best_split` returns them, `size_beyond` and `annotations_beyond`, which are in units of
+    the largest that were fitted, and `law`, the joint law's status. The budgets reach to a hundred times the dearest
+    run's cost, and `budget` is one of them. No rows without a joint law.
+
+    Raises:
+        StudyError: as `budget` does.
+    """
+    if found.joint is None:
+        return pd.DataFrame()
+    own, costs = annotation_budget(study, found), spent_on_designs(study, found)
+    budgets = np.union1d(np.geomspace(costs.min(), max(LARGEST * costs.max(), own), ANNOTATION_BUDGETS), own)
+    level, data = study.forecasting.level, found.joint.fit.data
+    table = best_split(found.joint, pair_cost(found), life(study, found), budgets, level=level)
+    return table.assign(
+        size_beyond=table["size"] / data["N"].max(),
+        annotations_beyond=table["annotations"] / data["D"].max(),
+        law=found.joint.fit.status,
+    )

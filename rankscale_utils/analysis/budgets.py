@@ -1,0 +1,88 @@
+"""What a budget in dollars buys when it pays for training and serving."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from rankscale_utils import laws
+from rankscale_utils.laws import FORWARD, Service, least_cost, within_budget
+from rankscale_utils.measurements.table import headline, rising
+from rankscale_utils.study.study import Study
+
+from .allocate import MORE_TRAINING, allocated, rows_of_series
+from .fit import Fitted
+
+
+def service_of(study: Study, table: pd.DataFrame) -> Service:
+    """Return what the system will serve and what compute costs.
+
+    Scoring a pair costs a third of training on it, whatever the laws count exposure in.
+    """
+    given = study.allocation
+    of_a_pair = FORWARD * table["D"].sum() / table["exposure"].sum()
+    return Service(given.queries, given.depth, given.training_price, given.serving_price, of_a_pair)
+
+
+def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
+    """Return the dollars for training and serving together: the study's own, or such as it would take to go on.
+
+    Absent: ten times what the costliest run spent on training, and what serving its model would cost.
+    """
+    if study.allocation.budget is not None:
+        return study.allocation.budget
+    flops = cost.flops_per_unit(table["N"]) * table["D"]
+    largest = np.log(table["N"].loc[flops.idxmax()])
+    prices = service_of(study, table)
+    training = MORE_TRAINING * flops.max() * prices.training_price / 1e18
+    return float(training + np.exp(prices.log_serving(cost, largest)))
+
+
+def wanted_value(study: Study, one: Fitted, table: pd.DataFrame) -> float:
+    """Return the value to be reached: the study's own of its headline metric, or the largest rung's best measured one.
+
+    A rung's value at an exposure is the mean over its runs.
+    """
+    if study.allocation.wanted is not None and one.metric == headline(study, table):
+        return study.allocation.wanted
+    mine = rows_of_series(one, table)
+    largest = mine[mine["N"] == mine["N"].max()]
+    means = largest.groupby("D")["value"].mean()
+    return float(means.max() if rising(one.metric) else means.min())
+
+
+def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    """Return the best size and exposure when one budget pays for training and serving, a row a series shown.
+
+    `share` is serving's share of the budget; `beyond` is the exposure in units of the longest measured one; `law` is
+    the law's status.
+    """
+    budget, prices = total_budget(study, table, cost), service_of(study, table)
+    level = study.forecasting.level
+    return _served(fitted, table, study, lambda one: within_budget(one.joint, cost, prices, budget, level=level))
+
+
+def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    """Return the cheapest size and exposure that reach the wanted value, a row a series shown; see `least_cost`.
+
+    Further columns as in `best_within_budget`.
+    """
+    prices, level = service_of(study, table), study.forecasting.level
+    return _served(
+        fitted,
+        table,
+        study,
+        lambda one: least_cost(one.joint, cost, prices, wanted_value(study, one, table), level=level),
+    )
+
+
+def _served(
+    fitted: list[Fitted], table: pd.DataFrame, study: Study, solve: Callable[[Fitted], pd.DataFrame]
+) -> pd.DataFrame:
+    rows = []
+    for one in allocated(study, fitted):
+        found = solve(one).assign(**one.labels, law=one.joint.fit.status)
+        total = found["total"] if "total" in found else found["budget"]
+        longest = rows_of_series(one, table)["D"].max()
+        rows.append(found.assign(share=found["serving"] / total, beyond=found["exposure"] / longest))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

@@ -1,0 +1,251 @@
+"""A study's laws: its series, fitted on the rungs that may be seen, and what there is to forecast."""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from rankscale_utils import laws
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest, read_json, whole_file
+from rankscale_utils.measurements.reading import read_csv, study_measurements
+from rankscale_utils.measurements.table import limits, measured_rows, rising
+from rankscale_utils.study.study import Study
+
+SERIES_COLUMNS = ["objective", "metric", "collection"]
+CODE_OF_FITS = [Path(__file__), *sorted(Path(laws.__file__).parent.glob("*.py"))]  # that fits follow from
+NEEDED = 3  # exposures that show how a curve bends
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One series — an objective, a metric and a collection — with what was fitted to it.
+
+    raw: its measurements; table: the rows that laws see, with N and D. average: the laws that the ladder's past could
+    not tell apart. joint: the law of size and exposure that budgets are allocated with. data: a data law for each rung.
+    past: every candidate's forecasts of fitted rungs; choice: what followed from them (both of the whole study).
+    """
+
+    objective: str
+    metric: str
+    collection: str
+    raw: pd.DataFrame
+    average: laws.Average
+    joint: laws.Draws | None
+    data: dict[str, laws.Fit]
+    past: pd.DataFrame
+    choice: pd.DataFrame
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The series' name, column by column."""
+        return {name: getattr(self, name) for name in SERIES_COLUMNS}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows that laws see."""
+        return self.average.series.table
+
+    @property
+    def kept(self) -> list[laws.Candidate]:
+        """The candidates that are averaged."""
+        names = self.choice.loc[self.choice["kept"], "candidate"]
+        return [laws.Candidate.named(name) for name in names]
+
+    @property
+    def laws(self) -> dict[str, laws.Draws]:
+        """The laws that are averaged."""
+        return self.average.laws
+
+
+def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the table with N and D, counted as the study wants.
+
+    Raises:
+        StudyError: the measurements lack what N or D should count.
+    """
+    size, exposure = study.forecasting.size, study.forecasting.exposure
+    for field, name, column in (("size", size, {"flops_per_pair": "flops"}.get(size, size)),
+                                ("exposure", exposure, exposure)):  # fmt: skip
+        if column not in table or table[column].isna().any():
+            raise StudyError(
+                f"forecasting.{field} = {name}: the measurements have no {column} in every row; add the column, or "
+                f"count {'params_non_embedding' if field == 'size' else 'exposure'}."
+            )
+    N = table[size] if size != "flops_per_pair" else (table["flops"] / table["exposure"]).groupby(table["rung"]).transform("mean")  # fmt: skip  # noqa: E501
+    return table.assign(N=N.astype(float), D=table[exposure].astype(float))
+
+
+def prior_of(study: Study, table: pd.DataFrame) -> laws.Prior:
+    """Return the prior of the size exponent, stated for non-embedding parameters, for what N counts here."""
+    prior = laws.Prior(**study.forecasting.prior.model_dump())
+    sizes = table.drop_duplicates("N")
+    growth = np.polyfit(np.log(sizes["N"]), np.log(sizes["params_non_embedding"]), 1)[0]
+    return prior.on_another_size(float(growth))
+
+
+def rows_for_laws(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the rows that laws see: after the burn-in, neighbouring checkpoints averaged, with N and D."""
+    settings = study.forecasting
+    return laws.averaged(with_axes(raw, study), settings.checkpoints, settings.burn_in)
+
+
+def series_of(raw: pd.DataFrame, study: Study) -> laws.Series:
+    """Return one series on the scale where its noise is even; the gap where there are too few checkpoints to tell."""
+    first = raw.iloc[0]
+    up, known = rising(first["metric"]), limits(first["metric"], first.get("ceiling"))
+    uneven = {scale: laws.unevenness(raw, up, known, scale) for scale in ("value", "gap")}
+    labels = {name: first[name] for name in SERIES_COLUMNS}
+    scale = "value" if up and uneven["value"] < uneven["gap"] else "gap"
+    return laws.Series(labels, rows_for_laws(raw, study), up, known, scale)
+
+
+def fit_study(study: Study) -> list[Fitted]:
+    """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened.
+
+    What was fitted is kept in `fits.pickle`, for the notebooks that ask for the same later.
+    """
+    table, kept = study_measurements(study, fitted_only=True), study.folder / "fits.pickle"
+    versions = [module.__version__ for module in (np, pd, scipy)]
+    key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS).encode()
+    if kept.exists() and (found := kept.read_bytes()).startswith(key):
+        return pickle.loads(found[len(key) :])
+    fitted = _fitted(study, table)
+    with whole_file(kept) as temporary:
+        temporary.write_bytes(key + pickle.dumps(fitted))
+    return fitted
+
+
+def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
+    wanted = study.forecasting.metrics or tuple(table["metric"].unique())
+    groups = measured_rows(table[table["metric"].isin(wanted)]).groupby(SERIES_COLUMNS, sort=False)
+    raws = [rows.reset_index(drop=True) for _, rows in groups]
+    all_series = [series_of(raw, study) for raw in raws]
+    prior = prior_of(study, pd.concat([one.table for one in all_series]))
+    tried = laws.candidates(all_series)
+    past = laws.expanding(all_series, tried, prior)
+    choice = laws.choose(past)
+    kept = [laws.Candidate.named(name) for name in choice.loc[choice["kept"], "candidate"]]
+    found = laws.kept_averages(all_series, kept, prior, study.forecasting.draws)
+    joints = _joints(all_series, tried, kept, found, prior, study.forecasting.draws)
+    return [
+        Fitted(**one.labels, raw=raw, average=average, joint=joint, data=_data_laws(one), past=past, choice=choice)
+        for one, raw, average, joint in zip(all_series, raws, found, joints, strict=True)
+    ]
+
+
+def _joints(
+    all_series: Sequence[laws.Series],
+    tried: Sequence[laws.Candidate],
+    kept: Sequence[laws.Candidate],
+    found: Sequence[laws.Average],
+    prior: laws.Prior,
+    draws: int,
+) -> list[laws.Draws | None]:
+    """The law of size and exposure of each series: the best that was kept, or else the pooled joint law."""
+    possible = [one for one in tried if one.form == "joint"]
+    best = next((one for one in kept if one.form == "joint"), None)
+    if best is not None:
+        return [average.laws[best.name] for average in found]
+    if not possible:
+        return [None] * len(found)
+    return possible[0].resample(possible[0].fit(all_series, prior), prior, draws)
+
+
+def _data_laws(one: laws.Series) -> dict[str, laws.Fit]:
+    law = laws.data_law(one.rising, one.limits, one.scale)
+    return {
+        rung: laws.fit(law, rows, size="N", exposure="D", scale=one.scale)
+        for rung, rows in one.table.groupby("rung", sort=False)
+        if rows["D"].nunique() >= NEEDED
+    }
+
+
+def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
+    """Return what is to be forecast, a row for each held-out rung of each objective (and series of a CSV), at its end.
+
+    Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
+    measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values
+    are dropped.
+    """
+    if study.measurements is not None:
+        table = read_csv(study.measurements_file).drop(columns="value")
+        table = measured_rows(table[table["rung"].isin(study.held_out.rungs)])
+        ends = last_rows(_by_series(table, study))
+        wanted = [
+            *SERIES_COLUMNS,
+            "rung",
+            "params",
+            "params_non_embedding",
+            "params_nominal",
+            "step",
+            "exposure",
+            "N",
+            "D",
+        ]
+        ends = ends[[name for name in wanted if name in ends]]
+        return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
+    ladder = read_json(study.folder / "ladder.json")
+    designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
+    return pd.concat(designs, ignore_index=True)
+
+
+def _trained_design(study: Study, objective: str, ladder: dict, fitted: Sequence[Fitted]) -> pd.DataFrame:
+    """Return what is to be forecast of one objective, whose family has counts of its own."""
+    rungs = ladder["rungs"][study.family_of(objective)]
+    rows = [{"objective": objective, "rung": rung, **rungs[rung]} for rung in study.held_out.rungs]
+    design = pd.DataFrame(rows).assign(exposure=max(ladder["exposures"]))
+    seen = [one.table for one in fitted if one.objective == objective]
+    if not seen:  # every run of it failed
+        return design.iloc[:0]
+    size = convert_counts(pd.concat(seen), "params_non_embedding", "N", design)
+    return design.assign(N=size, D=convert_counts(pd.concat(seen), "exposure", "D", design))
+
+
+def convert_counts(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:
+    """Return one count, y, for another, x, as the fitted rungs relate them: straight in logarithms, and on beyond."""
+    pairs = seen.groupby(x)[y].mean()
+    if len(pairs) < 2 or np.allclose(pairs, pairs.index):
+        return at[x].to_numpy(float)
+    return laws.Cost.from_ladder(pairs.index, pairs).flops_per_unit(at[x])
+
+
+def last_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return each run's last row of each metric."""
+    return table.loc[table.groupby(["run", *SERIES_COLUMNS])["exposure"].idxmax()]
+
+
+def design_of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a design that belong to a series, which are all of them where it names none."""
+    return design.merge(pd.DataFrame([one.labels])) if "objective" in design else design.assign(**one.labels)
+
+
+def of_first_collection(fitted: Sequence[Fitted]) -> list[Fitted]:
+    """Return the series of the first collection, which opening sentences, figures and budgets are about."""
+    return [one for one in fitted if one.collection == fitted[0].collection]
+
+
+def fitted_rows(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of several series in one table, and further ones below."""
+    return pd.concat([*(one.table for one in fitted), *more], ignore_index=True)
+
+
+def fitted_ends(fitted: Sequence[Fitted]) -> pd.DataFrame:
+    """Return the rows that the size laws were fitted to."""
+    return pd.concat([one.average.series.end for one in fitted], ignore_index=True)
+
+
+def held_out_rows(study: Study) -> pd.DataFrame:
+    """Open the held-out rungs' measurements: the rows that laws would have seen."""
+    table = measured_rows(study_measurements(study, fitted_only=False))
+    return _by_series(table[table["rung"].isin(study.held_out.rungs)], study)
+
+
+def _by_series(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the rows that laws see, of every series."""
+    rows = [rows_for_laws(rows, study) for _, rows in table.groupby(SERIES_COLUMNS, sort=False)]
+    return pd.concat(rows, ignore_index=True)

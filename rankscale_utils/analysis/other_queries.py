@@ -1,0 +1,53 @@
+"""How far a study's forecasts would move had its test held other queries of the same kind."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from rankscale_utils import laws
+from rankscale_utils.study.study import Study
+
+from .fit import Fitted, design_of_series, fitted_rows, prior_of
+
+DRAWS = 300  # of the queries: enough for a standard error
+
+
+def on_other_queries(
+    study: Study, fitted: Sequence[Fitted], forecasts: Sequence[pd.DataFrame], design: pd.DataFrame
+) -> list[pd.DataFrame]:
+    """Add to each average query_lo and query_hi: its interval had the test held other queries of the same kind.
+
+    The test's queries are resampled, the same ones for every model of a collection. The interval's half and the
+    queries' part add in quadrature on the series' scale.
+    """
+    values = pd.concat([pd.read_parquet(study.run_folder(run) / "per_query.parquet") for run in study.fitted_runs])
+    shifts = [laws.query_shifts(_query_values(one, values, study), DRAWS) for one in fitted]
+    ats = [design_of_series(one, design) for one in fitted]
+    found, prior = [one.average for one in fitted], prior_of(study, fitted_rows(fitted))
+    errors = laws.query_errors(found, fitted[0].kept, prior, shifts, ats)
+    widened = []
+    for one, table, at, sd in zip(fitted, forecasts, ats, errors, strict=True):
+        series, reach = one.average.series, norm.ppf((1 + study.forecasting.level) / 2)
+        averages = table["law"] == "average"
+        part = reach * table["rung"].map(dict(zip(at["rung"], sd, strict=True)))
+        centre, lo, hi = (series.on_scale(table[name].to_numpy()) for name in ("forecast", "lo", "hi"))
+        ends = [
+            series.off_scale(centre + np.sign(end - centre) * np.hypot(end - centre, part)).clip(*series.limits)
+            for end in (lo, hi)
+        ]
+        widened.append(
+            table.assign(query_lo=np.where(averages, ends[0], np.nan), query_hi=np.where(averages, ends[1], np.nan))
+        )
+    return widened
+
+
+def _query_values(one: Fitted, values: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return what every test query (columns) gave the rows that laws see of a series; all metrics have all columns."""
+    values = values[values["collection"] == one.collection]
+    mine = values[(values["metric"] == one.metric) & values["run"].isin(one.table["run"])]
+    wide = mine.astype({"exposure": float}).pivot(index=["run", "exposure"], columns="query_id", values="value")
+    windows = laws.averaged(wide.reset_index(), study.forecasting.checkpoints, study.forecasting.burn_in)
+    rows = pd.MultiIndex.from_frame(one.table[["run", "exposure"]])
+    return windows.set_index(["run", "exposure"]).loc[rows].reindex(columns=sorted(values["query_id"].unique()))

@@ -1,0 +1,54 @@
+"""The contract: what the numbers of a test mean."""
+
+import ir_measures
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.measurements.table import SEARCHED
+from rankscale_utils.study.study import Study
+
+from .metrics import first_stage_scores, judged_at_10, open_test, reference_values
+
+
+def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
+    """Return what a test's numbers mean, for people to read."""
+    said, test = collection.manifest["tests"][name], open_test(study, collection, name)
+    limits, k, grades = reference_values(test), study.evaluation.depth - 1, said["grades"]
+    headline, filled = test.metrics[0], test.candidates.query("not retrieved and not positive")["query_id"].nunique()
+    binary = len([grade for grade in grades if grade > 0]) <= 1
+    lacking = said["test_queries"] - said["queries_with_candidates"]
+    return {
+        "collection": f"{said['collection']}: {said['test_queries']:,} queries, "
+        f"{said['queries_also_trained_on']:,} of them also trained on",
+        "candidates": said["candidates"] + (f"; {lacking:,} queries have none and count as 0" if lacking else ""),
+        "depth": f"the {said['depth']} best are reranked",
+        "positives": f"as retrieved, never injected: {said['candidates_with_positive']:.1%} of queries have one",
+        "first_stage": f"{headline} {limits.loc[headline, 'first_stage']:.4f}, the order as retrieved",
+        "ceiling": f"{headline} {limits.loc[headline, 'ceiling']:.4f}, a perfect reranking of these candidates",
+        "judgments": f"{'binary' if binary else 'graded'} ({', '.join(map(str, grades))}), "
+        f"{said['judgments_a_query']:g} a query; unjudged counts as not relevant",
+        "judged@10": f"{judged_at_10(test, first_stage_scores(test)):.1%} of the first stage's first ten are judged",
+        "gain": "nDCG's gain is the grade and its discount log2(rank + 1); for binary measures a grade of "
+        f"{test.relevant_from} or more is relevant",
+        "ties": "trec_eval's rule: equal scores are ordered by document id, descending",
+        "measures": f"ir-measures {ir_measures.__version__}: {', '.join(test.metrics)}; every query counts",
+        test.entropy: "−log softmax of one relevant document (of the highest grade, the best-ranked, retrieved or not) "
+        f"against {k} negatives: the best-ranked candidates without a grade above 0, filled up for {filled:,} queries "
+        f"with other queries' candidates; raw logits, nats; {int(test.candidates['positive'].sum()):,} queries",
+        f"{test.entropy}-T": "the same after dividing the logits by one temperature a checkpoint, the best for half of "
+        "the queries, chosen by the hash of their ids; the value is the other half's",
+        **(_dense_contract(study, said) if "bi_encoder" in study.families else {}),
+        "significance": "paired t-test over queries, neighbouring rungs at the last exposure, Holm's correction",
+        "content": f"SHA-256 of the training data {collection.manifest['sha256']}",
+    }
+
+
+def _dense_contract(study: Study, said: dict) -> dict[str, str]:
+    """Return what a bi-encoder's own numbers mean."""
+    settings, dimensions = study.evaluation, study.bi_encoder.dimensions
+    return {
+        SEARCHED.strip(", "): f"exact search by inner product ({dimensions} dimensions) over all {said['documents']:,} "
+        f"documents, the {settings.depth} best; its ceiling is the judged documents in their best order",
+        settings.entropy: f"−log softmax of the relevant document against {settings.negatives} random documents, "
+        f"from a pool of {min(settings.pool, said['documents']):,} or as many as are relevant to no test query, mean "
+        "of 10 draws; raw inner products, nats (arXiv 2403.18684, §3.3)",
+    }

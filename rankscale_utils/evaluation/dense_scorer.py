@@ -1,0 +1,117 @@
+"""What a bi-encoder's checkpoint makes of a test: exact search, contrastive entropy, and its order of the candidates.
+
+Every document of a collection is embedded once a checkpoint, into a file that search and entropy read.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.collections.singles import singles
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest
+from rankscale_utils.measurements.table import SEARCHED
+from rankscale_utils.models.bi_encoder import BiEncoder
+from rankscale_utils.scoring.embeddings import embed
+from rankscale_utils.scoring.exact_search import NotFinite, search_exactly
+from rankscale_utils.study.study import Study
+
+from .contrastive_entropy import contrastive_entropy, draw_pool
+from .metrics import Ranked, Test, measure_ranking, ranked_test, reference_values
+
+
+class DenseScorer:
+    """Scores every test with a bi-encoder: what it finds, its entropy, its order of the first stage's candidates."""
+
+    def __init__(self, study: Study, collection: Collection, tests: list[Test]) -> None:
+        """Know which rows of the collection's texts each test is about.
+
+        Raises:
+            StudyError: a corpus has fewer documents for the pool than negatives are asked for.
+        """
+        self.settings, self.tests, self.entropy = study.evaluation, tests, study.evaluation.entropy
+        self.queries, self.documents = singles(collection.pairs(), study.text)
+        self.corpora = {test.name: collection.manifest["tests"][test.name]["corpus"] for test in tests}
+        self.rows, self.ids = {}, {}
+        for corpus, found in collection.document_ids().groupby("corpus"):
+            if corpus in self.corpora.values():
+                self.rows[corpus], self.ids[corpus] = found.index.to_numpy(), found["document_id"].to_numpy()
+        all_queries = collection.queries()
+        self.test_queries = {test.name: all_queries[all_queries["test"] == test.name]["query_id"] for test in tests}
+        self.limits = {test.name: reference_values(test) for test in tests}
+        self.found_limits = {test.name: self._found_limits(test) for test in tests}
+        self.pools = {test.name: self._pool(test) for test in tests}
+
+    def _found_limits(self, test: Test) -> pd.DataFrame:
+        """Return the first stage's values and, as the ceiling, those of the judged documents in their best order."""
+        perfect = test.judgments.rename(columns={"relevance": "score"})
+        measures = test.measures()
+        best = ir_measures.calc_aggregate(measures.values(), test.judgments, perfect)
+        ceiling = pd.Series({name: best[measure] for name, measure in measures.items()})
+        return self.limits[test.name].assign(ceiling=ceiling)
+
+    def _pool(self, test: Test) -> NDArray:
+        """Return the places, within the corpus, of the documents that negatives are drawn from."""
+        corpus = self.corpora[test.name]
+        relevant = test.judgments.loc[test.judgments["relevance"] >= test.relevant_from, "doc_id"]
+        places = np.arange(len(self.rows[corpus]))
+        seed = int(digest(test.name, length=8), 16)
+        pool = draw_pool(places, places[pd.Index(self.ids[corpus]).isin(relevant)], self.settings.pool, seed)
+        if len(pool) < self.settings.negatives:
+            raise StudyError(
+                f"evaluation.negatives = {self.settings.negatives}: {test.name} has {len(pool)} documents that are "
+                "relevant to no test query, fewer than are to be drawn: ask for fewer, or bring more documents."
+            )
+        return pool
+
+    def rank(self, model: BiEncoder, last: bool = True) -> Iterator[Ranked]:
+        """Yield what the model finds in each test's corpus, and then its order of the candidates."""
+        with tempfile.TemporaryDirectory() as folder:
+            embedded = {
+                corpus: embed(model, self.documents, rows, Path(folder) / f"{place}.npy")
+                for place, (corpus, rows) in enumerate(self.rows.items())
+            }
+            for test in self.tests:
+                queries = embed(model, self.queries, self.test_queries[test.name].index.to_numpy(), of_queries=True)
+                documents = embedded[self.corpora[test.name]]
+                yield self._searched(test, queries, documents)
+                yield self._reranked(test, queries, documents)
+
+    def _searched(self, test: Test, queries: NDArray, documents: NDArray) -> Ranked:
+        depth = min(self.settings.depth, len(documents))
+        try:
+            found, scores = search_exactly(queries, documents, depth)
+        except NotFinite:  # a failed run, which evaluation excludes by its scores
+            found, scores = np.tile(np.arange(depth), (len(queries), 1)), np.full((len(queries), depth), np.nan)
+        ids, each = self.test_queries[test.name], found.shape[1]
+        table = pd.DataFrame({"query_id": np.repeat(ids.to_numpy(), each), "query_row": np.repeat(ids.index, each)})
+        table["document_id"] = self.ids[self.corpora[test.name]][found.ravel()]
+        own = replace(test, name=test.name + SEARCHED, candidates=table.assign(retrieved=True))
+        metrics, judged = measure_ranking(own, scores.ravel())
+        values = pd.concat([metrics, self._entropies(test, queries, documents)])
+        return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged)
+
+    def _entropies(self, test: Test, queries: NDArray, documents: NDArray) -> pd.DataFrame:
+        """Return query_id, metric, value: every query's contrastive entropy with its positive."""
+        pairs = test.candidates[test.candidates["positive"]]
+        asked, relevant = self._places(test, pairs)
+        pool = documents[self.pools[test.name]]
+        values = contrastive_entropy(queries[asked], documents[relevant], pool, self.settings.negatives)
+        return pd.DataFrame({"query_id": pairs["query_id"].to_numpy(), "metric": self.entropy, "value": values})
+
+    def _reranked(self, test: Test, queries: NDArray, documents: NDArray) -> Ranked:
+        asked, scored = self._places(test, test.candidates)
+        scores = np.einsum("pd,pd->p", queries[asked], documents[scored])
+        return ranked_test(test, scores, self.limits[test.name])
+
+    def _places(self, test: Test, pairs: pd.DataFrame) -> tuple[NDArray, NDArray]:
+        """Return where a table's queries and documents stand among those that were embedded."""
+        queries, documents = self.test_queries[test.name].index.to_numpy(), self.rows[self.corpora[test.name]]
+        return np.searchsorted(queries, pairs["query_row"]), np.searchsorted(documents, pairs["document_row"])

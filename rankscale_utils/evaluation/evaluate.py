@@ -1,0 +1,100 @@
+"""Rerank the candidates of every test with every checkpoint of a run, and measure the result."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.machine.files import read_json, whole_file
+from rankscale_utils.machine.progress import Progress
+from rankscale_utils.models.build import build_model
+from rankscale_utils.models.checkpoint import load_checkpoint
+from rankscale_utils.study import paths
+from rankscale_utils.study.ledger import own_end
+from rankscale_utils.study.study import Run, Study
+
+from .metrics import Ranked, Test
+from .scorers import scorer
+from .trec_runs import write_run
+
+OF_QUERIES = (
+    "collection",
+    "run",
+    "objective",
+    "rung",
+    "seed",
+    "params_non_embedding",
+    "exposure",
+    "excluded",
+)  # columns beside each query's value
+
+
+def evaluate(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
+    """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
+
+    A run on annotated pairs is measured at its own end alone. A checkpoint whose scores do not tell documents apart,
+    and every checkpoint of a run that failed, is kept in the table with the reason in `excluded`; a run that failed
+    before its first checkpoint has a table without rows.
+    """
+    folder = study.run_folder(run)
+    ledger = read_json(folder / "ledger.json")
+    model = build_model(study, run, collection.tokenizer().get_vocab_size()).to(device).eval()
+    scoring = scorer(study, run.objective, collection)
+    progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]), "checkpoints")
+    measured, per_query = [], []
+    ends = [own_end(ledger["checkpoints"])] if run.source and ledger["checkpoints"] else ledger["checkpoints"]
+    for checkpoint in ends:
+        path = paths.checkpoint_file(folder, checkpoint["exposure"])
+        load_checkpoint(model, path)
+        for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
+            write_run(paths.run_file(path, ranked.test.name), ranked, run.name)
+            columns = _columns(study, ledger, checkpoint, ranked.test, _reason(ledger["status"], ranked))
+            per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
+            means = ranked.values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
+            judged = {"judged@10": ranked.judged}
+            measured.append(means.assign(**columns).join(ranked.limits, on="metric").assign(**judged))
+        progress.advance(1)
+    if not measured:
+        return _write_nothing(folder, study, ledger, scoring.tests[0])
+    table = pd.concat(measured, ignore_index=True)
+    _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
+    _write(folder / "measurements.parquet", table)
+    return table
+
+
+def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.DataFrame:
+    """Write tables that have their columns and no rows."""
+    seen = dict.fromkeys(("exposure", "queries", "tokens", "flops"), 0)
+    columns = _columns(study, ledger, seen, test, "")
+    limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
+    nothing = pd.DataFrame([{"metric": "", "value": 0.0, **columns, **limits}]).iloc[:0]
+    _write(folder / "per_query.parquet", nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
+    _write(folder / "measurements.parquet", nothing)
+    return nothing
+
+
+def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, excluded: str) -> dict:
+    named = ("run", "family", "objective", "rung", "seed", "source", "annotations", "params", "params_non_embedding")
+    seen = ("exposure", "queries", "tokens", "flops")
+    columns = {"study": study.name, "collection": test.name} | {name: ledger[name] for name in named}
+    columns["flops_per_pair"] = ledger["flops_per_pair"]
+    return columns | {name: checkpoint[name] for name in seen} | {"excluded": excluded}
+
+
+def _reason(status: str, ranked: Ranked) -> str:
+    """Return why a checkpoint is no measurement, or nothing."""
+    scores = ranked.scores
+    if status != "complete":
+        return status
+    if not np.isfinite(scores).all():
+        return "scores that are not numbers"
+    of_queries = pd.Series(scores).groupby(ranked.test.candidates["query_row"].to_numpy())
+    spread = (of_queries.max() - of_queries.min()).max()
+    return "constant scores" if spread <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with whole_file(path) as temporary:
+        table.to_parquet(temporary)

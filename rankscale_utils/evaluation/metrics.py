@@ -1,0 +1,189 @@
+"""Scores of a test's candidates become metrics: trec_eval's numbers, contrastive entropies, and their limits."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import ir_measures
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.machine.files import digest
+from rankscale_utils.study.study import Study
+
+JUDGED = ir_measures.Judged @ 10
+
+INVERSE_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and the highest that calibration tries
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test as tables.
+
+    candidates: query_id, document_id, rank, query_row, document_row, retrieved, relevance, positive; one row a scored
+    pair, the candidates by rank. Rows that were not retrieved serve the contrastive entropy alone: `positive` marks
+    each query's relevant document, and others fill up its negatives. judgments: ir-measures' columns.
+    relevant_from: the lowest grade that binary measures count as relevant.
+    """
+
+    name: str
+    candidates: pd.DataFrame
+    judgments: pd.DataFrame
+    metrics: tuple[str, ...]
+    depth: int
+    relevant_from: int = 1
+
+    @property
+    def entropy(self) -> str:
+        """The contrastive entropy's name: CEk with k negatives, the best-ranked candidates that are not relevant."""
+        return f"CE{self.depth - 1}"
+
+    def measures(self) -> dict[str, ir_measures.Measure]:
+        """Return the measures as computed, by the study's names for them."""
+        return {name: self._measure(ir_measures.parse_measure(name)) for name in self.metrics}
+
+    def _measure(self, parsed: ir_measures.Measure) -> ir_measures.Measure:
+        binary = "rel" in parsed.SUPPORTED_PARAMS and "rel" not in parsed.params
+        return parsed(rel=self.relevant_from) if binary else parsed
+
+    @cached_property
+    def evaluators(self) -> dict[str, Any]:
+        """What measures rankings by these judgments, one for each metric: together they take several times as long."""
+        return {name: ir_measures.evaluator([measure], self.judgments) for name, measure in self.measures().items()}
+
+    @cached_property
+    def judged(self) -> Any:
+        """What tells the share of a ranking's first ten that are judged."""
+        return ir_measures.evaluator([JUDGED], self.judgments)
+
+
+def open_test(study: Study, collection: Collection, name: str | None = None) -> Test:
+    """Return the test of that name, the study's first one where none is given."""
+    name = name or collection.tests[0]
+    judgments = collection.test_judgments(name).rename(columns={"document_id": "doc_id"})
+    relevant_from = collection.manifest["tests"][name]["relevant_from"]
+    candidates, settings = collection.test_candidates(name), study.evaluation
+    return Test(name, candidates, judgments, settings.metrics, settings.depth, relevant_from)
+
+
+class Ranked(NamedTuple):
+    """A test as a checkpoint scored it. scores: of the rows of `test.candidates`; values: query_id, metric, value.
+
+    limits: `reference_values`, whose metrics are its index; judged: see `judged_at_10`.
+    """
+
+    test: Test
+    scores: np.ndarray
+    values: pd.DataFrame
+    limits: pd.DataFrame
+    judged: float
+
+
+def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
+    """Return a test whose candidates were scored, with every metric and entropy of every query."""
+    metrics, judged = measure_ranking(test, scores)
+    values = pd.concat([metrics, entropies_per_query(test, scores)], ignore_index=True)
+    return Ranked(test, scores, values, limits, judged)
+
+
+def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return the retrieved candidates of every query, best first, with their score and rank (from 1).
+
+    Equal scores are ordered by document id, descending, which is trec_eval's rule.
+    """
+    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
+    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
+    return table.assign(rank=table.groupby("query_row").cumcount() + 1)
+
+
+def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return query_id, metric, value for every test query; scores stand for the rows of `test.candidates`."""
+    return measure_ranking(test, scores)[0]
+
+
+def judged_at_10(test: Test, scores: np.ndarray) -> float:
+    """Return the share of the first ten documents that have a judgment, mean over queries."""
+    return measure_ranking(test, scores)[1]
+
+
+def measure_ranking(test: Test, scores: np.ndarray) -> tuple[pd.DataFrame, float]:
+    """Return `metrics_per_query` and `judged_at_10`, of one ranking."""
+    run = _run(test, scores)
+    values = [(v.query_id, name, v.value) for name, found in test.evaluators.items() for v in found.iter_calc(run)]
+    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
+    return table, float(np.mean([v.value for v in test.judged.iter_calc(run)]))
+
+
+def _run(test: Test, scores: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return each query's documents with their ranks in place of scores: ir-measures' providers differ in how they
+    order equal scores, and are slow to read tables.
+    """
+    ranks = ranking(test, scores)
+    columns = ranks["query_id"], ranks["document_id"], -ranks["rank"].astype(float)
+    run: dict[str, dict[str, float]] = {}
+    for query, document, score in zip(*(column.tolist() for column in columns), strict=True):
+        run.setdefault(query, {})[document] = score
+    return run
+
+
+def entropies_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
+    """Return the contrastive entropies in nats: query_id, metric, value (arXiv 2603.04816, §3).
+
+    −log softmax of the relevant document's score among itself and k = depth − 1 negatives: the best-ranked candidates
+    with no grade above 0, filled up with other queries' candidates. The relevant document is scored whether it was
+    retrieved or not. CEk is on raw logits, for every query with
+    a relevant document. CEk-T divides the logits by the one temperature that is best for half of these queries, chosen
+    by the hash of their ids, and stands for the other half alone.
+    """
+    queries, margins, begins = _margins(test, scores)
+    tuning = np.array([int(digest(query, length=8), 16) % 2 == 0 for query in queries], bool)
+    inverse = best_inverse_temperature(margins, begins, tuning)
+    raw = pd.DataFrame({"query_id": queries, "metric": test.entropy, "value": _entropies(margins, begins)})
+    calibrated = raw.assign(metric=f"{test.entropy}-T", value=_entropies(inverse * margins, begins))[~tuning]
+    return pd.concat([raw, calibrated], ignore_index=True)
+
+
+def _margins(test: Test, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the queries, every score less that of its query's positive (its own is 0), and where queries begin."""
+    table = test.candidates.assign(score=scores.astype(float))
+    negatives = table[(table["relevance"] <= 0) & ~table["positive"]]
+    negatives = negatives[negatives.groupby("query_id").cumcount() < test.depth - 1]
+    positives = table[table["positive"]].set_index("query_id")["score"]
+    kept = pd.concat([table[table["positive"]], negatives[negatives["query_id"].isin(positives.index)]])
+    kept = kept.sort_values("query_row", kind="stable")
+    margins = kept["score"].to_numpy() - positives.loc[kept["query_id"]].to_numpy()
+    first = ~kept["query_id"].duplicated().to_numpy()
+    return kept["query_id"].to_numpy()[first], margins, np.flatnonzero(first)
+
+
+def _entropies(margins: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Return log Σ exp(margin) of every query."""
+    with np.errstate(invalid="ignore"):  # scores of a failed run
+        return np.logaddexp.reduceat(margins, begins) if len(begins) else np.empty(0)
+
+
+def best_inverse_temperature(margins: np.ndarray, begins: np.ndarray, tuning: np.ndarray) -> float:
+    """Return the factor of the margins with the lowest mean entropy over the queries that `tuning` marks; else 1."""
+    if not tuning.any() or not np.isfinite(margins).all():
+        return 1.0
+    mean = minimize_scalar(
+        lambda power: _entropies(np.exp(power) * margins, begins)[tuning].mean(),
+        bounds=INVERSE_TEMPERATURES,
+        method="bounded",
+    )
+    return float(np.exp(mean.x))
+
+
+def reference_values(test: Test) -> pd.DataFrame:
+    """Return `ceiling` (relevant documents first) and `first_stage` (as retrieved) for every metric, as the index."""
+    order = first_stage_scores(test)
+    perfect = test.candidates["relevance"].to_numpy() * 1e6 + order
+    means = [metrics_per_query(test, scores).groupby("metric")["value"].mean() for scores in (perfect, order)]
+    return pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
+
+
+def first_stage_scores(test: Test) -> np.ndarray:
+    """Return scores that keep the order of the first stage."""
+    return -test.candidates["rank"].fillna(1e6).to_numpy(float)

@@ -1,0 +1,88 @@
+"""How a checkpoint of each family scores a test's candidates."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.collections.singles import singles
+from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.ed2lm import Ed2lm
+from rankscale_utils.scoring.decoder import DecoderScorer
+from rankscale_utils.scoring.document_states import encode_collection
+from rankscale_utils.scoring.pairs import score_pairs
+from rankscale_utils.study.objectives import scores_of_objective
+from rankscale_utils.study.study import Study
+
+from .dense_scorer import DenseScorer
+from .metrics import Ranked, Test, metrics_per_query, open_test, ranked_test, reference_values
+
+BY = " by "  # between a metric and the score that is not the objective's own
+
+
+class PairScorer:
+    """Scores the candidates of every test with a cross-encoder, the pairs of all tests in one pass."""
+
+    def __init__(self, collection: Collection, tests: list[Test]) -> None:
+        """Know every test's pairs."""
+        self.tests, self.pairs = tests, collection.pairs()
+        self.limits = [reference_values(test) for test in tests]
+        self.rows = [
+            np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")
+        ]
+        self.ends = np.cumsum([len(test.candidates) for test in tests])[:-1]
+
+    def rank(self, model: CrossEncoder, last: bool = True) -> Iterator[Ranked]:
+        """Yield the model's order of every test's candidates."""
+        scores = np.split(score_pairs(model, self.pairs, *self.rows), self.ends)
+        return map(ranked_test, self.tests, scores, self.limits)
+
+
+class Ed2lmScorer:
+    """Scores every test's candidates with an ED2LM, by its objective's own score and, beside it, by the others."""
+
+    def __init__(self, study: Study, collection: Collection, tests: list[Test], kinds: tuple[str, ...]) -> None:
+        """Know every test's queries and documents. kinds: the scores, of `ed2lm.SCORES`; the first one ranks."""
+        self.tests, self.kinds = tests, kinds
+        self.limits = [reference_values(test) for test in tests]
+        self.queries, documents = singles(collection.pairs(), study.text, "ed2lm")
+        self.rows = np.unique(np.concatenate([test.candidates["document_row"] for test in tests]))
+        self.texts = documents.written(self.rows)
+
+    def rank(self, model: Ed2lm, last: bool = True) -> Iterator[Ranked]:
+        """Yield the model's order of every test's candidates; for the last checkpoint by every score.
+
+        Metrics of scores that do not rank are called `nDCG@10 by …`.
+        """
+        kinds = self.kinds if last else self.kinds[:1]
+        with tempfile.TemporaryDirectory() as folder:
+            store = encode_collection(model, self.texts, Path(folder), "float32")
+            decoder, device = DecoderScorer(model), model.t5.shared.weight.device
+            for test, limits in zip(self.tests, self.limits, strict=True):
+                scores = {kind: np.empty(len(test.candidates), np.float32) for kind in kinds}
+                for query, places in test.candidates.groupby("query_row").indices.items():
+                    ids = self.queries.batch(np.array([query])).input_ids[0].to(device)
+                    documents = np.searchsorted(self.rows, test.candidates["document_row"].to_numpy()[places])
+                    for kind, found in decoder.scores(ids, store.read(documents).to(device), kinds).items():
+                        scores[kind][places] = found.cpu().numpy()
+                yield self._ranked(test, scores, limits)
+
+    def _ranked(self, test: Test, scores: dict[str, np.ndarray], limits: pd.DataFrame) -> Ranked:
+        ranked = ranked_test(test, scores[self.kinds[0]], limits)
+        values, known = [ranked.values], [limits]
+        for kind in [kind for kind in scores if kind != self.kinds[0]]:
+            named = metrics_per_query(test, scores[kind])
+            values.append(named.assign(metric=named["metric"] + BY + kind))
+            known.append(limits.rename(index=lambda metric, kind=kind: metric + BY + kind))
+        return ranked._replace(values=pd.concat(values, ignore_index=True), limits=pd.concat(known))
+
+
+def scorer(study: Study, objective: str, collection: Collection) -> PairScorer | DenseScorer | Ed2lmScorer:
+    """Return what scores the tests of a study with the models of an objective."""
+    tests, family = [open_test(study, collection, name) for name in collection.tests], study.family_of(objective)
+    if family == "ed2lm":
+        return Ed2lmScorer(study, collection, tests, scores_of_objective(objective, study.objectives[objective]))
+    return DenseScorer(study, collection, tests) if family == "bi_encoder" else PairScorer(collection, tests)

@@ -1,0 +1,1 @@
+"""What knows this machine: files, progress, devices, transfers to them."""

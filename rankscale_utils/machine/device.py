@@ -1,0 +1,100 @@
+"""The one place that knows the device: which one a notebook computes on, and who holds which GPU.
+
+As a command, `python -m rankscale_utils.machine.device --gpus N COMMAND …` runs a command on the first N GPUs
+(one, unless given) that no other such command holds. Under a scheduler the scheduler's choice (CUDA_VISIBLE_DEVICES)
+stands, and without a GPU the command just runs.
+"""
+
+import argparse
+import fcntl
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TextIO
+
+
+def compute_device(threads: int):
+    """Return the torch device to compute on, after pinning PyTorch to `threads` CPU threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def hardware() -> dict[str, str | int]:
+    """Return what computes here, for ledgers and reports."""
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpus() -> int:
+    """Return how many GPUs the driver shows, without initialising CUDA."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+def visible_gpus() -> int:
+    """Return how many GPUs a run may use here: those of the scheduler's choice, or all."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return gpus() if chosen is None else len([number for number in chosen.split(",") if number])
+
+
+def lease(count: int, wanted: int = 1) -> dict[int, TextIO]:
+    """Wait for `wanted` free ones of `count` GPUs; return their numbers, each with the open file that holds it.
+
+    A GPU is held until its file is closed in this process and in every child that inherited it, so that a command that
+    outlives this process keeps its GPU. All or none are taken, as two processes that wait for each other's never end.
+    """
+    while True:
+        held: dict[int, TextIO] = {}
+        for number in range(count):
+            file = open(Path(tempfile.gettempdir()) / f"rankscale-gpu{number}.lock", "a")  # noqa: SIM115
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            held[number] = file
+            if len(held) == wanted:
+                return held
+        for file in held.values():
+            file.close()
+        time.sleep(random.uniform(0.1, 0.3))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command on free GPUs and return its exit status."""
+    parser = argparse.ArgumentParser(prog="rankscale_utils.machine.device")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the command needs")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args(arguments)
+    count = 0 if "CUDA_VISIBLE_DEVICES" in os.environ else gpus()
+    if not count:
+        return subprocess.call(given.command)
+    held = lease(count, min(given.gpus, count))
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, held))}
+    return subprocess.call(given.command, env=environment, pass_fds=[file.fileno() for file in held.values()])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""Measurements read from a user's CSV or a study's runs, checked line by line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.study.study import Run, Study
+
+from .table import NUMBERS, ONE_ROW, REQUIRED, SCHEMA, WORDS, failed, limits
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a user's measurements; further columns are carried along.
+
+    `seed` is 0 and `params_non_embedding` is `params` where the CSV has no such column.
+
+    Raises:
+        StudyError: the file is no table, a column is missing, a cell is wrong, rows repeat; one sentence says where.
+    """
+    if not path.is_file():
+        raise StudyError(f"measurements = {str(path)!r}: there is no such file; the path is relative to the YAML.")
+    table = _cells(path)
+    missing = [column for column in REQUIRED if column not in table]
+    if missing:
+        raise StudyError(
+            f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
+            f"{', '.join(table.columns)}; rename or add what is missing."
+        )
+    if table.empty:
+        raise StudyError(f"{path.name} has no rows: add a row for every measurement.")
+    if "seed" not in table:
+        table["seed"] = 0
+    if "params_non_embedding" not in table:
+        table["params_non_embedding"] = table["params"]
+    table["seed"] = _numbers(table, "seed", path.name).astype(int)
+    table["run"] = table["objective"] + "-" + table["rung"] + "-s" + table["seed"].astype(str)
+    return validated(table, path.name).reset_index(drop=True)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
+    try:
+        as_written = dict.fromkeys([*WORDS, *NUMBERS, "excluded"], str)
+        table = pd.read_csv(path, dtype=as_written, skip_blank_lines=False)
+    except pd.errors.EmptyDataError:
+        raise StudyError(
+            f"{path.name} is empty: write a line of column names and a row for every measurement."
+        ) from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise StudyError(f"{path.name} is no CSV in UTF-8: {reason}; correct that line.") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise StudyError(f"{path.name} has rows with more cells than there are column names: name every column.")
+    return table.dropna(how="all")
+
+
+def validated(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the table, its numbers as numbers, when it keeps the schema.
+
+    Raises:
+        StudyError: one sentence for the first thing wrong, with its line, column, value and the remedy.
+    """
+    table = table.copy()
+    for column in WORDS:
+        if (empty := table[column].isna()).any():
+            raise StudyError(f"{name}, line {_line(empty)}: {column} is empty: fill it in or drop the row.")
+    if "excluded" in table:
+        table["excluded"] = table["excluded"].fillna("")
+    for column in [column for column in NUMBERS if column in table]:
+        table[column] = _numbers(table, column, name)
+    _refuse_percent(table, name)
+    _refuse_repeats(table, name)
+    try:
+        return SCHEMA.validate(table)
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
+        raise StudyError(f"{name}: {' '.join(str(error).split())[:200]}.") from None
+
+
+def _line(wrong: pd.Series) -> int:
+    """Return the line of the first row that is wrong; the header is line 1."""
+    return wrong.idxmax() + 2
+
+
+def _numbers(table: pd.DataFrame, column: str, name: str) -> pd.Series:
+    cells, (must_be, holds) = table[column], NUMBERS[column]
+    numbers = pd.to_numeric(cells, errors="coerce")
+    spared = failed(table) if column == "value" else cells.isna() & SCHEMA.columns[column].nullable
+    wrong = ~(holds(numbers) & np.isfinite(numbers) | spared)
+    if not wrong.any():
+        return numbers
+    cell, number = cells[wrong].iloc[0], numbers[wrong].iloc[0]
+    shown = "is empty" if pd.isna(cell) else f"= {str(cell)!r}" if pd.isna(number) else f"= {cell}"
+    raise StudyError(f"{name}, line {_line(wrong)}: {column} {shown}: must be {must_be}; correct or drop the row.")
+
+
+def _refuse_percent(table: pd.DataFrame, name: str) -> None:
+    high = table["metric"].map(lambda metric: limits(metric)[1])
+    wrong = (table["value"] > high) & ~failed(table)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise StudyError(
+            f"{name}, line {_line(wrong)}: {row['metric']} = {row['value']} is above {high[wrong].iloc[0]:g}, the most "
+            "that it can be: give it as a share, not in percent."
+        )
+
+
+def _refuse_repeats(table: pd.DataFrame, name: str) -> None:
+    repeated = table.duplicated(ONE_ROW)
+    if repeated.any():
+        row = table[repeated].iloc[0]
+        raise StudyError(
+            f"{name}, line {_line(repeated)} repeats run {row['run']} at exposure {row['exposure']:.15g} for "
+            f"{row['metric']} on {row['collection']}: drop one of the rows, or give them different seeds."
+        )
+
+
+def check_held_out(table: pd.DataFrame, study: Study) -> None:
+    """Make sure that there is something to fit and something to hold out.
+
+    Raises:
+        StudyError: a held-out rung has no row, or fewer than three rungs are left to fit.
+    """
+    rungs = list(table["rung"].unique())
+    absent = [rung for rung in study.held_out.rungs if rung not in rungs]
+    if absent:
+        raise StudyError(
+            f"held_out.rungs {absent} have no row in the measurements, whose rungs are {rungs}: correct them."
+        )
+    if (left := len(rungs) - len(set(study.held_out.rungs))) < 3:
+        raise StudyError(f"{left} rungs are left to fit: a size law needs three or more.")
+
+
+def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
+    """Return the study's measurements; with `fitted_only` the files of held-out rungs are not even opened.
+
+    Raises:
+        StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
+    """
+    if study.measurements is not None:
+        table = read_csv(study.measurements_file)
+        check_held_out(table, study)
+        return table[~table["rung"].isin(study.held_out.rungs)] if fitted_only else table
+    return read_runs(study, study.fitted_runs if fitted_only else study.runs)
+
+
+def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the measurements of these runs; no other run's file is opened.
+
+    Raises:
+        StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
+    """
+    files = [study.run_folder(run) / "measurements.parquet" for run in runs]
+    absent = [file.parent.name for file in files if not file.exists()]
+    if absent:
+        raise StudyError(f"run {absent[0]} has not been evaluated: run `make study STUDY={study.name}` first.")
+    tables = [table for table in map(pd.read_parquet, files) if len(table)]  # a run may fail before its first one
+    if not tables:
+        raise StudyError(f"none of {len(runs)} runs left a measurement: lower the learning rate, for they diverged.")
+    return validated(pd.concat(tables, ignore_index=True), "measurements")

@@ -1,0 +1,112 @@
+"""The measurements: one tidy table at which everything meets, its schema, and the reading of a user's CSV."""
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+import pandera.pandas as pa
+
+from rankscale_utils.study.study import Study
+
+SEARCHED = ", searched"  # what a collection's name ends in where a model found its own documents
+
+REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
+WORDS = ("objective", "rung", "collection", "metric")
+ONE_ROW = ["run", "exposure", "collection", "metric"]
+ENTROPIES = re.compile(r"^(CE\d*(-T)?|.*entropy.*|.*loss.*)$", re.IGNORECASE)
+Rule = tuple[str, Callable[[pd.Series], pd.Series]]
+
+
+def headlines(study: Study, table: pd.DataFrame) -> list[str]:
+    """Return the headline metric and, where measured, the contrastive entropy."""
+    entropies = [metric for metric in table["metric"].unique() if not rising(metric)]
+    return list(dict.fromkeys([headline(study, table), *entropies[:1]]))
+
+
+FINITE: Rule = ("a finite number", lambda numbers: numbers.notna())
+POSITIVE: Rule = ("a positive, finite number", lambda numbers: numbers > 0)
+NUMBERS: dict[str, Rule] = {
+    "seed": ("a whole number", lambda numbers: (numbers % 1 == 0) & (numbers.abs() < 2**53)),
+    "params": POSITIVE,
+    "params_non_embedding": POSITIVE,
+    "exposure": POSITIVE,
+    "value": ("a finite number and not negative", lambda numbers: numbers >= 0),
+    "queries": FINITE,
+    "tokens": FINITE,
+    "flops": POSITIVE,
+    "ceiling": FINITE,
+    "first_stage": FINITE,
+}
+
+
+def failed(table: pd.DataFrame) -> pd.Series:
+    """Whether a row is no measurement: `excluded` says why."""
+    return table["excluded"].fillna("") != "" if "excluded" in table else pd.Series(False, table.index)
+
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "run": pa.Column(str, description="id of the independent run: objective-rung-seed"),
+        "objective": pa.Column(str),
+        "rung": pa.Column(str),
+        "seed": pa.Column(int, coerce=True),
+        "params": pa.Column(float, pa.Check.gt(0), coerce=True, description="all parameters"),
+        "params_non_embedding": pa.Column(float, pa.Check.gt(0), coerce=True, description="without embedding tables"),
+        "exposure": pa.Column(float, pa.Check.gt(0), coerce=True, description="training pairs seen"),
+        "collection": pa.Column(str),
+        "metric": pa.Column(str, description="in ir-measures' notation, or CEk, CEk-T: contrastive entropies, nats"),
+        "value": pa.Column(float, nullable=True, coerce=True, description="may lack in rows that are excluded"),
+        "queries": pa.Column(float, required=False, nullable=True, coerce=True, description="training queries seen"),
+        "tokens": pa.Column(float, required=False, nullable=True, coerce=True, description="training tokens seen"),
+        "flops": pa.Column(
+            float, pa.Check.gt(0), required=False, nullable=True, coerce=True, description="training FLOPs"
+        ),
+        "ceiling": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="value of a perfect reranking"
+        ),
+        "first_stage": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="value of the order as retrieved"
+        ),
+        "judged@10": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="judged share of a ranking's first ten"
+        ),
+        "excluded": pa.Column(str, required=False, description="why a row is no measurement; empty when it is one"),
+    },
+    checks=pa.Check(lambda table: (table["value"] >= 0) | failed(table), name="a value, or why there is none"),
+    strict=False,
+    unique=ONE_ROW,
+)
+
+
+def rising(metric: str) -> bool:
+    """Whether more is better: true for retrieval metrics, false for entropies and losses."""
+    return not ENTROPIES.match(metric)
+
+
+def limits(metric: str, ceiling: float | None = None) -> tuple[float, float]:
+    """Return the lowest and highest value that a metric can take; `ceiling` is the candidates' own, where known."""
+    if not rising(metric):
+        return 0.0, float("inf")
+    return 0.0, 1.0 if ceiling is None or pd.isna(ceiling) else float(ceiling)
+
+
+def headline(study: Study, table: pd.DataFrame) -> str:
+    """Return the metric that the study opens with: its own choice, or the first one measured that rises."""
+    metrics = table["metric"].unique()
+    chosen = study.forecasting.headline
+    return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric)), metrics[0])
+
+
+def first_collection(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the first collection, which opening sentences, figures and budgets are about."""
+    return table[table["collection"] == table["collection"].iloc[0]] if len(table) else table
+
+
+def measured_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are measurements: those of runs that did not fail."""
+    return table[~failed(table)]
+
+
+def as_evaluated(name: str) -> bool:
+    """Return whether the system of that name ranks as evaluation does, which pools no states and rounds no weights."""
+    return "pooled" not in name and "int8" not in name

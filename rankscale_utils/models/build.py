@@ -1,0 +1,189 @@
+"""The ladder: each rung's model, built from its shape or from pretrained weights, and its checkpoints on disk."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.study.objectives import Family
+from rankscale_utils.study.study import Run, Study, run_seed
+
+from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
+from .checkpoint import Model
+from .counts import Parameters, parameters, pass_flops
+from .cross_encoder import CrossEncoder, initialise_cross_encoder
+from .ed2lm import Ed2lm, Setting, build_ed2lm
+from .ed2lm_counts import Work, full_flops
+from .ed2lm_init import initialise_ed2lm
+from .pretrained import read_config, read_encoder, read_t5, verdict_ids, without_pooler
+
+VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
+
+
+def rung_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
+    """Return the transformers configuration of a rung; `vocabulary` is the tokenizer's real size.
+
+    Raises:
+        StudyError: a pretrained rung cannot be read, or has too few embeddings for the study's tokens or positions.
+    """
+    if rung in study.pretrained:
+        return _pretrained_config(study, family, rung, vocabulary)
+    return _t5_config(study, rung, vocabulary) if family == "ed2lm" else _encoder_config(study, rung, vocabulary)
+
+
+def _t5_config(study: Study, rung: str, vocabulary: int) -> T5Config:
+    shape = study.ladder[rung]
+    return T5Config(
+        vocab_size=vocabulary + len(VERDICT_WORDS),
+        d_model=shape.hidden,
+        d_kv=shape.hidden // shape.heads,
+        d_ff=shape.intermediate,
+        num_heads=shape.heads,
+        num_layers=study.ed2lm.encoder_layers or shape.layers,
+        num_decoder_layers=shape.layers,
+        dropout_rate=0.0,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        decoder_start_token_id=2,  # [CLS]
+        eos_token_id=3,  # [SEP]
+    )
+
+
+def _encoder_config(study: Study, rung: str, vocabulary: int) -> PretrainedConfig:
+    shape = study.ladder[rung]
+    settings = {
+        "vocab_size": vocabulary,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.intermediate,
+        "max_position_embeddings": study.text.pair_tokens,
+        "pad_token_id": 0,
+    }
+    if study.architecture == "bert":
+        settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    else:
+        settings |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+    return AutoConfig.for_model(study.architecture, **settings)
+
+
+def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
+    source, longest = study.pretrained[rung], study.text.pair_tokens
+    found = read_config(rung, source)
+    if (found.model_type == "t5") != (family == "ed2lm"):
+        raise StudyError(
+            f"ladder.{rung} = {source!r} is a {found.model_type} model: ed2lm needs one of T5's, the other families "
+            "one of BERT's or ModernBERT's."
+        )
+    if family != "ed2lm" and found.max_position_embeddings < longest:
+        raise StudyError(
+            f"text.pair_tokens = {longest}: ladder.{rung} = {source!r} reads {found.max_position_embeddings} tokens at "
+            "most: lower pair_tokens."
+        )
+    if found.vocab_size < vocabulary:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its tokenizer has {vocabulary} tokens and its model {found.vocab_size}: name "
+            "a model that belongs to its tokenizer."
+        )
+    return found
+
+
+def build_model(study: Study, run: Run, vocabulary: int, shares: Callable[[], np.ndarray] | None = None) -> Model:
+    """Return a run's model at its start, all that is random drawn from the run's own seed.
+
+    A rung given as a shape is initialised as its family's `initialise` says. A pretrained rung keeps its weights; what
+    is new on top starts random: a cross-encoder's head, which reads [CLS], and a bi-encoder's projection.
+    vocabulary: the tokenizer's size; shares: tells each token's share of all tokens (vocabulary,), which new models
+    that read query and document apart start from; without it they are as transformers starts them.
+
+    Raises:
+        StudyError: a pretrained rung cannot be read.
+    """
+    torch.manual_seed(run_seed(run, "weights"))
+    family = study.family_of(run.objective)
+    model = _new(study, family, run.rung, vocabulary)
+    if run.rung in study.pretrained:
+        return model
+    if family == "cross_encoder":
+        return initialise_cross_encoder(model, prior=1 / study.training.groups.size)
+    if not shares:
+        return model
+    words = torch.from_numpy(shares())
+    if family == "bi_encoder":
+        return initialise_bi_encoder(model, words)
+    return initialise_ed2lm(model, torch.cat([words, words.new_ones(len(VERDICT_WORDS))]))
+
+
+def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
+    """Return a run's model before anything is initialised but what is pretrained."""
+    source, settings = study.pretrained.get(rung), rung_config(study, family, rung, vocabulary)
+    if family == "ed2lm":
+        setting = _setting(study, rung, vocabulary)
+        return Ed2lm(read_t5(rung, source), setting) if source else build_ed2lm(settings, setting)
+    encoder = read_encoder(rung, source) if source else _encoder(settings)
+    model = _around(study, family, rung, encoder)
+    if source and family == "cross_encoder":
+        nn.init.normal_(model.head.weight, std=0.02)  # as transformers starts a new head
+    return model
+
+
+def _encoder(settings: PretrainedConfig) -> PreTrainedModel:
+    return AutoModel.from_config(settings, **without_pooler(settings))
+
+
+def _around(study: Study, family: Family, rung: str, encoder: PreTrainedModel) -> CrossEncoder | BiEncoder:
+    if family == "bi_encoder":
+        return BiEncoder(encoder, **study.bi_encoder.model_dump())
+    return CrossEncoder(encoder, reads="cls" if rung in study.pretrained else "query")
+
+
+def empty_model(study: Study, family: Family, rung: str, settings: PretrainedConfig) -> Model:
+    """Return a model of this configuration that has shapes and no weights."""
+    with torch.device("meta"):
+        if family == "ed2lm":
+            return Ed2lm(T5ForConditionalGeneration(settings), Setting(0, 1, study.text.document_tokens + 1))
+        return _around(study, family, rung, _encoder(settings))
+
+
+def _setting(study: Study, rung: str, vocabulary: int) -> Setting:
+    """Return how a T5 reranks: a new one has two tokens more than its tokenizer, for true and false."""
+    verdict = (vocabulary, vocabulary + 1)
+    if source := study.pretrained.get(rung):
+        verdict = verdict_ids(rung, source)
+    return Setting(*verdict, study.text.document_tokens + 1, study.ed2lm.poolings)
+
+
+def hidden_size(model: Model) -> int:
+    """Return the width of a model's states, which learning rates follow."""
+    return model.t5.config.d_model if isinstance(model, Ed2lm) else model.encoder.config.hidden_size
+
+
+def count_rung(study: Study, family: Family, rung: str, vocabulary: int) -> Parameters:
+    """Return a rung's counts from its configuration alone: no weights are read or made."""
+    return parameters(empty_model(study, family, rung, rung_config(study, family, rung, vocabulary)))
+
+
+def pair_flops(model: Model, query: float, document: float) -> float:
+    """Return the FLOPs of one forward pass over a query and a document of so many tokens, without special ones."""
+    if isinstance(model, Ed2lm):
+        return full_flops(model.t5.config, Work(query, document + 1))
+    if isinstance(model, BiEncoder):
+        return float(bi_encoder_flops(model).forward(np.array([query + 2, document + 2])).sum())
+    return float(pass_flops(model).forward(np.array([query + document + 3]))[0])
+
+
+def check_pretrained(study: Study) -> None:
+    """Read every pretrained rung's weights once, so that what is missing stops the study before anything is trained.
+
+    Weights that are not in the cache yet are downloaded into it.
+
+    Raises:
+        StudyError: a rung's weights cannot be read.
+    """
+    for rung, source in study.pretrained.items():
+        for family in study.families:
+            rung_config(study, family, rung, vocabulary=0)
+            (read_t5 if family == "ed2lm" else read_encoder)(rung, source)

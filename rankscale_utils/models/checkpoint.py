@@ -1,0 +1,152 @@
+"""A checkpoint's files, laid out such that the tools of its users load it and score alike.
+
+An ED2LM is a folder of transformers, which `T5ForConditionalGeneration` reads; its configuration says how it reranks.
+The other families are three modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer,
+which writes a cross-encoder's raw scores or a bi-encoder's embeddings. `sentence_transformers.CrossEncoder(path)` and
+`SentenceTransformer(path)` need nothing else, but for a cross-encoder that reads the query's mean: it carries its own
+pooling as `query_mean.py`, and asks for `trust_remote_code=True`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import read_json, whole_folder, write_json
+
+from .bi_encoder import BiEncoder
+from .cross_encoder import CrossEncoder
+from .ed2lm import Ed2lm
+from .pretrained import without_pooler
+
+Model = CrossEncoder | BiEncoder | Ed2lm
+LINEAR = Path("2_Dense") / "model.safetensors"
+POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
+
+
+def save_checkpoint(model: Model, path: Path, tokens: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write a checkpoint, whole or not at all, that its users' own tools load (see `layout`).
+
+    `tokens` is the folder that holds the study's tokenizer; `weights`, the whole model's, are given when the model
+    itself holds only its part of them.
+    """
+    with whole_folder(path) as temporary:
+        write_layout(model, model.state_dict() if weights is None else weights, temporary, tokens)
+
+
+def load_checkpoint(model: Model, path: Path) -> Model:
+    """Read a checkpoint's weights into a model of the same shape, and return it.
+
+    Raises:
+        StudyError: the checkpoint is damaged or gone.
+    """
+    try:
+        read_layout(model, path)
+    except (OSError, SafetensorError) as error:
+        raise StudyError(
+            f"checkpoint {path} is damaged or gone: delete {path.parent / 'ledger.json'} and run the study again, "
+            "which trains that run anew and nothing else."
+        ) from error
+    return model
+
+
+def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
+    """Fill an empty folder with a model, its weights by name, and its tokenizer, which `tokens` holds."""
+    if isinstance(model, Ed2lm):
+        model.t5.config.save_pretrained(folder)
+        _write_tokenizer(model, folder, tokens)
+        _write_weights(weights, "t5.", folder / "model.safetensors")
+    else:
+        _write_modules(model, weights, folder, tokens)
+
+
+def _write_modules(model: CrossEncoder | BiEncoder, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
+    scores = isinstance(model, CrossEncoder)
+    own_pooling = scores and model.reads == "query"
+    modules = [
+        ("", "sentence_transformers.base.modules.transformer.Transformer"),
+        ("1_Pooling", "query_mean.QueryMean" if own_pooling else POOLING),
+        ("2_Dense", "sentence_transformers.base.modules.dense.Dense"),
+    ]
+    for path, _ in modules[1:]:
+        (folder / path).mkdir()
+    listed = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)]
+    write_json(folder / "modules.json", listed)
+    raw = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+    apart = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}
+    write_json(folder / "config_sentence_transformers.json", raw if scores else apart)
+    _write_encoder(model.encoder.config, folder, "only_second" if scores else "longest_first")
+    _write_tokenizer(model, folder, tokens)
+    if own_pooling:
+        shutil.copy(Path(__file__).with_name("query_mean.py"), folder)
+        write_json(folder / "1_Pooling" / "config.json", {"sep": _separator(tokens)})
+    else:
+        pooling = {"embedding_dimension": model.encoder.config.hidden_size}
+        pooling["pooling_mode"] = "cls" if scores else model.pooling
+        write_json(folder / "1_Pooling" / "config.json", pooling)
+    linear = model.head if scores else model.projection
+    dense = {
+        "in_features": linear.in_features,
+        "out_features": linear.out_features,
+        "activation_function": "torch.nn.modules.linear.Identity",
+        "module_output_name": "scores" if scores else "sentence_embedding",
+    }
+    write_json(folder / "2_Dense" / "config.json", dense)
+    _write_weights(weights, "encoder.", folder / "model.safetensors")
+    _write_weights(weights, "head." if scores else "projection.", folder / LINEAR, "linear.")
+
+
+def read_layout(model: Model, folder: Path) -> None:
+    """Give a model the weights that `write` wrote of such a model."""
+    if isinstance(model, Ed2lm):
+        load_model(model.t5, folder / "model.safetensors")
+        return
+    load_model(model.encoder, folder / "model.safetensors")
+    linear = load_file(folder / LINEAR)
+    last = model.head if isinstance(model, CrossEncoder) else model.projection
+    last.load_state_dict({name.replace("linear.", ""): tensor for name, tensor in linear.items()})
+
+
+def _write_encoder(config: PretrainedConfig, folder: Path, truncation: str) -> None:
+    config.save_pretrained(folder)
+    reading = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        "module_output_name": "token_embeddings",
+        "processing_kwargs": {"text": {"truncation": truncation}},  # as here, the document gives way
+        "model_kwargs": without_pooler(config),
+    }
+    write_json(folder / "sentence_bert_config.json", reading)
+
+
+def _write_weights(weights: dict[str, Tensor], prefix: str, path: Path, new: str = "") -> None:
+    chosen, known = {}, set()
+    for name, tensor in weights.items():
+        if name.startswith(prefix) and (place := tensor.data_ptr()) not in known:  # tied tensors are written once
+            known.add(place)
+            chosen[name.replace(prefix, new, 1)] = tensor.contiguous()
+    save_file(chosen, path, {"format": "pt"})
+    path.chmod(0o644)  # safetensors makes files that only their owner may read
+
+
+def _write_tokenizer(model: Model, folder: Path, tokens: Path) -> None:
+    types = ["token_type_ids"] if getattr(model, "reads_segments", False) else []
+    fields = read_json(tokens / "tokenizer_config.json")
+    write_json(
+        folder / "tokenizer_config.json", fields | {"model_input_names": ["input_ids", *types, "attention_mask"]}
+    )
+    try:
+        os.link(tokens / "tokenizer.json", folder / "tokenizer.json")  # one file, however many checkpoints
+    except OSError:
+        shutil.copy(tokens / "tokenizer.json", folder)
+
+
+def _separator(tokens: Path) -> int:
+    tokenizer = Tokenizer.from_file(str(tokens / "tokenizer.json"))
+    return tokenizer.token_to_id(read_json(tokens / "tokenizer_config.json")["sep_token"])

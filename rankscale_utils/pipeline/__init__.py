@@ -1,0 +1,1 @@
+"""Commands and kernels: what `make` and the notebooks start."""

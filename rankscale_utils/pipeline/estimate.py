@@ -1,0 +1,235 @@
+"""What a study costs before it starts: `python -m rankscale_utils.pipeline.estimate STUDY` (what `make plan` runs).
+
+Counts come from each rung's configuration alone; ten seconds of this machine, a matrix product and training steps of
+the smallest rung, turn them into hours. What is assumed is printed beside them.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModel, PretrainedConfig, T5EncoderModel
+
+from rankscale_utils.collections import open_collection
+from rankscale_utils.collections.groups import training_steps
+from rankscale_utils.errors import one_sentence
+from rankscale_utils.machine.device import compute_device, hardware, visible_gpus
+from rankscale_utils.models.build import empty_model, pair_flops, rung_config
+from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.objectives import Family
+from rankscale_utils.study.study import Study
+from rankscale_utils.training.run import plan_branches, planned_steps
+
+H100 = 1e14  # FLOP/s sustained in bf16, assumed where this machine has no GPU
+MEMORY = 80e9  # bytes of a GPU, likewise
+REACHED = 0.5  # share of the matrix product's rate that the largest models' steps reach at best
+TEST_QUERIES = 7000  # of a test that does not say how many it has
+ETTIN = {  # layers, hidden, MLP, heads: arXiv 2507.11412
+    "17m": (7, 256, 384, 4),
+    "32m": (10, 384, 576, 6),
+    "68m": (19, 512, 768, 8),
+    "150m": (22, 768, 1152, 12),
+    "400m": (28, 1024, 2624, 16),
+    "1b": (28, 1792, 3840, 28),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What ten seconds of measuring say: FLOP/s of a matrix product and of the smallest rung's training steps.
+
+    saved: bytes that a step keeps for its backward pass, for each token, layer and unit of hidden size.
+    """
+
+    name: str
+    gpus: int
+    memory: float
+    product: float
+    step: float
+    saved: float
+
+
+def planned_config(study: Study, rung: str, family: Family) -> PretrainedConfig:
+    """Return a rung's configuration; Ettin's are known here, so that planning downloads nothing."""
+    size = study.pretrained.get(rung, "").removeprefix("jhu-clsp/ettin-encoder-")
+    if size not in ETTIN:
+        return rung_config(study, family, rung, study.text.vocabulary if not study.pretrained else 0)
+    layers, hidden, width, heads = ETTIN[size]
+    return AutoConfig.for_model(
+        "modernbert", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=width, num_attention_heads=heads
+    )
+
+
+def tokens_of_a_pair(study: Study) -> tuple[float, str]:
+    """Return the mean length of a training pair in tokens, and where it comes from."""
+    if not (study.folder / "collection.json").exists():
+        return float(study.text.pair_tokens), "assumed: every pair is as long as text.pair_tokens allows"
+    collection = open_collection(study)
+    pairs, groups = collection.pairs(), training_steps(collection.training_queries(), study.training.groups, 0)
+    some = [next(groups) for _ in range(20)]
+    lengths = [pairs.lengths(step.query_rows.ravel(), step.document_rows.ravel()) for step in some]
+    return float(np.concatenate(lengths).mean()), "measured on the prepared collection"
+
+
+def estimate_costs(study: Study, machine: Machine, tokens: float) -> pd.DataFrame:
+    """Return a row for each rung of a family: its counts, FLOPs and hours of all runs, peak memory and disk in bytes.
+
+    tokens: of a training pair. Runs on annotated pairs are counted as if none came to its end early.
+    """
+    return pd.concat([_of_family(study, family, machine, tokens) for family in study.families], ignore_index=True)
+
+
+def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
+    settings, rows = study.training, []
+    query = study.text.query_tokens * tokens / study.text.pair_tokens
+    objectives = [settings for name, settings in study.objectives.items() if study.family_of(name) == family]
+    runs = sum(len(objective.seeds) for objective in objectives)
+    tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
+    trained = (
+        planned_steps(plan_branches(study)) * settings.groups.pairs_per_step * runs + settings.exposures[0] * tried
+    )
+    queries = [getattr(test, "queries", None) or TEST_QUERIES for test in study.evaluation.tests.values()]
+    scored = sum(queries or [study.evaluation.queries]) * study.evaluation.depth * len(settings.exposures) * runs
+    share = -(-settings.groups.queries_per_step // settings.gpus) * settings.groups.size
+    at_once = min(settings.micro_batch or share, share)
+    again = settings.gradient_checkpointing + (at_once < share)  # further forward passes of every training step
+    smallest = None
+    for rung in study.ladder:
+        settings_of = planned_config(study, rung, family)
+        model = empty_model(study, family, rung, settings_of)
+        counts, forward = parameters(model), pair_flops(model, query, tokens - query - 3)
+        smallest = smallest or settings_of.hidden_size
+        annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
+        further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * settings.groups.pairs_per_step
+        cost = forward * ((trained + further) * (3 + again) + scored)
+        rate = min(machine.step * settings_of.hidden_size / smallest, max(machine.step, REACHED * machine.product))
+        states = 16 * counts.total / (settings.gpus if settings.sharded else 1)
+        layers = settings_of.num_hidden_layers
+        pair = machine.saved * tokens * settings_of.hidden_size * (1 if settings.gradient_checkpointing else layers)
+        pair += 4 * tokens * settings_of.hidden_size * layers * settings.gradient_checkpointing
+        rows.append(
+            {
+                "rung": rung if len(study.families) == 1 else f"{family} {rung}",
+                "params": counts.total,
+                "non_embedding": counts.non_embedding,
+                "flops": cost,
+                "hours": cost / rate / 3600,
+                "hours_h100": cost / H100 / 3600,
+                "memory": states + at_once * pair,
+                "fit": int((machine.memory - states) // pair),
+                "disk": 4 * counts.total * len(settings.exposures) * runs + 25 * scored,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def measure_machine(study: Study) -> Machine:
+    """Measure this machine for about ten seconds, in the precision that training would use."""
+    device = compute_device(study.training.threads)
+    cuda = device.type == "cuda"
+    bf16 = study.training.precision == "bf16" or (study.training.precision == "auto" and cuda)
+    size = 8192 if cuda else 1024
+    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    product = 2 * size**3 / _seconds(lambda: matrix @ matrix, device)
+    rung, pretrained = next(iter(study.ladder)), bool(study.pretrained)
+    settings = planned_config(study, rung, study.families[0] if pretrained else "cross_encoder")
+    kind = T5EncoderModel if settings.model_type == "t5" else AutoModel.from_config
+    model, tokens = kind(settings).to(device).train(), study.text.pair_tokens
+    pairs = min(study.training.groups.pairs_per_step, 256 if cuda else 16)
+    ids = torch.randint(5, settings.vocab_size - 5, (pairs, tokens), device=device)
+    held: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.sum().backward()
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    kept = sum(held.values()) - sum(held.get(p.untyped_storage().data_ptr(), 0) for p in model.parameters())
+    rate = 3 * encoder_flops(model).forward(np.full(pairs, tokens)).sum() / _seconds(step, device)
+    memory = torch.cuda.get_device_properties(0).total_memory if cuda else MEMORY
+    unit = pairs * tokens * settings.hidden_size * settings.num_hidden_layers
+    return Machine(str(hardware()["device"]), visible_gpus() if cuda else 0, memory, product, rate, kept / unit)
+
+
+def _seconds(action, device: torch.device, budget: float = 3.0) -> float:
+    """Return the fastest of an action's repetitions within a few seconds."""
+    fastest, until = np.inf, time.monotonic() + budget
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        fastest = min(fastest, time.perf_counter() - began)
+    return fastest
+
+
+def estimate_text(study: Study, machine: Machine, tokens: float, source: str) -> str:
+    """Return the estimate for people to read, with what is measured and what is assumed."""
+    table, settings = estimate_costs(study, machine, tokens), study.training
+    at_once = machine.gpus // settings.gpus if machine.gpus else (os.cpu_count() or 1) // settings.threads
+    at_once = min(max(1, at_once), len(study.runs))
+    resume = 12 * table["params"].max() * at_once
+    shown = pd.DataFrame(
+        {
+            "rung": table["rung"],
+            "parameters": table["params"].map("{:,}".format),
+            "non-embedding": table["non_embedding"].map("{:,}".format),
+            "FLOPs": table["flops"].map("{:.2e}".format),
+            "GPU hours here" if machine.gpus else "hours here": table["hours"].map("{:.2f}".format),
+            "H100 hours": table["hours_h100"].map("{:.2f}".format),
+            "peak memory (GB)": (table["memory"] / 1e9).map("{:.2f}".format),
+            "pairs that fit": table["fit"].map("{:,}".format),
+            "disk (GB)": (table["disk"] / 1e9).map("{:.2f}".format),
+        }
+    )
+    wall = table["hours"].sum() / at_once / (settings.gpus if machine.gpus else 1)
+    pairs = planned_steps(plan_branches(study)) * settings.groups.pairs_per_step
+    lines = [
+        f"{study.name}: {len(study.runs)} runs of {pairs:,} training pairs, cool-downs included, and "
+        f"{len(settings.exposures)} checkpoints each.",
+        "",
+        shown.to_string(index=False),
+        "",
+        f"In all: {_duration(wall)} here with {at_once} at a time, {_duration(table['hours_h100'].sum())} on one "
+        f"H100; {(table['disk'].sum() + resume) / 1e9:.1f} GB of disk, of which {resume / 1e9:.1f} GB only until the "
+        "runs end.",
+        f"Measured here: {machine.name}; a matrix product runs at {machine.product / 1e12:.3g} TFLOP/s, training steps "
+        f"of the smallest rung at {machine.step / 1e12:.3g} TFLOP/s; a step keeps {machine.saved:.0f} bytes for each "
+        "token, layer and unit of hidden size.",
+        f"Tokens of a pair: {tokens:.0f}, {source}.",
+        f"Assumed: a larger rung's steps are faster in proportion to its hidden size, up to {REACHED:.0%} of the "
+        "product's rate; evaluation runs at the rate of training; 16 bytes a parameter for weights, gradients and "
+        f"AdamW, and a GPU of {machine.memory / 1e9:.0f} GB; an H100 sustains {H100 / 1e12:.0f} TFLOP/s; "
+        f"a test that names no number of queries has {TEST_QUERIES:,}.",
+    ]
+    return "\n".join(lines)
+
+
+def _duration(hours: float) -> str:
+    return f"about {hours:,.1f} hours" if hours >= 1 else f"about {max(1, round(60 * hours))} minutes"
+
+
+@one_sentence
+def main(name: str) -> int:
+    """Print what a study costs; return the exit status."""
+    study = load_study(name)
+    if study.measurements:
+        print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
+    else:
+        print(estimate_text(study, measure_machine(study), *tokens_of_a_pair(study)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,39 @@
+"""What every notebook calls first: its parameters, checked whole, become the study, the run and the device."""
+
+import ast
+from types import SimpleNamespace
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.device import compute_device
+from rankscale_utils.study.loading import load_study
+
+
+def start(**parameters: str | int | float) -> SimpleNamespace:
+    """Return a notebook's study and, where it has such parameters, its run, device and further values.
+
+    Papermill lets unknown parameters pass; here each name that it injected must be one that the notebook declares.
+
+    Raises:
+        StudyError: a parameter is unknown, or its value is not one that the study has.
+    """
+    unknown = sorted(_injected() - set(parameters))
+    if unknown:
+        raise StudyError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(parameters)}.")
+    study = load_study(str(parameters["study"]))
+    opened = SimpleNamespace(**parameters | {"study": study})
+    if "run" in parameters:
+        opened.run = study.run(str(parameters["run"]))
+        opened.device = compute_device(study.training.threads)
+    return opened
+
+
+def _injected() -> set[str]:
+    """Return the names that papermill's injected cell assigns; none outside papermill."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return set()
+    shell = get_ipython()
+    cells = [cell for cell in (shell.user_ns.get("In", []) if shell else []) if cell.startswith("# Parameters\n")]
+    statements = ast.parse(cells[-1]).body if cells else []
+    return {target.id for line in statements if isinstance(line, ast.Assign) for target in line.targets}

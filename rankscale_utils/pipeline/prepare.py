@@ -1,0 +1,71 @@
+"""Prepare a study before any run starts: `python -m rankscale_utils.pipeline.prepare STUDY`.
+
+Leaves the collection in the cache, `collection.json`, its manifest, `contract.json`, what every test's numbers mean,
+and `ladder.json`, every rung's honest counts. A generator's queries take minutes and few runs wait for them, so that
+`python -m rankscale_utils.pipeline.prepare STUDY generated` writes them beside the others' training, and
+`generated.json`.
+"""
+
+import sys
+from pathlib import Path
+
+from rankscale_utils.collections import Collection, open_collection
+from rankscale_utils.errors import one_sentence
+from rankscale_utils.evaluation.contract import contract
+from rankscale_utils.evaluation.scorers import scorer
+from rankscale_utils.machine.files import read_json, write_json
+from rankscale_utils.machine.progress import say
+from rankscale_utils.models.build import check_pretrained, count_rung
+from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.study import Study
+from rankscale_utils.training.annotated_pairs import GENERATED, source_folder
+from rankscale_utils.training.run import plan_branches
+
+
+def prepare(study: Study) -> None:
+    """Build what the cache lacks, and count every rung's parameters."""
+    check_pretrained(study)
+    say(f"{study.name}: preparing its collections")
+    collection = open_collection(study)
+    manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()
+    for objective in {study.family_of(one): one for one in study.objectives}.values():
+        scorer(study, objective, collection)  # says what the tests lack
+    for source in {run.source for run in study.annotation_runs} - {GENERATED}:
+        annotate(study, source, collection)
+    rungs = {}
+    for family in study.families:
+        counts = {name: count_rung(study, family, name, vocabulary) for name in study.ladder}
+        rungs[family] = {
+            name: {"params": count.total, "params_non_embedding": count.non_embedding} for name, count in counts.items()
+        }
+    exposures = [branch.exposure for branch in plan_branches(study)]
+    write_json(study.folder / "ladder.json", {"rungs": rungs, "exposures": exposures})
+    write_json(study.folder / "collection.json", manifest)
+    write_json(study.folder / "contract.json", {name: contract(study, collection, name) for name in collection.tests})
+    say(f"{manifest['collection']}: {manifest['items']:,} training items from {manifest['train_queries']:,} queries")
+    if left_out := sum(manifest["left_out"].values()):
+        say(f"left out: {left_out:,} judgments, {manifest['left_out']}")
+    for name, test in manifest["tests"].items():
+        say(f"{name}: {test['test_queries']:,} test queries")
+
+
+def annotate(study: Study, source: str, collection: Collection) -> Path:
+    """Return the folder of a source's annotated pairs, building it where the cache lacks it."""
+    say(f"{study.name}: annotated by {source}")
+    return source_folder(study, source, collection)
+
+
+@one_sentence
+def main(name: str, source: str = "") -> int:
+    """Prepare the study of that name or path, or one of its annotation sources; return the exit status."""
+    study = load_study(name)
+    if source:
+        folder = annotate(study, source, open_collection(study))
+        write_json(study.folder / f"{source}.json", read_json(folder / "manifest.json"))
+    else:
+        prepare(study)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

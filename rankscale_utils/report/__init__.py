@@ -1,0 +1,1 @@
+"""What pages show, a module for each notebook: tables, figures, sentences."""

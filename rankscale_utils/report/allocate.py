@@ -1,0 +1,186 @@
+"""What the page 5_allocate shows: exponents, budgets, and what the law's pick would have cost."""
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from rankscale_utils.analysis.allocate import MORE_TRAINING, isoflop_tables, training_budgets, units_in_words
+from rankscale_utils.analysis.fit import Fitted, of_first_collection
+from rankscale_utils.laws import Cost
+from rankscale_utils.measurements.table import first_collection, headline
+from rankscale_utils.study.study import Study
+
+from . import figures, prose, tables
+from .prose import count, dollars, doubt, si, wide, with_ends
+
+SERVED = {"objective": "objective", "metric": "metric"}
+
+
+def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Say what ten times the compute should buy for the headline metric, and what following the law would have cost."""
+    metric = headline(study, exponents)
+    growth = [
+        f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']})"
+        for _, row in first_collection(exponents[exponents["metric"] == metric]).iterrows()
+    ]
+    spent = f"For {metric}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
+    rows = compared[compared["metric"] == metric]
+    if rows.empty:
+        return f"{spent} No budget was spent by two rungs, so the law's pick cannot be checked."
+    right = (rows["picked"] == rows["best"]).mean()
+    return (
+        f"{spent} At {len(rows)} budgets that two rungs or more spent, the law picked the rung that was really best in "
+        f"{right:.0%}; its picks lost {rows['regret'].mean():.4f} on average."
+    )
+
+
+def _tenfold(row: pd.Series, exponent: str) -> str:
+    times, low, high = (10 ** row[f"{exponent}{end}"] for end in ("", "_lo", "_hi"))
+    return f"{times:.1f} [{low:.1f}, {high:.1f}] times"
+
+
+def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost) -> list[Axes]:
+    """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
+    levels, metric = training_budgets(table, cost), headline(study, table)
+    drawn = [one for one in of_first_collection(fitted) if one.metric == metric and one.joint is not None]
+    counted = units_in_words(study)[0]
+    return [
+        isoflop_panel(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", counted, metric)
+        for one in drawn
+    ]
+
+
+def isoflop_panel(
+    curves: pd.DataFrame, optima: pd.DataFrame, measured: pd.DataFrame, title: str, size: str, metric: str
+) -> Axes:
+    """One law's value against size, counted in `size`, at equal training FLOPs; tables have flops, size, value."""
+    axes, ends = figures.panel(title, size, figures.unit(metric)), []
+    figures.frame(axes, pd.concat([measured["value"], optima["value"]]))
+    curves = curves[curves["value"].between(*axes.get_ylim())]
+    for budget, colour in figures.rung_colours(sorted(curves["flops"].unique())).items():
+        line, best = (rows[rows["flops"] == budget] for rows in (curves, optima))
+        axes.plot(line["size"], line["value"], color=colour, lw=1.4)
+        axes.plot(best["size"], best["value"], "*", color=colour, ms=11)
+        dots = measured[np.isclose(measured["flops"], budget)]
+        axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
+        ends.append((line["size"].iloc[-1], line["value"].iloc[-1], EngFormatter(places=1, sep="")(budget), colour))
+    figures.log_axis(axes)
+    figures.label_ends(axes, ends)
+    return axes
+
+
+def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
+    """Say for every objective and metric whether more compute should go into data or into size.
+
+    exponents: as `allocations.exponents` returns them; the pairs' share of growing compute is b, the models' 1 − b.
+    """
+    said = []
+    for row in exponents.to_dict("records"):
+        of = f"{row['objective']}, {row['metric']}"
+        share = f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
+        if row["favours"] in ("size", "data"):
+            half = "above" if row["favours"] == "data" else "below"
+            why = f"as the whole interval of {share} lies {half} a half"
+            said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
+        elif row["favours"] == "undecided":
+            why = f"as the interval of {share} holds a half"
+            said.append(f"{of}: neither is shown to be favoured, {why}.{doubt(row['law'])}")
+        else:
+            said.append(f"{of}: no verdict, as the law is {row['favours']}.")
+    return said
+
+
+def serving_prices_sentence(study: Study, budget: float) -> str:
+    """Say what serving and compute are taken to cost, and where the budget comes from."""
+    given = study.allocation
+    rule = f"{MORE_TRAINING} times the training of the costliest run, and serving its model"
+    source = "as the study sets it" if given.budget is not None else rule
+    return (
+        f"Assumed: {given.queries:,.0f} queries over the system's life, {given.depth:,.0f} candidates each; "
+        f"${given.training_price:g} for 1e18 FLOPs of training and ${given.serving_price:g} of serving "
+        f"($1.4 is $2 an H100-hour at 4e14 FLOP/s); scoring a pair costs a third of training on it. "
+        f"The total budget is {dollars(budget)} ({source})."
+    )
+
+
+def within_budget_sentences(study: Study, best: pd.DataFrame) -> list[str]:
+    """Say for the headline metric what the budget buys, a sentence an objective, and how far that is from the data."""
+    if best.empty:
+        return ["No series has a joint law of size and exposure, so no money can be allocated."]
+    said = []
+    for row in best[best["metric"] == best["metric"].iloc[0]].to_dict("records"):
+        said.append(
+            f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} {row['value']:.4f} "
+            f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}] with {_system(study, row)}. "
+            f"Serving takes {row['share']:.0%} of the money.{wide(row)}{doubt(row['law'])}"
+        )
+    return said
+
+
+def least_cost_sentences(study: Study, least: pd.DataFrame) -> list[str]:
+    """Say for the first metric what the wanted value costs at least, or that it is out of reach."""
+    if least.empty:
+        return ["No series has a joint law of size and exposure, so no cost can be forecast."]
+    said = []
+    for row in least.to_dict("records"):
+        of = f"{row['objective']}: {row['metric']} {row['wanted']:.4f}"
+        if row["status"] != "reachable":
+            said.append(f"{of} is {row['status']}.")
+        elif row["metric"] == least["metric"].iloc[0]:
+            said.append(
+                f"{of} costs at least {with_ends(row, 'total', dollars)}, "
+                f"of which serving is {row['share']:.0%}: {_system(study, row)}."
+                f"{_few(row['reached'])}{wide(row)}{doubt(row['law'])}"
+            )
+    return said
+
+
+def _system(study: Study, row: dict) -> str:
+    """Say what is to be trained, and how far that is from what was measured."""
+    sizes, exposures = units_in_words(study)
+    trained = f"{count(row['size'])} {sizes} trained on {count(row['exposure'])} {exposures}"
+    return trained + (f", {prose.times(row['beyond'])} the longest exposure measured" if row["beyond"] > 1 else "")
+
+
+def _few(share: float) -> str:
+    return f" Only {share:.0%} of the resampled laws can reach it." if share < 0.995 else ""
+
+
+def parabola_sentence(check: pd.DataFrame) -> str:
+    """Say how the isoFLOP parabola compares with the law."""
+    if check.empty:
+        return "No three rungs ever spent the same, so no parabola can be drawn."
+    inside = check[check["status"] == "inside"]
+    said = f"Of {len(check)} parabolas (an objective and a budget each), {len(inside)} have a vertex inside the "
+    said += "measured sizes; elsewhere no parabola can check the law."
+    if inside.empty:
+        return said
+    low, high = inside["ratio"].min(), inside["ratio"].max()
+    return f"{said} There the law's optimum is {low:.2g} to {high:.2g} times the vertex."
+
+
+def budget_table(study: Study, table: pd.DataFrame) -> HTML:
+    """Return `best_within_budget` or `least_total_cost` as a page shows it, intervals beside their estimates."""
+    if table.empty:
+        return HTML("")
+    columns = (
+        {"wanted": ("to reach", "{:.4f}".format)} if "total" in table else {"value": ("forecast", "{:.4f}".format)}
+    )
+    sizes, exposures = units_in_words(study)
+    columns |= {"size": (sizes, si), "exposure": (exposures, si)}
+    columns |= {"training": ("training", dollars), "serving": ("serving", dollars), "total": ("total", dollars)}
+    columns = {name: column for name, column in columns.items() if name in table}
+    written = {name: [with_ends(row, name, write) for row in table.to_dict("records")]
+               for name, (_, write) in columns.items()}  # fmt: skip
+    heads = {name: f"{title}|s" for name, (title, _) in columns.items()}
+    return tables.styled(table.assign(**written), **SERVED, **heads, law="law")
+
+
+def parabola_table(check: pd.DataFrame) -> HTML:
+    """Return `isoflop_check` as a page shows it."""
+    if check.empty:
+        return HTML("")
+    return tables.styled(check, objective="objective", metric="metric", flops="FLOPs|.2e", rungs="rungs|d",
+                 vertex="vertex|si", law_size="law's optimum|si", ratio="ratio|.2g", status="parabola")  # fmt: skip

@@ -1,0 +1,61 @@
+"""What the page 2_evaluate shows of a run."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankscale_utils.measurements.table import first_collection, headline
+from rankscale_utils.study.study import Study
+
+from . import figures, tables
+
+
+def exposure_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one run's metrics, a row for each collection, with a column an exposure and the candidates' limits."""
+    keys = ["collection", "metric"]
+    wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False)
+    wide.columns = [f"at_{int(exposure)}" for exposure in wide.columns]
+    limits = table.groupby(keys, sort=False)[["first_stage", "ceiling"]].first()
+    return wide.join(limits).reset_index()
+
+
+def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Return the headings of `by_exposure`."""
+    exposures = {f"at_{int(e)}": f"{int(e):,}|.4f" for e in sorted(table["exposure"].unique())}
+    return (
+        tables.collection_column(table)
+        | {"metric": "metric"}
+        | exposures
+        | {"first_stage": "first stage|.4f", "ceiling": "ceiling|.4f"}
+    )
+
+
+def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
+    """Say what the run's last checkpoint reached on the first collection, beside its first stage and its ceiling."""
+    metric = headline(study, table)
+    last = first_collection(table[table["metric"] == metric]).sort_values("exposure").iloc[-1]
+    beats = "above" if last["value"] > last["first_stage"] else "below"
+    excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
+    return (
+        f"After {last['exposure']:,.0f} pairs {metric} is {last['value']:.4f}, {beats} the candidates' own order "
+        f"({last['first_stage']:.4f}); a perfect reranking would reach {last['ceiling']:.4f}.{excluded}"
+    )
+
+
+def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
+    """One run's metrics against exposure, with the first stage's value and the candidates' ceiling, a panel each."""
+    panels = []
+    shown = table[table["metric"].isin(list(metrics))].sort_values("exposure", kind="stable")
+    for (metric, collection), rows in shown.groupby(["metric", "collection"], sort=False):
+        axes = figures.panel(metric + figures.where(collection, table), "training pairs seen", figures.unit(metric))
+        axes.plot(rows["exposure"], rows["value"], "o-", color=figures.colour_of(rows["objective"].iloc[0]), ms=5)
+        figures.log_axis(axes)
+        for name, style in (("ceiling", ":"), ("first_stage", "--")):
+            value = rows[name].iloc[0]
+            if pd.notna(value):
+                axes.axhline(value, color=figures.INK, ls=style, lw=1, alpha=0.6)
+                axes.annotate(name.replace("_", " "), (1, value), (-2, 2), xycoords=("axes fraction", "data"),
+                              textcoords="offset points", ha="right", fontsize=8, alpha=0.8)  # fmt: skip
+        panels.append(axes)
+    return panels

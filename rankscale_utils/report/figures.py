@@ -1,0 +1,137 @@
+"""Style, colours and axes that all figures share."""
+
+from collections.abc import Iterable
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from rankscale_utils.analysis.fit import SERIES_COLUMNS
+from rankscale_utils.analysis.speedup import pareto_front
+from rankscale_utils.measurements.table import rising
+
+INK = "#1c2128"  # reports replace exactly this colour by the page's ink
+HELD_OUT = "#d1495b"
+BAND = 0.18
+COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("colorblind").as_hex(), strict=False))
+FAMILY_COLOURS = dict(
+    zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False)
+)
+PANEL = (4.7, 3.5)
+
+
+def use_style() -> None:
+    """Set the one figure style: SVG with real text, transparent ground, ink that follows the page."""
+    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
+    quiet = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.12}
+    ground = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"}
+    text = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold"}
+    svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False, "legend.fontsize": 9}
+    sns.set_theme(context="paper", style="ticks", rc=dict.fromkeys(ink, INK) | quiet | ground | text | svg)
+    set_matplotlib_formats("svg")
+
+
+def panel(title: str, x: str, y: str, height: float = PANEL[1]) -> Axes:
+    """Return the axes of a new panel with its title and axis labels (quantity and unit)."""
+    _, axes = plt.subplots(figsize=(PANEL[0], height), layout="constrained")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return axes
+
+
+def colour_of(objective: str) -> str:
+    """Return an objective's colour, the same in every figure."""
+    return COLOURS.get(objective, sns.color_palette("colorblind").as_hex()[3])
+
+
+def rung_colours(rungs: Iterable[str]) -> dict[str, str]:
+    """Return a colour a rung, in order of size, readable on light and on dark ground."""
+    rungs = list(rungs)
+    places = np.linspace(0.28, 0.82, len(rungs)) if len(rungs) > 1 else [0.5]
+    return {rung: to_hex(plt.get_cmap("plasma")(place)) for rung, place in zip(rungs, places, strict=True)}
+
+
+def log_axis(axes: Axes, *, x: bool = True) -> None:
+    """Make an axis logarithmic, with ticks that people read at a glance: 20k, 50k, 100k."""
+    axes.set_xscale("log") if x else axes.set_yscale("log")
+    axis = axes.xaxis if x else axes.yaxis
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 60 else (1,), numticks=8))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name at its end, moved apart where they would overlap. ends: x, y, name, colour."""
+    low, high = axes.get_ylim()
+    gap, above = 0.06 * (high - low), -np.inf
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        above = max(y, above + gap)
+        axes.annotate(name, (x, above), (5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
+                      annotation_clip=False)  # fmt: skip
+
+
+def where(collection: str, table: pd.DataFrame) -> str:
+    """Return what a title adds where a table holds several collections."""
+    return f" on {collection}" if table["collection"].nunique() > 1 else ""
+
+
+def unit(metric: str) -> str:
+    """Return a metric's axis label."""
+    return f"{metric}, nats" if not rising(metric) else metric
+
+
+def rows_like(table: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that belong to the series of another one."""
+    return table[(table[SERIES_COLUMNS] == series[SERIES_COLUMNS].iloc[0]).all(axis=1)]
+
+
+def frame(axes: Axes, values: pd.Series) -> None:
+    """Show the values with some air; a band may leave the frame, as bands of few runs would flatten all else."""
+    low, high = values.min(), values.max()
+    air = 0.25 * (high - low or 0.1)
+    axes.set_ylim(max(0.0, low - air), high + air)
+
+
+def band(axes: Axes, x: pd.Series, y: pd.Series, lo: pd.Series, hi: pd.Series, colour: str, **how: object) -> None:
+    """Draw a line with its band; where nothing bounds it from above, the band leaves the frame."""
+    axes.plot(x, y, color=colour, lw=1.6, **how)
+    axes.fill_between(x, lo, np.minimum(hi, 1e3 * y.max()), color=colour, alpha=BAND, lw=0)
+
+
+def quality_and_latency(table: pd.DataFrame) -> Axes:
+    """Quality against latency a query, a dot a system, rung and depth; the line is the Pareto front."""
+    axes = quality_against(table.assign(cost=table["p50_ms"]), "latency", "median ms a query", "p50_ms", "p50")
+    axes.xaxis.set_major_formatter("{x:g}")
+    return axes
+
+
+def quality_against(table: pd.DataFrame, what: str, label: str, column: str, ends: str) -> Axes:
+    """Draw values against a column: a colour a family, a marker a system, bars over queries and over repeats.
+
+    table: has a further column cost, which orders the Pareto front. ends: the lowest and the highest repeat are in
+    columns of that name with _low and _high.
+    """
+    systems, metric = table.groupby(["family", "name"], sort=False), table["metric"].iloc[0]
+    axes = panel(f"{metric} against {what}", label, metric, height=PANEL[1] + 0.11 * systems.ngroups)
+    best = pareto_front(table, "cost")
+    front = pd.concat([best, best.tail(1).assign(**{column: table.loc[table["cost"].idxmax(), column]})])
+    axes.step(front[column], front["value"], where="post", color=INK, lw=1, alpha=0.5)
+    for ((family, name), rows), marker in zip(systems, cycle("osD^vPX*<>"), strict=False):
+        across, up = (
+            (rows[reach].to_numpy() - rows[[middle]].to_numpy()).T * [[-1], [1]]
+            for reach, middle in (([f"{ends}_low", f"{ends}_high"], column), (["lo", "hi"], "value"))
+        )
+        axes.errorbar(rows[column], rows["value"], yerr=up, xerr=across, fmt=marker, ms=5, lw=0.8,
+                      color=FAMILY_COLOURS.get(family, INK), label=name)  # fmt: skip
+    for row in best.itertuples():
+        axes.annotate(f"{row.rung or row.name} at {row.depth}", (getattr(row, column), row.value), (4, 4),
+                      textcoords="offset points", fontsize=8, alpha=0.8)  # fmt: skip
+    log_axis(axes)
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return axes

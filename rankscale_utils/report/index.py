@@ -1,0 +1,200 @@
+"""The first page of a study: the answer, then the way to the reports."""
+
+import io
+from typing import Any
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankscale_utils.analysis.allocate import (
+    all_measurements,
+    compare_at_equal_compute,
+    compute_exponents,
+    training_cost,
+)
+from rankscale_utils.analysis.annotations import fit_annotations, worth_of_pairs
+from rankscale_utils.analysis.curves import all_curves
+from rankscale_utils.analysis.fit import (
+    Fitted,
+    fit_study,
+    fitted_ends,
+    fitted_rows,
+    held_out_rows,
+    last_rows,
+    of_first_collection,
+)
+from rankscale_utils.analysis.forecast import average_forecasts, read_scored
+from rankscale_utils.machine.device import hardware
+from rankscale_utils.machine.files import read_json
+from rankscale_utils.measurements.reading import read_runs
+from rankscale_utils.measurements.table import first_collection, headline, measured_rows
+from rankscale_utils.study.study import Study
+
+from . import annotations as annotations_page
+from . import families as families_page
+from . import figures, tables
+from . import fit as fit_page
+from . import forecast as forecast_page
+from .page import TEMPLATE, inline_svg, title_of
+
+FORECAST_COLUMNS = {
+    "objective": "objective",
+    "rung": "rung",
+    "forecast": "forecast|.4f",
+    "interval": "interval",
+    "actual": "measured|.4f",
+    "relative_error": "relative|+.1%",
+    "hit": "inside",
+    "coverage": "coverage|.0%",
+    "skill_shown": "skill",
+    "skill_to_p0": "skill to P0|+.2f",
+}
+
+
+def runs_sentence(study: Study) -> str:
+    """Say what the grid of runs is."""
+    if not study.runs:
+        return ""
+    seeds = ", ".join(f"{name} ({len(settings.seeds)})" for name, settings in study.objectives.items())
+    return (
+        f"{len(study.ladder)} rungs, objectives with their number of seeds: {seeds}. "
+        "Every rung's learning rate follows from its hidden size by one rule, stated in the study."
+        + _annotation_note(study)
+    )
+
+
+def _annotation_note(study: Study) -> str:
+    if not study.annotations:
+        return ""
+    sources = ", ".join(dict.fromkeys(run.source.replace("_", " ") for run in study.annotation_runs))
+    return (
+        f" {len(study.annotation_runs)} further runs on {study.annotations.counts[0]:,} to "
+        f"{study.annotations.counts[-1]:,} annotated pairs ({sources}), each measured at its own end."
+    )
+
+
+def index_page(study: Study) -> dict[str, Any]:
+    """Return what the index template shows."""
+    scored = read_scored(study)
+    fitted, table = of_first_collection(fit_study(study)), all_measurements(study)
+    cost, _ = training_cost(study, table)
+    exponents = compute_exponents(fitted, cost, study.forecasting.level)
+    compared = compare_at_equal_compute(fitted, table, cost)
+    metric = headline(study, scored)
+    last = average_forecasts(scored[scored["metric"] == metric])
+    return {
+        "study": study,
+        "title": study.title or f"Scaling laws of {study.name}",
+        "css": (TEMPLATE / "style.css").read_text(),
+        "metric": metric,
+        "answer": [
+            *_of_families(study),
+            *forecast_page.opening_sentences(study, scored, exponents, compared),
+            *_of_annotations(study),
+        ],
+        "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
+        "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
+        "with its own bar is the protocol of arXiv 2603.04816. "
+        "Coverage is how often such intervals hold the truth in simulated studies of this design.",
+        "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
+        "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
+        "contract": tables.contracts(read_json(study.folder / "contract.json")).data if study.runs else "",
+        "pages": _pages(study),
+        "runs": _runs(study, table, metric),
+        "runs_note": runs_sentence(study),
+        "provenance": _provenance(study, scored),
+    }
+
+
+def as_svg(axes: Axes) -> str:
+    """Return an axes' figure as SVG for use inside a page, and close it."""
+    out = io.StringIO()
+    axes.figure.savefig(out, format="svg")
+    plt.close(axes.figure)
+    return inline_svg(out.getvalue())
+
+
+def _figures(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
+    figures.use_style()
+    shown = [one for one in fitted if one.metric == metric]
+    curves, truth = all_curves(study, shown, scored), held_out_rows(study)
+    return [
+        *forecast_page.forecast_and_truth(scored[scored["metric"] == metric]),
+        *fit_page.by_size(fitted_ends(shown), curves, last_rows(truth)),
+        *fit_page.by_exposure(fitted_rows(shown, truth), curves, study.held_out.rungs),
+    ]
+
+
+def _pages(study: Study) -> list[dict[str, str]]:
+    pages = []
+    if study.runs:
+        first = study.run_folder(study.runs[0])
+        for step in ("1_train", "2_evaluate"):
+            title = title_of(nbformat.read(first / f"{step}.ipynb", as_version=4))
+            pages.append(
+                {"name": f"{step[2:].capitalize()}, {len(study.all_runs)} runs", "title": title, "link": "#runs"}
+            )
+    for notebook in sorted(study.folder.glob("[3-8]_*.ipynb")):
+        name = notebook.stem[2:]
+        title = title_of(nbformat.read(notebook, as_version=4))
+        pages.append({"name": name.capitalize(), "title": title, "link": f"{name}.html"})
+    return pages
+
+
+def _of_families(study: Study) -> list[str]:
+    """Return what the first page says of families, where there are several."""
+    if len(study.families) < 2:
+        return []
+    return [families_page.answer_sentence(pd.read_csv(study.folder / "families.csv"))]
+
+
+def _of_annotations(study: Study) -> list[str]:
+    """Return what the first page says of annotated pairs: the largest rung's forecast, and their worth where few."""
+    if not study.annotations:
+        return []
+    found = fit_annotations(study)
+    scored = pd.read_csv(study.folder / "annotations.csv")
+    said, worth = annotations_page.annotations_forecast_sentence(scored)[-2:], worth_of_pairs(study, found)
+    if worth.empty:  # human pairs alone
+        return said
+    few = worth.sort_values("reference_pairs", kind="stable").drop_duplicates("source")
+    return [*said, *annotations_page.worth_sentence(few)]
+
+
+def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    if study.annotations:
+        annotated = measured_rows(read_runs(study, study.annotation_runs))
+        table = pd.concat([table, first_collection(annotated)])
+    rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
+    for run in study.all_runs:
+        ledger = read_json(study.run_folder(run) / "ledger.json")
+        mine = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure")
+        if mine.empty:
+            mine = pd.DataFrame([ledger | {"exposure": 0, "flops": 0, "value": float("nan")}])
+        rows.append(mine.iloc[-1].to_dict() | {"name": run.name, "held_out": run not in fitted,
+                    "status": ledger["status"]})  # fmt: skip
+    return rows
+
+
+def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
+    seal = scored.iloc[0]
+    facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
+    if study.measurements is not None:
+        return facts | {"source": study.measurements_file.name}
+    manifest = read_json(study.folder / "collection.json")
+    return (
+        facts
+        | {
+            "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
+            "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
+        }
+        | _packages(manifest)
+    )
+
+
+def _packages(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what the docstrings were taken from, where they are the collection."""
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.get("packages", {}).items())
+    return {"made of": f"the docstrings of {packages}"} if packages else {}

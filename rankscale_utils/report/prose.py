@@ -1,0 +1,100 @@
+"""Numbers and lists in words, as plain text: HTML is escaped in `tables` alone."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
+
+import numpy as np
+from IPython.display import HTML
+
+POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"]  # of a thousand
+WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
+
+
+def number(value: float) -> str:
+    """Return a number with three digits; – where there is none."""
+    return "–" if np.isnan(value) else "no limit" if np.isinf(value) else f"{float(f'{value:.3g}'):,g}"
+
+
+def p_in_words(p: float) -> str:
+    """Return a p value as prose has it."""
+    return "–" if math.isnan(p) else "under 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def amount(cost: str, value: float) -> str:
+    """Return a cost as prose has it: 0.34 (ms), 120 million (FLOPs)."""
+    value = float(f"{value:.2g}")
+    if cost == "p50_ms":
+        return f"{value:,g}"
+    power = min(int(math.log10(value) // 3), len(POWERS) - 1)
+    return f"{value / 1000**power:g}{POWERS[power]}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as prose lists them: a, b and c."""
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def si(value: float) -> str:
+    """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
+    value = float(f"{value:.3g}")
+    if not 1 <= value < 1e18:
+        return "&lt; 1" if value < 1 else "&gt; 10<sup>18</sup>"
+    power = min(int(math.log10(value) // 3), 5)
+    return f"{value / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
+
+
+def sentences(said: list[str]) -> HTML:
+    """Return sentences set apart from the prose, each a paragraph."""
+    return HTML('<div class="finding">' + "".join(f"<p>{escape(one)}</p>" for one in said) + "</div>")
+
+
+def dollars(value: float) -> str:
+    """Return an amount of money with three digits, however small; – where there is none."""
+    if math.isnan(value):
+        return "–"
+    if not 0 < value < 1e15:
+        return "$0" if value == 0 else "no limit" if math.isinf(value) else "over $1e15"
+    if value >= 1000:
+        return f"${si(value)}"
+    if value < 1e-6:
+        return "under $1e-6"
+    if value < 1e-4:
+        return f"${value:.2e}"
+    return f"${float(f'{value:.3g}'):.{max(2 - math.floor(math.log10(value)), 0)}f}"
+
+
+def wide(row: Mapping) -> str:
+    """Say where the interval of the size is too wide to plan with."""
+    if not row["size_lo"] > 0:
+        return " The runs do not tell the size: its interval begins at nothing."
+    factor = row["size_hi"] / row["size_lo"]
+    if not factor > WIDE:
+        return ""
+    return f" The runs hardly tell the size: its interval spans a factor of {times(factor).removesuffix(' times')}."
+
+
+def doubt(status: str) -> str:
+    """Say what is wrong with a law, or nothing where it converged."""
+    return "" if status == "converged" else f" Its law is {status}."
+
+
+def times(factor: float) -> str:
+    """Return a factor in words, with two digits."""
+    if factor >= 1e6:
+        return "over a million times"
+    return f"{factor:.1f} times" if factor < 10 else f"about {float(f'{factor:.2g}'):,.0f} times"
+
+
+def count(value: float) -> str:
+    """Return a count with an SI prefix, in plain text."""
+    return si(value).replace("&lt;", "<").replace("&gt; 10<sup>18</sup>", "more than 1e18")
+
+
+def with_ends(row: Mapping, name: str, write: Callable[[float], str]) -> str:
+    """Write a number and its interval as HTML."""
+    if math.isnan(row[name]):
+        return "–"
+    ends = "" if f"{name}_lo" not in row else f" [{write(row[f'{name}_lo'])}, {write(row[f'{name}_hi'])}]"
+    return write(row[name]) + ends

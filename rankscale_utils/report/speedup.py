@@ -1,0 +1,125 @@
+"""What the page on speed says, computed from its tables."""
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankscale_utils.analysis.speedup import best_within_latency
+
+from . import figures
+
+
+def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
+    """Quality against latency at every depth, and against throughput at the deepest, each with its Pareto front."""
+    deepest = table[table["depth"] == table["depth"].max()]
+    rate = deepest.assign(cost=-deepest["pairs_per_second"])
+    throughput = figures.quality_against(rate, "throughput", "pairs scored a second", "pairs_per_second", "pairs")
+    return [figures.quality_and_latency(table), throughput]
+
+
+def forecast_and_latency(forecasts: pd.DataFrame, timed: pd.DataFrame, held_out: Iterable[str]) -> list[Axes]:
+    """Forecasts by size against latency, a line with its band a system; dots are measured, diamonds held out.
+
+    forecasts: from `served_forecasts.forecast_served`; no figure where it has no rows. timed: the systems measured at
+    that depth.
+    """
+    if forecasts.empty:
+        return []
+    metric, systems = forecasts["metric"].iloc[0], forecasts.groupby(["family", "name"], sort=False)
+    axes = figures.panel(
+        f"{metric} forecast", "median ms a query", metric, height=figures.PANEL[1] + 0.11 * systems.ngroups
+    )
+    for ((family, name), line), style in zip(systems, cycle(("-", "--", ":", "-.")), strict=False):
+        colour, rows = figures.FAMILY_COLOURS[family], timed[timed["name"] == name]
+        figures.band(axes, line["p50_ms"], line["forecast"], line["lo"], line["hi"], colour, ls=style, label=name)
+        for (held, dots), marker in zip(rows.groupby(rows["rung"].isin(list(held_out))), "oD", strict=False):
+            axes.plot(dots["p50_ms"], dots["value"], marker, color=figures.HELD_OUT if held else colour, ms=5)
+    figures.frame(axes, pd.concat([forecasts["forecast"], timed["value"], forecasts[["lo", "hi"]].median()]))
+    figures.log_axis(axes)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return [axes]
+
+
+def latency_by_length(table: pd.DataFrame) -> Axes:
+    """Latency against document length, a line a system with its lowest and highest repeat; from `fixed_lengths`."""
+    axes = figures.panel("Latency by length", "tokens of a document", "median ms a query")
+    styles, systems = cycle(("o-", "s--", "D:", "^-.")), table.groupby(["family", "name"], sort=False)
+    for ((family, name), rows), style in zip(systems, styles, strict=False):
+        across = (rows[["p50_low", "p50_high"]].to_numpy() - rows[["p50_ms"]].to_numpy()).T * [[-1], [1]]
+        axes.errorbar(rows["document_tokens"], rows["p50_ms"], yerr=across, fmt=style, ms=4, lw=1.2,
+                      color=figures.FAMILY_COLOURS[family], label=name)  # fmt: skip
+    for x in (True, False):
+        figures.log_axis(axes, x=x)
+    axes.set_xticks(lengths := table["document_tokens"].unique(), lengths)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    return axes
+
+
+def speed_sentence(table: pd.DataFrame) -> str:
+    """Say what the largest rung costs beside the smallest at the full depth, computed as the first system is."""
+    rows = table[(table["depth"] == table["depth"].max()) & (table["name"] == table["name"].iloc[0])]
+    small, large, metric = rows.iloc[0], rows.iloc[-1], table["metric"].iloc[0]
+    return (
+        f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
+        f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
+        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
+        f"against {small['value']:.4f}."
+    )
+
+
+def within_sentence(best: pd.DataFrame) -> str:
+    """Say what ranks best within each latency budget; best: `pareto.best_within`."""
+    if best.empty:
+        return "No system is as fast as these budgets ask."
+    metric = best["metric"].iloc[0]
+    said = [
+        f"within {row.budget_ms:g} ms a query {f'{row.name} {row.rung}'.strip()} at depth {row.depth}, {metric} "
+        f"{row.value:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        for row in best.itertuples()
+    ]
+    return f"Best measured: {'; '.join(said)}."
+
+
+def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: Sequence[float]) -> str:
+    """Say what the laws forecast within each latency budget; forecasts: from `served_forecasts.forecast_served`."""
+    if forecasts.empty:
+        return f"Nothing is forecast here: no law of {metric} was fitted, or systems were timed at one size alone."
+    best, level = best_within_latency(forecasts, budgets_ms, "forecast"), forecasts["level"].iloc[0]
+    if best.empty:
+        return "No system would be as fast as these budgets ask."
+    best = best.drop_duplicates(["name", "params_non_embedding"])  # a larger budget may buy no more
+    said = [
+        f"within {row.budget_ms:g} ms a query {row.name} of {float(f'{row.params_non_embedding:.2g}'):,.0f} parameters "
+        f"({row.p50_ms:.2g} ms), {metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
+        for row in best.itertuples(index=False)
+    ]
+    return (
+        f"Best forecast of one new run at depth {best['depth'].iloc[0]}: {'; '.join(said)}. Parameters are those "
+        f"outside the embeddings. Such {level:.0%} intervals of the held-out rungs held the truth in "
+        f"{best['coverage'].mean():.0%} of simulated studies."
+    )
+
+
+def lengths_sentence(table: pd.DataFrame) -> str:
+    """Say how far systems lie apart on the longest documents, by the clock and by count; table: `beside_counts`."""
+    short, long = table["document_tokens"].agg(["min", "max"])
+    last = table[table["document_tokens"] == long].sort_values("p50_ms", ascending=False)
+    slowest, *others = last.itertuples(index=False)
+    said = (
+        f"{slowest.name} needs {slowest.p50_ms:,.1f} ms for a query's {slowest.depth} documents of {long} tokens, "
+        f"{slowest.grown:,.1f} times as long as for {short} tokens (by FLOPs {slowest.grown_counted:,.1f} times)."
+    )
+    if not others:
+        return said
+    faster = [f"{row.name} {row.faster:,.1f} ({row.faster_counted:,.1f})" for row in others]
+    return f"{said} So many times as fast, and in brackets by FLOPs: {'; '.join(faster)}."
+
+
+def slowest_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Return the headings of `beside_counts`' ratios to the slowest system, where there are several systems."""
+    several = table["name"].nunique() > 1
+    return {"faster": "× as fast as the slowest|,.1f", "faster_counted": "by FLOPs|,.1f"} if several else {}

@@ -1,0 +1,61 @@
+"""Tables and findings as pages show them."""
+
+from collections.abc import Mapping
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+
+from .prose import si
+
+_TEXT = ' class="text"'
+
+
+def collection_column(table: pd.DataFrame) -> dict[str, str]:
+    """Return the heading of the collection, where a table holds several."""
+    return {"collection": "collection"} if len(table) and table["collection"].nunique() > 1 else {}
+
+
+def styled(table: pd.DataFrame, **columns: str) -> HTML:
+    """Return the table with only the columns named; each value is a heading, then `|` and a format: `N="params|,.0f"`.
+
+    A column without a format is text; `si` is a number people read at a glance, 38k. Absent values become a dash.
+    """
+    heads = {name: spec.partition("|") for name, spec in columns.items()}
+    head = "".join(f"<th{'' if form else _TEXT}>{escape(title)}</th>" for title, _, form in heads.values())
+    body = "".join(
+        "<tr>" + "".join(_cell(row[name], form) for name, (_, _, form) in heads.items()) + "</tr>"
+        for row in table.to_dict("records")
+    )
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _cell(value: object, form: str) -> str:
+    if isinstance(value, bool):
+        return f'<td class="{"hit" if value else "miss"}">{"yes" if value else "no"}</td>'
+    if pd.isna(value):
+        return "<td>–</td>"
+    if form == "si":
+        return f"<td>{si(value)}</td>"
+    return f"<td>{value:{form}}</td>" if form else f"<td{_TEXT}>{escape(str(value))}</td>"
+
+
+def facts(**values: object) -> HTML:
+    """Return names and values as a small table of two columns; underscores in names become spaces."""
+    rows = "".join(
+        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="text">{escape(str(value))}</td></tr>'
+        for name, value in values.items()
+    )
+    return HTML(f"<table>{rows}</table>")
+
+
+def contracts(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
+    """Return what each test's numbers mean, under the test's name where there are several."""
+    several = len(by_test) > 1
+    parts = [(f"<h3>{escape(name)}</h3>" if several else "") + facts(**said).data for name, said in by_test.items()]
+    return HTML(f'<div class="contract">{"".join(parts)}</div>')
+
+
+def finding(sentence: str) -> HTML:
+    """Return a sentence computed from the data, set apart from the prose."""
+    return HTML(f'<div class="finding"><p>{escape(sentence)}</p></div>')

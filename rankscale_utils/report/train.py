@@ -1,0 +1,84 @@
+"""What the page 1_train shows of a run."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from . import figures
+
+
+def run_facts(ledger: dict) -> dict[str, str]:
+    """Return what a run is: size, learning rate, cost, hardware."""
+    hardware = ledger["hardware"]
+    return {
+        "status": ledger["status"],
+        "objective": ledger["objective"],
+        "rung": f"{ledger['rung']}, seed {ledger['seed']}",
+        **_annotated(ledger),
+        "parameters": f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
+        "learning_rate": f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
+        "training_FLOPs_a_pair": f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
+        "speed": f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
+        "padding": "–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
+    }
+
+
+def _annotated(ledger: dict) -> dict[str, str]:
+    """Say who annotated a run's pairs, and how many, where it is not trained on the whole collection."""
+    if not ledger["source"]:
+        return {}
+    return {"annotated_pairs": f"{ledger['annotations']:,}, {ledger['source'].replace('_', ' ')}"}
+
+
+def _swept(sweep: dict | None) -> str:
+    """Say how a sweep chose the rate."""
+    if not sweep:
+        return ""
+    losses = {factor: f"{loss:.4f}" if isinstance(loss, float) else loss for factor, loss in sweep["losses"].items()}
+    tried = ", ".join(f"×{factor} {said}" for factor, said in losses.items())
+    return f", the rule's times {sweep['factor']:g}, by the loss on held-out training queries: {tried}"
+
+
+def checkpoint_table(ledger: dict) -> pd.DataFrame:
+    """Return the ledger's checkpoints, a row each."""
+    return pd.DataFrame(ledger["checkpoints"])
+
+
+def loss_sentence(ledger: dict) -> str:
+    """Say how far the loss fell."""
+    if not ledger["checkpoints"]:
+        return f"The run {ledger['status']}, before its first checkpoint."
+    first, last = ledger["checkpoints"][0], ledger["checkpoints"][-1]
+    ended = "" if ledger["status"] == "complete" else f" The run {ledger['status']}; no fit uses it."
+    return (
+        f"From {first['exposure']:,} to {last['exposure']:,} training pairs the {ledger['objective']} loss "
+        f"{'fell' if last['loss'] < first['loss'] else 'did not fall: it went'} from {first['loss']:.3f} to "
+        f"{last['loss']:.3f} nats.{ended}{_own_end(ledger['checkpoints'])}"
+    )
+
+
+def _own_end(checkpoints: list[dict]) -> str:
+    """Say where a run that is trained to its own end has it."""
+    if "dev" not in checkpoints[-1]:
+        return ""
+    best = min(checkpoints, key=lambda checkpoint: checkpoint["dev"])
+    return (
+        f" Its own end is at {best['exposure']:,} pairs, where the contrastive entropy of the dev part is lowest: "
+        f"{best['dev']:.4f} nats."
+    )
+
+
+def dev_column(ledger: dict) -> dict[str, str]:
+    """Return the heading of the dev part's entropy, where a run has one."""
+    return {"dev": "dev entropy|.4f"} if ledger["source"] else {}
+
+
+def loss_curve(ledger: dict) -> Axes:
+    """Training loss of the trunk (means of 20 steps) against training pairs; dots are the cooled-down checkpoints."""
+    axes = figures.panel("Training loss", "training pairs seen", f"{ledger['objective']} loss, nats")
+    curve, checkpoints = ledger["curve"], pd.DataFrame(ledger["checkpoints"])
+    colour = figures.colour_of(ledger["objective"])
+    axes.plot(curve["pairs"], curve["loss"], color=colour, lw=1, alpha=0.6)
+    axes.plot(checkpoints["exposure"], checkpoints["loss"], "o", color=colour, ms=5, label="cool-down to a checkpoint")
+    figures.log_axis(axes)
+    axes.legend()
+    return axes

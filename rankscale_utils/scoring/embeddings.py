@@ -1,0 +1,46 @@
+"""Embed texts with a bi-encoder, in batches of like length."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rankscale_utils.collections.batching import of_like_length
+from rankscale_utils.collections.singles import Singles
+from rankscale_utils.machine.transfer import ahead
+from rankscale_utils.models.bi_encoder import BiEncoder
+
+TOKENS_TOGETHER = 16_384  # that are embedded together, padding included
+
+
+@torch.inference_mode()
+def embed(
+    model: BiEncoder, texts: Singles, rows: NDArray, file: Path | None = None, of_queries: bool = False
+) -> NDArray[np.float32]:
+    """Return embeddings (rows, width) of the texts at `rows`, memory-mapped where a file is given.
+
+    Products of queries' and documents' rows are those of the model's embeddings. Where the model is narrower than the
+    common dimensions, the projections P x + b of both sides are multiplied out: a document keeps (x, 1), and a query
+    (P x + b)ᵀ (P | b), so that search and memory cost the model's own width.
+    """
+    fold = None
+    width = model.projection.out_features
+    if model.projection.in_features + 1 < width:
+        fold = torch.cat([model.projection.weight, model.projection.bias[:, None]], 1)  # (dimensions, hidden + 1)
+        width = fold.shape[1]
+    shape = (len(rows), width)
+    made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
+    chosen = list(of_like_length(texts.lengths(rows), TOKENS_TOGETHER))
+    batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, model.projection.weight.is_cuda)
+    for places, batch in zip(chosen, batches, strict=True):
+        pooled = model.pooled(batch)
+        made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()
+    return made
+
+
+def _embedded(model: BiEncoder, pooled: Tensor, fold: Tensor | None, of_query: bool) -> Tensor:
+    if fold is None:
+        return model.projection(pooled)
+    return model.projection(pooled) @ fold if of_query else torch.cat([pooled, torch.ones_like(pooled[:, :1])], 1)

@@ -1,0 +1,37 @@
+"""Score pairs of query and document with a cross-encoder, in batches of like length."""
+
+import numpy as np
+import torch
+
+from rankscale_utils.collections.batching import of_like_length
+from rankscale_utils.collections.tokens import Pairs
+from rankscale_utils.machine.transfer import ahead
+from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.flat_encoders import Inputs
+
+from .packed import packed
+
+TOKENS_TOGETHER = (4096, 16_384)  # the fewest and the most that are scored together
+CACHED_STATES = 2**20  # numbers, 4 MB of float32
+
+
+@torch.inference_mode()
+def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+    """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
+    chosen = list(of_like_length(pairs.lengths(query_rows, document_rows), _batch_tokens(model)))
+
+    def batch(places: np.ndarray) -> Inputs:
+        return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))
+
+    with packed(model):
+        batches = ahead(batch, chosen, model.head.weight.is_cuda)
+        found = torch.cat([model(each).float() for each in batches])  # a GPU is asked for them once
+    scores = np.empty(len(query_rows), np.float32)
+    scores[np.concatenate(chosen)] = found.cpu().numpy()
+    return scores
+
+
+def _batch_tokens(model: CrossEncoder) -> int:
+    """Return how many tokens are scored together: on the CPU as many as its cache holds a layer's states of."""
+    fitting = CACHED_STATES // model.head.in_features if model.head.weight.device.type == "cpu" else TOKENS_TOGETHER[1]
+    return int(np.clip(fitting, *TOKENS_TOGETHER))

@@ -1,0 +1,48 @@
+"""Kinds of fields that every section of a study shares: numbers, folder names, and how a refusal is said."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+
+def _number(value: Any) -> Any:
+    """Read a number that YAML takes for a word, such as 1e5."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            "becomes a folder's name: use letters, digits, dots, dashes and underscores, and begin with no dot or dash"
+        )
+    return name
+
+
+def refusal(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]:
+    """Let a part refuse a field for every sentence that the function makes of it and the valid fields before it."""
+
+    def validator(sentences: Callable[[Any, dict], Iterator[str]]) -> Any:
+        def check(_: type, value: Any, info: Any) -> Any:
+            if mistakes := list(sentences(value, info.data)):
+                raise ValueError(*mistakes)
+            return value
+
+        return field_validator(field)(classmethod(check))
+
+    return validator
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
+class Part(BaseModel):
+    """A part of a study: unknown fields are mistakes, and values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

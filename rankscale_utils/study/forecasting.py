@@ -1,0 +1,65 @@
+"""What is held out, how laws are fitted, and what budgets pay for."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from .fields import Finite, Part, Whole
+
+
+class HeldOut(Part):
+    """Rungs that no fit may see; their forecasts are sealed before they are opened."""
+
+    rungs: tuple[str, ...] = Field(min_length=1)
+
+
+class Exponent(Part):
+    """Prior of the size exponent on non-embedding parameters: its mean over series, and how far series lie apart."""
+
+    mean: float = Field(0.53, gt=0, le=3, description="arXiv 2403.18684, on two collections")
+    sd: float = Field(0.15, gt=0, le=3)
+    between: float = Field(0.10, gt=0, le=3, description="standard deviation of a series around the mean")
+
+
+class Forecasting(Part):
+    """What is forecast, and with which confidence."""
+
+    metrics: tuple[str, ...] = Field((), description="empty: every metric that the measurements hold")
+    headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
+    size: Literal["params_non_embedding", "params", "flops_per_pair"] = Field(
+        "params_non_embedding", description="what N counts"
+    )
+    exposure: Literal["exposure", "queries", "tokens"] = Field("exposure", description="what D counts; exposure: pairs")
+    checkpoints: Whole = Field(1, gt=0, description="so many neighbouring checkpoints of a run are averaged to one row")
+    burn_in: float = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
+    prior: Exponent = Exponent()
+    level: float = Field(0.95, gt=0.5, lt=1)
+    draws: Whole = Field(1000, ge=100, description="resamples of the runs")
+    simulations: Whole = Field(200, ge=10, description="simulated studies that say how far intervals must reach")
+
+
+class Allocation(Part):
+    """What compute and annotation cost, and what the system will serve: all assumed unless the study says otherwise.
+
+    Prices of compute are dollars per 1e18 FLOPs. The default 1.4 assumes $2 an H100-hour at 4e14 FLOP/s sustained.
+    """
+
+    tokens_per_pair: Whole = Field(
+        128, gt=0, description="without counted FLOPs a pair costs 6 × non-embedding parameters × tokens"
+    )
+    queries: Finite = Field(1e7, ge=0, description="served over the system's life; 0: only training is paid for")
+    depth: Whole = Field(100, gt=0, description="candidates scored a query when it serves")
+    training_price: Finite = Field(1.4, gt=0, description="dollars per 1e18 FLOPs of training")
+    serving_price: Finite = Field(1.4, ge=0, description="dollars per 1e18 FLOPs of serving")
+    annotation_price: Finite = Field(
+        0.6, gt=0, description="dollars an annotated pair; assumed: a minute of work at $36 an hour"
+    )
+    documents: Finite = Field(
+        1e8, ge=0, description="a retriever embeds over its life, each counted whenever it is; assumed"
+    )
+    budget: Finite | None = Field(
+        None, gt=0, description="dollars; absent: ten times the costliest run's training, and serving its model"
+    )
+    wanted: Finite | None = Field(
+        None, gt=0, description="value of the headline metric; absent: the largest rung's best, for each objective"
+    )

@@ -1,0 +1,98 @@
+"""The rungs of a ladder: shapes from scratch, or pretrained weights by name."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
+
+from .fields import FolderName, Part, Whole, refusal
+
+LADDERS = {"ettin": {size: f"jhu-clsp/ettin-encoder-{size}" for size in ("17m", "32m", "68m", "150m", "400m", "1b")}}
+
+
+class Rung(Part):
+    """One model size of the ladder: the hidden size is the dial, and the other shapes follow from it unless given."""
+
+    hidden: Whole = Field(gt=0)
+    layers: Whole = Field(2, gt=0)
+    heads: Whole = Field(0, ge=0, description="0: one for every 16 of hidden, at least one")
+    intermediate: Whole = Field(0, ge=0, description="MLP width; 0: twice hidden")
+
+    @field_validator("heads", "intermediate")
+    @classmethod
+    def _follow(cls, given: int, info: Any) -> int:
+        hidden = info.data.get("hidden", 0)
+        return given or {"heads": max(1, hidden // 16), "intermediate": 2 * hidden}[info.field_name]
+
+    @refusal("heads")
+    def _indivisible(heads: int, earlier: dict) -> Iterator[str]:
+        if (hidden := earlier.get("hidden", 0)) % heads:
+            yield f"hidden {hidden} is not a multiple of heads {heads}: change one of them"
+
+
+class Pretrained(Part):
+    """One pretrained encoder of the ladder: a Hugging Face id, or a local folder that `save_pretrained` wrote."""
+
+    pretrained: str = Field(min_length=1)
+
+
+def _by_name(ladder: Any) -> Any:
+    """Return rungs by name for a known ladder's name or a list of ids, whose last parts become the names."""
+    if isinstance(ladder, str):
+        if ladder not in LADDERS:
+            raise ValueError(f"no ladder has that name: write {', '.join(LADDERS)}, or a list of ids or folders")
+        return LADDERS[ladder]
+    if not isinstance(ladder, list):
+        return ladder
+    if strange := [source for source in ladder if not isinstance(source, str)]:
+        raise ValueError(f"{strange} are no ids or folders: write `name: {{hidden: …}}` for a shape")
+    names = [source.rstrip("/").split("/")[-1] for source in ladder]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{twice} name more than one rung: write `name: id` for each instead")
+    return dict(zip(names, ladder, strict=True))
+
+
+def _kind(rung: Any) -> str:
+    return "[pretrained]" if isinstance(rung, str | Pretrained) else "[shape]"
+
+
+def _source(rung: Any) -> Any:
+    return {"pretrained": rung} if isinstance(rung, str) else rung
+
+
+AnyRung = Annotated[
+    Annotated[Rung, Tag("[shape]")] | Annotated[Pretrained, BeforeValidator(_source), Tag("[pretrained]")],
+    Discriminator(_kind),
+]
+Ladder = Annotated[dict[FolderName, AnyRung], BeforeValidator(_by_name)]
+
+
+def _common(dimensions: Any) -> Any:
+    """Return the dimensions that all rungs of a mapping project to."""
+    if isinstance(dimensions, dict) and len(set(dimensions.values())) > 1:
+        each = ", ".join(f"{rung} to {count}" for rung, count in dimensions.items())
+        raise ValueError(f"rungs project to different dimensions ({each}): a ladder needs the same for all")
+    return next(iter(dimensions.values()), dimensions) if isinstance(dimensions, dict) else dimensions
+
+
+class BiEncoderSettings(Part):
+    """How a bi-encoder makes an embedding of a text; the defaults are those of arXiv 2403.18684."""
+
+    dimensions: Annotated[Whole, BeforeValidator(_common)] = Field(
+        768, gt=0, description="that every rung projects to, or a mapping of the rungs, which must agree"
+    )
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class Ed2lmSettings(Part):
+    """The encoder of an ED2LM trained from scratch, and what its decoder reads."""
+
+    encoder_layers: Whole | None = Field(None, gt=0, description="absent: as many as the decoder's, a rung's layers")
+    poolings: tuple[Whole, ...] = Field(
+        (1,), min_length=1, description="neighbouring document states that are averaged; each step trains one of them"
+    )
+
+    @refusal("poolings")
+    def _no_pooling(poolings: tuple[int, ...], _: dict) -> Iterator[str]:
+        if min(poolings, default=1) < 1 or len(set(poolings)) < len(poolings):
+            yield "each is a number of tokens from 1 on, given once: correct them"

@@ -1,0 +1,100 @@
+"""A study from its YAML: found, read, validated; whatever is wrong is said in sentences."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rankscale_utils.errors import StudyError
+
+from . import paths
+from .fields import Part
+from .study import Run, Study
+
+
+def find_study(study: str | Path) -> Path:
+    """Return the YAML of a study given by name (`params/NAME.yaml`) or by path.
+
+    Raises:
+        StudyError: there is no such file; the message lists the studies there are.
+    """
+    given = Path(study)
+    places = (
+        [given, paths.ROOT / given] if given.suffix in (".yaml", ".yml") else [paths.ROOT / "params" / f"{study}.yaml"]
+    )
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    known = ", ".join(sorted(path.stem for path in (paths.ROOT / "params").glob("*.yaml")))
+    raise StudyError(f"study {str(study)!r} is neither a YAML file nor one of params/: {known}.")
+
+
+def load_study(study: str | Path) -> Study:
+    """Return the validated study of a name or a path.
+
+    Raises:
+        StudyError: one message that names every mistake at once, with field, value and remedy.
+    """
+    source = find_study(study)
+    try:
+        fields = yaml.safe_load(source.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise StudyError(f"{source.name} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(fields, dict):
+        raise StudyError(f"{source.name} holds no fields: write `field: value` lines, as params/demo.yaml does.")
+    mistakes = _between(fields)
+    try:
+        study = Study.model_validate(fields | {"name": source.stem, "source": source})
+    except ValidationError as error:
+        mistakes += [sentence for mistake in error.errors() for sentence in _sentences(mistake)]
+    if len(mistakes) > 1:
+        mistakes = [f"{len(mistakes)} mistakes:", *(f"({n}) {said}" for n, said in enumerate(mistakes, 1))]
+    if mistakes:
+        raise StudyError(f"{source.name}: {' '.join(mistakes)}")
+    return study
+
+
+def _between(fields: dict) -> list[str]:
+    """Return what is wrong with the choice of fields, whatever they hold."""
+    mistakes = [
+        f"{field} comes from the file's own name: remove the field." for field in ("name", "source") if field in fields
+    ]
+    if "architecture" in fields and _is_pretrained(fields.get("ladder")):
+        mistakes.append(
+            f"architecture = {fields['architecture']!r}: pretrained rungs bring their own: remove the field."
+        )
+    needed = ("ladder", "objectives", "training")
+    missing = [field for field in needed if not fields.get(field)]
+    if fields.get("measurements") is None:
+        if missing:
+            mistakes.append(f"{', '.join(missing)} missing: write them, or point `measurements` at a CSV.")
+    elif len(missing) < len(needed):
+        mistakes.append("measurements and ladder, objectives or training exclude each other: drop one side.")
+    return mistakes
+
+
+def _is_pretrained(ladder: Any) -> bool:
+    rungs = ladder.values() if isinstance(ladder, dict) else [ladder]
+    return any(isinstance(rung, str | list) for rung in rungs)
+
+
+def _sentences(mistake: dict[str, Any]) -> list[str]:
+    kind, value = mistake["type"], mistake["input"]
+    field = ".".join(str(place) for place in mistake["loc"] if not str(place).startswith("["))
+    if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
+        return []
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), _field_names(), n=1)
+        return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
+    if kind == "missing":
+        return [f"{field} is missing: add it."]
+    if kind == "invalid_key":
+        return [f"{field} is not a field of a study: field names are words."]
+    reasons = mistake["ctx"]["error"].args if kind == "value_error" else (mistake["msg"].lower(),)
+    return [f"{field} = {value!r}: {reason}." for reason in reasons]
+
+
+def _field_names() -> list[str]:
+    return [name for part in Part.__subclasses__() if part is not Run for name in part.model_fields]

@@ -1,0 +1,292 @@
+"""A study, validated, its grid of runs, and its paths: the one place that knows where things lie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import digest
+
+from . import paths
+from .collection import CollectionForm, Docstrings, PairsFile
+from .evaluation import Evaluation, FirstStage, Text
+from .fields import FolderName, Part, refusal
+from .forecasting import Allocation, Forecasting, HeldOut
+from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained, Rung
+from .objectives import DISTILLED, FAMILY_OF, Family, Objective, ObjectiveName
+from .training import Annotations, Training
+
+
+class Run(Part):
+    """One independent run: an objective, a rung and a seed, and what it is trained on where that is not everything."""
+
+    objective: ObjectiveName
+    rung: str
+    seed: int
+    source: str = Field("", description="who annotated its pairs; empty: the collection, all of it")
+    annotations: int = Field(0, description="how many pairs were annotated; 0: all")
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is also its folder's."""
+        annotated = f"-{self.source}-{self.annotations}" if self.source else ""
+        return f"{self.objective}-{self.rung}{annotated}-s{self.seed}"
+
+
+class Study(Part):
+    """A whole study: either one that trains its own ladder, or one that brings `measurements` as a CSV."""
+
+    name: FolderName
+    source: Path = Field(description="the YAML file")
+    title: str = ""
+    measurements: Path | None = Field(None, description="a CSV to fit, relative to the YAML; then nothing is trained")
+    collection: CollectionForm = "docstrings"
+    docstrings: Docstrings = Docstrings()
+    first_stage: FirstStage = FirstStage()
+    text: Text = Text()
+    family: Family = Field("cross_encoder", description="of objectives that several families have")
+    architecture: Literal["bert", "modernbert"] = Field("bert", description="of encoders trained from scratch")
+    bi_encoder: BiEncoderSettings = BiEncoderSettings()
+    ed2lm: Ed2lmSettings = Ed2lmSettings()
+    ladder: Ladder = Field(
+        default_factory=dict,
+        description="rungs by name: shapes trained from scratch, or Hugging Face ids and folders, relative to the YAML",
+    )
+    training: Training | None = None
+    objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
+    annotations: Annotations | None = Field(None, description="runs on annotated pairs of several numbers and sources")
+    evaluation: Evaluation = Evaluation()
+    held_out: HeldOut
+    forecasting: Forecasting = Forecasting()
+    allocation: Allocation = Allocation()
+
+    @refusal("training")
+    def _unscored(training: Training | None, earlier: dict) -> Iterator[str]:
+        if training and training.groups.random and getattr(earlier.get("collection"), "teacher", None):
+            yield "no teacher scores random negatives: set groups.random = 0, or remove collection.teacher"
+
+    @refusal("evaluation")
+    def _unusable_tests(evaluation: Evaluation, earlier: dict) -> Iterator[str]:
+        for name, test in evaluation.tests.items():
+            if getattr(test, "teacher", None):
+                yield f"tests.{name}.teacher: only training has a teacher: remove it"
+        collection = earlier.get("collection", "docstrings")
+        if not evaluation.tests and not isinstance(collection, str | PairsFile):
+            yield (
+                "this collection has no test split of its own: add tests, such as "
+                "{dl19: {ir_datasets: msmarco-passage/trec-dl-2019/judged, candidates: scoreddocs}}"
+            )
+
+    @refusal("ladder")
+    def _mixed(ladder: dict, _: dict) -> Iterator[str]:
+        kinds = {kind: [name for name, rung in ladder.items() if isinstance(rung, kind)] for kind in (Rung, Pretrained)}
+        if all(kinds.values()):
+            yield (
+                f"{kinds[Rung]} are trained from scratch and {kinds[Pretrained]} are pretrained, which is no ladder of "
+                "sizes alone: drop one side"
+            )
+
+    @refusal("objectives")
+    def _unmet(objectives: dict[str, Objective], earlier: dict) -> Iterator[str]:
+        ladder = list(earlier.get("ladder", {}))
+        for name, settings in objectives.items():
+            if (rates := settings.learning_rate.of) and ladder and (wrong := set(rates) ^ set(ladder)):
+                yield (
+                    f"{name}.learning_rate.of names {list(rates)}, but the rungs are {ladder}: give a rate for each of "
+                    f"them and for no other ({', '.join(sorted(wrong))})"
+                )
+            if settings.temperature and name != "listwise":
+                yield f"{name}.temperature: only listwise has a softmax to cool: remove it"
+            family = FAMILY_OF.get(name, earlier.get("family"))
+            if family == "bi_encoder" and name not in FAMILY_OF:
+                yield f"{name} compares the scores of pairs, which a bi_encoder does not read: write contrastive"
+            if settings.in_batch and family != "bi_encoder":
+                yield f"{name}.in_batch: only contrastive has a batch's documents as negatives: remove it"
+            if (training := earlier.get("training")) and training.groups.size == 1 and not settings.in_batch:
+                yield f"{name} has no negatives with training.groups.hard = random = 0: raise one of them" + (
+                    ", or set in_batch: true" if family == "bi_encoder" else ""
+                )
+            if settings.score and family != "ed2lm":
+                yield f"{name}.score: only ed2lm has several scores: remove it"
+            if name in DISTILLED and "collection" in earlier and not getattr(earlier["collection"], "teacher", None):
+                yield f"{name} learns from a teacher's scores: name a TREC run of them as collection.teacher"
+
+    @refusal("annotations")
+    def _no_retriever(annotations: Annotations | None, earlier: dict) -> Iterator[str]:
+        if not annotations:
+            return
+        if "contrastive" not in earlier.get("objectives", {"contrastive": None}):
+            yield "they train the objective contrastive, which the study has not: add it, or remove annotations"
+        if (training := earlier.get("training")) and training.groups.hard:
+            yield f"no first stage finds hard = {training.groups.hard} negatives for new queries: set groups.hard = 0"
+        ladder = list(earlier.get("ladder", {}))
+        if unknown := [rung for rung in annotations.rungs if ladder and rung not in ladder]:
+            yield f"rungs {unknown} are not on the ladder {ladder}: name rungs of it"
+
+    @refusal("held_out")
+    def _too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
+        if ladder := list(earlier.get("ladder", {})):
+            if unknown := [rung for rung in held_out.rungs if rung not in ladder]:
+                yield f"{unknown} are not on the ladder {ladder}: name rungs of it"
+            if len(fitted := [rung for rung in ladder if rung not in held_out.rungs]) < 3:
+                yield (
+                    f"{fitted} are left, but a size law needs three fitted rungs or more: lengthen the ladder or "
+                    "hold out fewer"
+                )
+        annotated = getattr(earlier.get("annotations"), "rungs", ())
+        if both := [rung for rung in annotated if rung in held_out.rungs]:
+            yield f"{both} are trained on annotations before their forecast is sealed: choose other annotations.rungs"
+
+    def family_of(self, objective: str) -> Family:
+        """Return the family whose models an objective trains."""
+        return FAMILY_OF.get(objective, self.family)
+
+    @property
+    def families(self) -> list[Family]:
+        """The families that the study trains, in the order of its objectives."""
+        return list(dict.fromkeys(self.family_of(objective) for objective in self.objectives))
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run of the study; empty when it brings its measurements."""
+        return [
+            Run(objective=objective, rung=rung, seed=seed)
+            for objective, settings in self.objectives.items()
+            for rung in self.ladder
+            for seed in settings.seeds
+        ]
+
+    @property
+    def fitted_runs(self) -> list[Run]:
+        """The runs whose measurements a fit may see."""
+        return [run for run in self.runs if run.rung not in self.held_out.rungs]
+
+    @property
+    def annotation_runs(self) -> list[Run]:
+        """The runs on annotated pairs: human ones of every number and rung, on the last rung every source's.
+
+        The largest number is of human pairs alone, and held out.
+        """
+        if self.annotations is None:
+            return []
+        wanted, last = self.annotations, self.annotations.rungs[-1]
+        sources = [("human", rung) for rung in wanted.rungs]
+        sources += [(source, last) for source in (*wanted.sources, *wanted.files) if source != "human"]
+        return [
+            Run(objective="contrastive", rung=rung, seed=seed, source=source, annotations=count)
+            for source, rung in sources
+            for count in (wanted.counts if source == "human" else wanted.counts[:-1])
+            for seed in wanted.seeds
+        ]
+
+    @property
+    def fitted_annotation_runs(self) -> list[Run]:
+        """The runs on annotated pairs that a fit may see: all but those on the most human pairs."""
+        held_out = self.annotations and ("human", self.annotations.counts[-1])
+        return [run for run in self.annotation_runs if (run.source, run.annotations) != held_out]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """Every run of the study, on whatever it is trained."""
+        return self.runs + self.annotation_runs
+
+    def run(self, name: str) -> Run:
+        """Return the run of that name.
+
+        Raises:
+            StudyError: the study has no such run.
+        """
+        runs = {run.name: run for run in self.all_runs}
+        if name not in runs:
+            raise StudyError(f"run {name!r} is not in study {self.name}: use one of {', '.join(runs)}.")
+        return runs[name]
+
+    def settings_of(self, run: Run) -> dict[str, Any]:
+        """Return all that decides a run's weights, so that a change of anything else trains nothing again."""
+        shared = {"collection", "docstrings", "first_stage", "text", "architecture", "training"}
+        fields = self.model_dump(mode="json", include=shared)
+        for how in ("threads", "micro_batch", "gradient_checkpointing", "gpus", "sharded"):
+            fields["training"].pop(how)
+        family = self.family_of(run.objective)
+        if family != "cross_encoder":
+            fields[family] = getattr(self, family).model_dump(mode="json")
+        if run.source:
+            fields["training"]["exposures"] = self.annotations.exposures
+            fields["annotated"] = self.annotated_by(run.source)
+        return fields | {
+            "run": run.name,
+            "family": family,
+            "rung": self.ladder[run.rung].model_dump(),
+            "objective": self.objectives[run.objective].model_dump(exclude={"seeds"}, exclude_none=True),
+        }
+
+    def annotated_by(self, source: str) -> list[Any]:
+        """Return all that decides a source's pairs, beside the collection."""
+        counts = [self.annotations.counts[-1 if source == "human" else -2]]
+        if source in self.annotations.files:
+            return [*counts, digest(self.beside(self.annotations.files[source]))]
+        if source == "generated":
+            settings = [self.text.model_dump(), self.ed2lm.model_dump(), self.annotations.generator.model_dump()]
+            return [*counts, self.training.cooldown, self.training.warmup_steps, self.training.weight_decay, *settings]
+        return counts
+
+    @property
+    def pretrained(self) -> dict[str, str]:
+        """The id or folder of every pretrained rung; empty for a ladder that is trained from scratch."""
+        given = {name: rung.pretrained for name, rung in self.ladder.items() if isinstance(rung, Pretrained)}
+        folders = {name: self.beside(source) for name, source in given.items()}
+        return {name: str(folders[name]) if folders[name].is_dir() else given[name] for name in given}
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's results lie."""
+        return paths.ROOT / "runs" / self.name
+
+    @property
+    def reports(self) -> Path:
+        """Where the study's rendered pages lie."""
+        return paths.ROOT / "reports" / self.name
+
+    def run_folder(self, run: Run) -> Path:
+        """Where a run's checkpoints, ledger and measurements lie."""
+        return self.folder / run.name
+
+    @property
+    def measurements_file(self) -> Path:
+        """The CSV that the study brings."""
+        if self.measurements is None:
+            raise StudyError(f"study {self.name} trains its own ladder and brings no measurements.")
+        return self.beside(self.measurements)
+
+    @property
+    def input_files(self) -> dict[Path, str]:
+        """The files of the collection and of the tests, and the field that names each."""
+        forms = {"collection": self.collection}
+        forms |= {f"evaluation.tests.{name}": test for name, test in self.evaluation.tests.items()}
+        files = {self.beside(path): field for field, form in forms.items() for path in getattr(form, "files", [])}
+        named = self.annotations.files if self.annotations else {}
+        return files | {self.beside(path): f"annotations.files.{name}" for name, path in named.items()}
+
+    def check_files(self) -> None:
+        """Make sure that the files of the collection and of the tests are there.
+
+        Raises:
+            StudyError: one is not.
+        """
+        for path, field in self.input_files.items():
+            if not path.is_file():
+                raise StudyError(
+                    f"{self.source.name}: {field} names {path}, which is no file: put it there or correct the path, "
+                    "which is relative to the YAML."
+                )
+
+    def beside(self, path: str | Path) -> Path:
+        """Return where a path of the YAML leads, which is relative to the YAML's own folder."""
+        return (self.source.parent / path).resolve()
+
+
+def run_seed(run: Run, purpose: str) -> int:
+    """Return a 63-bit seed of a run for one purpose, so that runs share neither data order nor initial weights."""
+    return int(digest(run.name, purpose, length=16), 16) >> 1

@@ -1,0 +1,1 @@
+"""The one loop: losses, learners, resumption, sweeps, annotated pairs."""

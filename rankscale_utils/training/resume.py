@@ -1,0 +1,109 @@
+"""What an interrupted run left on disk: its ledger, its checkpoints and the trunk it goes on from."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import read_json, whole_file
+from rankscale_utils.machine.progress import say
+from rankscale_utils.study import paths
+from rankscale_utils.study.study import Run
+
+from .distributed import Processes
+from .trainer import Trainer
+
+SECONDS_TO_WAIT = 10.0  # seconds in which a killed notebook's kernel notices that it is alone, and ends
+
+
+@contextmanager
+def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
+    """Hold the run's folder while the block trains, and remove what a killed process left half written.
+
+    Raises:
+        StudyError: another process trains this run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+
+    def hold() -> None:
+        try:
+            lock.acquire(timeout=SECONDS_TO_WAIT)
+        except Timeout:
+            raise StudyError(f"run {run.name} is trained by another process: wait for it, or stop it first.") from None
+        for half in folder.glob(".*.*"):  # what whole_file and whole_folder had begun
+            shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+    together.first(hold)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
+    """Return the ledger of a finished run of that identity whose checkpoints are whole, if there is one."""
+    try:
+        ledger = read_json(folder / "ledger.json")
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        say(f"{folder.name}: ledger.json is damaged, so the run is trained again")
+        return None
+    return ledger if ledger["identity"] == identity and _whole(folder, ledger["checkpoints"]) else None
+
+
+def keep_state(trainer: Trainer, folder: Path, identity: str, trunk: dict, checkpoints: list[dict]) -> None:
+    """Write what a later process needs to go on from here."""
+    kept = {"identity": identity, "trunk": trunk, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
+    with whole_file(folder / "resume.pt") as temporary:
+        torch.save(kept, temporary)
+
+
+def resume_state(trainer: Trainer, folder: Path, identity: str) -> list[dict[str, float]]:
+    """Restore the trunk that an interrupted run of the same identity left; return its checkpoints so far."""
+    kept = _kept(folder, identity)
+    if kept is None:
+        return []
+    trainer.restore(kept["trunk"])
+    trainer.micro_batches = kept["micro_batches"]
+    return kept["checkpoints"]
+
+
+def _kept(folder: Path, identity: str) -> dict[str, Any] | None:
+    path = folder / "resume.pt"
+    if not path.exists():
+        return None
+    try:
+        kept = torch.load(path, weights_only=False, map_location="cpu")
+        usable = kept["identity"] == identity
+    except Exception:  # of many kinds: RuntimeError, UnpicklingError, EOFError, AttributeError, …
+        say(f"{folder.name}: resume.pt is damaged, so the run starts again")
+        return None
+    return kept if usable and _whole(folder, kept["checkpoints"]) else None
+
+
+def _whole(folder: Path, checkpoints: list[dict[str, float]]) -> bool:
+    """Say whether every checkpoint's weights are there in their full length."""
+    for checkpoint in checkpoints:
+        path = paths.checkpoint_file(folder, checkpoint["exposure"])
+        files = list(path.rglob("*.safetensors"))
+        if not files or not all(map(_readable, files)):
+            say(f"{folder.name}: {path.name} is damaged or gone, so the run is trained again")
+            return False
+    return True
+
+
+def _readable(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False

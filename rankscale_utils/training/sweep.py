@@ -1,0 +1,83 @@
+"""An optional sweep that chooses a rung's learning rate: factors on the rule's rate, judged on training queries.
+
+Each factor trains the shortest exposure without a fixed part of the training queries, and the loss on that part
+decides; the test is never looked at. All runs of an objective on a rung share the choice, whatever their seed.
+"""
+
+import json
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from rankscale_utils.collections import Collection
+from rankscale_utils.collections.groups import split, training_steps
+from rankscale_utils.machine.files import digest, read_json, write_json
+from rankscale_utils.machine.progress import Progress
+from rankscale_utils.study.study import Run, Study
+
+from .distributed import Processes
+from .health import Diverged
+from .trainer import Trainer
+
+
+def swept(study: Study, run: Run, collection: Collection, device: torch.device, together: Processes) -> dict[str, Any]:
+    """Return the chosen `factor` and every factor's `losses` in nats on the dev part; nothing without a sweep.
+
+    A factor whose run fails has the reason in place of a loss; if all fail, the smallest is chosen.
+    """
+    factors = study.objectives[run.objective].learning_rate.sweep
+    if not factors:
+        return {}
+    first = run.model_copy(update={"seed": study.objectives[run.objective].seeds[0]})
+    path = study.folder / "learning_rates" / f"{run.objective}-{run.rung}.json"
+    identity = digest(study.settings_of(first), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    together.first(partial(_hold, lock))
+    try:
+        losses = together.first(partial(_known, path, identity))
+        for factor in factors:
+            if str(factor) not in losses:
+                losses[str(factor)] = _dev_loss(Trainer(study, first, collection, device, together, factor))
+                together.first(partial(write_json, path, {"identity": identity, "losses": losses}))
+    finally:
+        lock.release()
+    numbers = {factor: loss for factor in factors if isinstance(loss := losses[str(factor)], float)}
+    return {"factor": min(numbers, key=numbers.get) if numbers else min(factors), "losses": losses}
+
+
+def _hold(lock: FileLock) -> None:
+    lock.acquire()  # whoever sweeps the same rung waits here for the result
+
+
+def _known(path: Path, identity: str) -> dict[str, float | str]:
+    """Return the losses that an earlier process of the same identity left."""
+    try:
+        known = read_json(path)
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return known["losses"] if known["identity"] == identity else {}
+
+
+def _dev_loss(trainer: Trainer) -> float | str:
+    """Train the shortest exposure and return its loss on the dev part, or why it failed."""
+    settings = trainer.study.training
+    end = settings.exposures[0] // settings.groups.pairs_per_step
+    dev, trainer.queries = split(trainer.queries, settings.groups.queries_per_step)
+    name = f"{trainer.run.objective}-{trainer.run.rung} rate {trainer.rate:.2g}"
+    progress = Progress(name, end * settings.groups.pairs_per_step, "pairs")
+    begin = end - round(end * settings.cooldown)
+    try:
+        trainer.advance(begin, cool=False, progress=progress)
+        trainer.advance(end, cool=True, progress=progress)
+        count = len(dev.query_rows) // settings.groups.queries_per_step
+        return float(
+            np.mean([trainer.loss_of(step) for step in islice(training_steps(dev, settings.groups, 0), count)])
+        )
+    except Diverged as reason:
+        return f"failed: {reason}"

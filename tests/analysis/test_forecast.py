@@ -1,0 +1,204 @@
+"""A ladder whose law is known, from the CSV to sealed, scored forecasts and allocated budgets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rankscale_utils import laws
+from rankscale_utils.analysis.allocate import (
+    all_measurements,
+    allocate_study,
+    compare_at_equal_compute,
+    compute_exponents,
+    training_cost,
+)
+from rankscale_utils.analysis.fit import fit_study, held_out_design, prior_of, with_axes
+from rankscale_utils.analysis.forecast import SEALED_COLUMNS, backtests, read_backtest, score_study, seal_study
+from rankscale_utils.analysis.sealing import SealBroken
+from rankscale_utils.errors import StudyError
+from rankscale_utils.measurements.reading import study_measurements
+from rankscale_utils.measurements.table import measured_rows
+from rankscale_utils.report import fit as fit_page
+from rankscale_utils.study.loading import load_study
+
+SIZES = {"xs": 1e4, "s": 3e4, "m": 1e5, "l": 3e5, "xl": 1e6, "xxl": 1e7}
+EXPOSURES = np.geomspace(1e4, 1e6, 6)
+TRUTH = {"nDCG@10": (0.45, -6.0, 0.4, -5.0, 0.4), "CE64": (2.0, 20.0, 0.4, 15.0, 0.4)}  # y∞, ∓A, alpha, ∓B, beta
+
+
+def true_value(metric, N, D):
+    asymptote, A, alpha, B, beta = TRUTH[metric]
+    return asymptote + A * N**-alpha + B * D**-beta
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setattr("rankscale_utils.study.paths.ROOT", tmp_path)
+    rng, rows = np.random.default_rng(0), []
+    for metric in TRUTH:
+        for rung, N in SIZES.items():
+            for seed in range(3):
+                level = rng.normal(0, 0.002)
+                for D in EXPOSURES:
+                    value = true_value(metric, N, D) + level + rng.normal(0, 0.001)
+                    rows.append(("listwise", rung, N, seed, D, "test", metric, value, 0.6))
+    columns = ["objective", "rung", "params", "seed", "exposure", "collection", "metric", "value", "ceiling"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "known.csv", index=False)
+    fields = {
+        "measurements": "known.csv",
+        "held_out": {"rungs": ["xxl"]},
+        "forecasting": {"draws": 200, "simulations": 20},
+    }
+    (tmp_path / "known.yaml").write_text(yaml.safe_dump(fields))
+    return load_study(tmp_path / "known.yaml")
+
+
+@pytest.fixture
+def fitted(study):
+    return fit_study(study)
+
+
+def test_what_was_fitted_is_kept_until_anything_changes(study, fitted, monkeypatch):
+    monkeypatch.setattr(laws, "expanding", None)  # whatever would be fitted now, fails
+    for one, again in zip(fitted, fit_study(study), strict=True):
+        pd.testing.assert_frame_equal(one.past, again.past)
+        for name, draws in one.laws.items():
+            assert np.array_equal(draws.coefficients, again.laws[name].coefficients)
+    fewer = study.forecasting.model_copy(update={"draws": 50})
+    with pytest.raises(TypeError):
+        fit_study(study.model_copy(update={"forecasting": fewer}))
+    table = pd.read_csv(study.measurements_file)
+    table.assign(value=table["value"] * (1 - 1e-9)).to_csv(study.measurements_file, index=False)
+    with pytest.raises(TypeError):
+        fit_study(study)
+
+
+def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted):
+    seal_study(study, fitted)
+    scored = score_study(study, fitted)
+    assert set(scored["metric"]) == set(TRUTH)
+    ours = scored[scored["law"] == "average"]
+    assert (ours["error"].abs() < 0.02).all()
+    assert ours.loc[ours["kind"] == "new_run", "covered"].mean() >= 0.9
+    average = scored[scored["law"] == "average"]
+    assert average[["coverage", "past_coverage"]].apply(lambda share: share.between(0.5, 1)).all(axis=None)
+    past = read_backtest(study)
+    assert average["past_intervals"].tolist() == [(past["kind"] == kind).sum() for kind in average["kind"]]
+    assert (average["skill"] > 0.5).all()
+
+
+def test_what_is_held_out_is_designed_without_its_values(study, fitted):
+    design = held_out_design(study, fitted)
+    assert set(design["rung"]) == {"xxl"}
+    assert "value" not in design
+    assert len(design) == len(TRUTH)
+    assert (design["exposure"] == EXPOSURES[-1]).all()
+
+
+def test_one_row_for_each_held_out_rung_objective_metric_and_kind(study, fitted):
+    seal_study(study, fitted)
+    score_study(study, fitted)
+    made, baselines = (pd.read_csv(study.folder / f"{name}.csv") for name in ("forecasts", "baselines"))
+    assert not made.duplicated(["objective", "metric", "rung", "kind"]).any()
+    assert len(made) == 2 * len(TRUTH)
+    assert set(made["law"]) == {"average"}
+    assert set(baselines["law"]) == {"P0 size", "P0 joint", "no change"}
+    assert made.columns[: len(SEALED_COLUMNS)].tolist() == SEALED_COLUMNS
+    assert {"sealed_sha256", "actual", "error", "covered"} <= set(made) & set(baselines)
+
+
+@pytest.mark.parametrize(("field", "column"), [("size", "flops_per_pair"), ("exposure", "tokens")])
+def test_an_axis_that_the_measurements_lack_is_refused(study, field, column):
+    settings = study.forecasting.model_copy(update={field: column})
+    with pytest.raises(StudyError, match=f"forecasting.{field} = {column}: the measurements have no"):
+        fit_study(study.model_copy(update={"forecasting": settings}))
+
+
+def test_the_prior_follows_what_N_counts(study):
+    table = with_axes(study_measurements(study, fitted_only=True), study)
+    assert prior_of(study, table).mean == pytest.approx(0.53)
+    assert prior_of(study, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
+
+
+def test_a_seal_says_whether_the_truth_was_there_already(study, fitted):
+    sealed = seal_study(study, fitted)
+    assert sealed["truth_existed"].all()
+    assert "existed by then" in fit_page.sealed_sentence(sealed)
+    assert "No held-out run had been trained" in fit_page.sealed_sentence(sealed.assign(truth_existed=False))
+
+
+def test_fits_never_see_a_held_out_rung(fitted):
+    assert all("xxl" not in set(one.table["rung"]) for one in fitted)
+    assert all(draws.fit.data["N"].max() == SIZES["xl"] for one in fitted for draws in one.laws.values())
+
+
+def test_a_forecast_of_other_measurements_is_refused(study, fitted):
+    seal_study(study, fitted)
+    table = pd.read_csv(study.measurements_file)
+    table.loc[table["rung"] == "xs", "value"] += 1e-6
+    table.to_csv(study.measurements_file, index=False)
+    with pytest.raises(SealBroken, match="sealed on other measurements"):
+        score_study(study, fit_study(study))
+
+
+def test_changed_held_out_values_do_not_change_what_is_sealed(study, fitted):
+    before = seal_study(study, fitted)
+    table = pd.read_csv(study.measurements_file)
+    table.loc[table["rung"] == "xxl", "value"] *= 0.5
+    table.to_csv(study.measurements_file, index=False)
+    after = seal_study(study, fit_study(study))
+    volatile = ["sealed_at", "sealed_sha256"]
+    pd.testing.assert_frame_equal(before.drop(columns=volatile), after.drop(columns=volatile))
+
+
+def test_excluded_rows_enter_no_fit(study):
+    table = study_measurements(study, fitted_only=True)
+    table = table.assign(excluded=np.where(table["run"] == "listwise-m-s1", "constant scores", ""))
+    runs = set(measured_rows(table)["run"])
+    assert "listwise-m-s1" not in runs
+    assert "listwise-m-s0" in runs
+
+
+def test_the_asymptote_stays_below_the_candidates_ceiling(fitted):
+    for one in fitted:
+        if one.metric == "nDCG@10":
+            assert one.joint.fit.law.limits == (0.0, 0.6)
+
+
+def test_rungs_that_share_no_exposure_are_compared_at_the_end_of_each_run():
+    table = pd.DataFrame({"run": ["a", "a", "b", "b"], "N": [1, 1, 2, 2], "D": [1, 2, 3, 4], "value": 0.1})
+    assert laws.Series({}, table, True, (0, 1)).end["D"].tolist() == [2, 4]
+    assert laws.Series({}, table.assign(D=[1, 2, 2, 3]), True, (0, 1)).end["D"].tolist() == [2, 2]
+
+
+def test_the_ladders_own_past_is_forecast_from_smaller_rungs_alone(study, fitted):
+    past = backtests(study, fitted)
+    assert set(past["rung"]) == {"l", "xl"}
+    assert past["covered"].between(0, 1).all()
+    assert "new-run intervals" in fit_page.past_sentence(past)
+
+
+def test_exponents_and_budgets_follow_the_known_law(study, fitted):
+    table = all_measurements(study)
+    cost, counted = training_cost(study, table)
+    assert "128 tokens" in counted
+    exponents = compute_exponents(fitted, cost, 0.95)
+    assert exponents["a"].to_numpy() == pytest.approx(0.5, abs=0.15)  # alpha = beta; the gap bends a law of values
+    assert ((exponents["a_lo"] <= 0.55) & (exponents["a_hi"] >= 0.45)).all()
+    allocation = allocate_study(study, fitted, table, cost)
+    assert (study.folder / "allocation.csv").exists()
+    spent = cost.flops_per_unit(allocation["size"]) * allocation["exposure"]
+    assert spent.to_numpy() == pytest.approx(allocation["flops"].to_numpy())
+    compared = compare_at_equal_compute(fitted, table, cost)
+    assert (compared["regret"] >= 0).all()
+    assert set(compared["picked"]) <= set(SIZES)
+    assert compared["regret"].mean() < 0.005
+
+
+def test_flops_that_the_measurements_bring_are_used(study):
+    table = all_measurements(study)
+    table["flops"] = 7.0 * table["params_non_embedding"] ** 0.8 * table["exposure"]
+    cost, counted = training_cost(study, table)
+    assert cost.growth == pytest.approx(0.8)
+    assert "real pair lengths" in counted

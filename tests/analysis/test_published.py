@@ -1,0 +1,112 @@
+"""The published ladder, from its four smaller rungs to the truth of its two larger ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
+from rankscale_utils.analysis.forecast import score_study, seal_study
+from rankscale_utils.measurements.reading import read_csv
+from rankscale_utils.pipeline.batch import CHECKOUT
+from rankscale_utils.study.loading import load_study
+
+NAMES = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law",
+         "sealed_sha256", "actual", "error", "covered"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The study as it ships, resampled less often, its results in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rankscale_utils.study.paths.ROOT", tmp_path_factory.mktemp("published"))
+        shipped = load_study(CHECKOUT / "params" / "published.yaml")
+        fewer = shipped.forecasting.model_copy(update={"draws": 100, "simulations": 20})
+        yield shipped.model_copy(update={"forecasting": fewer})
+
+
+@pytest.fixture(scope="module")
+def fitted(study):
+    return fit_study(study)
+
+
+@pytest.fixture(scope="module")
+def scored(study, fitted):
+    """The averages' forecasts and the baselines', as a reader of the files has them."""
+    seal_study(study, fitted)
+    score_study(study, fitted)
+    return {name: pd.read_csv(study.folder / f"{name}.csv") for name in ("forecasts", "baselines")}
+
+
+def errors(table, law):
+    """Mean absolute relative error of a law at each rung."""
+    rows = table[(table["law"] == law) & (table["kind"] == "new_run")]
+    return (rows["error"] / rows["actual"]).abs().groupby(rows["rung"]).mean()
+
+
+def test_one_row_for_each_held_out_rung_objective_metric_and_kind(study, scored):
+    made = scored["forecasts"]
+    keys = ["rung", "objective", "metric", "kind"]
+    metrics = read_csv(study.measurements_file)["metric"].unique()
+    every = pd.MultiIndex.from_product(
+        [["400m", "1b"], ["listwise", "pointwise"], metrics, ["mean_law", "new_run"]], names=keys
+    )
+    assert len(every) == len(made) == 2 * 2 * 6 * 2
+    assert set(pd.MultiIndex.from_frame(made[keys])) == set(every)
+    assert set(made["law"]) == {"average"}
+
+
+def test_forecasts_and_baselines_have_the_same_columns(scored):
+    made, baselines = scored["forecasts"], scored["baselines"]
+    assert set(NAMES) <= set(made.columns)
+    assert baselines.columns.tolist() == made.columns.tolist()
+    assert made[NAMES].notna().all(axis=None)
+    assert made["sealed_sha256"].nunique() == 1
+    assert set(baselines["sealed_sha256"]) == set(made["sealed_sha256"])
+    assert baselines.groupby("law").size().to_dict() == {"P0 size": 24, "P0 joint": 24, "no change": 24}
+
+
+def test_the_truth_is_each_runs_last_ten_checkpoints(study, scored):
+    """Reckoned anew from the CSV."""
+    table = read_csv(study.measurements_file).sort_values("step")
+    keys = ["objective", "metric", "rung"]
+    actual = table.groupby(keys).tail(10).groupby(keys)["value"].mean()
+    made = scored["forecasts"]
+    assert made["actual"].to_numpy() == pytest.approx(actual[pd.MultiIndex.from_frame(made[keys])].to_numpy())
+    assert made["error"].to_numpy() == pytest.approx((made["forecast"] - made["actual"]).to_numpy())
+
+
+@pytest.mark.parametrize("rung", ["400m", "1b"])
+def test_the_error_is_at_most_half_of_p0s_size_law(scored, rung):
+    ours, theirs = errors(scored["forecasts"], "average"), errors(scored["baselines"], "P0 size")
+    assert ours[rung] <= theirs[rung] / 2
+    assert ours[rung] <= errors(scored["baselines"], "no change")[rung] / 2
+
+
+def test_intervals_of_a_new_run_hold_the_truth(scored):
+    made = scored["forecasts"]
+    new = made[made["kind"] == "new_run"]
+    assert new["covered"].mean() >= 0.9
+    inside = (new["lo"] <= new["actual"]) & (new["actual"] <= new["hi"])
+    assert new["covered"].tolist() == inside.tolist()
+
+
+def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
+    table = pd.read_csv(study.measurements_file)
+    table.loc[table["rung"].isin(study.held_out.rungs), "value"] *= 0.5
+    table.to_csv(tmp_path / "halved.csv", index=False)
+    halved = study.model_copy(update={"measurements": tmp_path / "halved.csv"})
+    again = fit_study(halved)
+    assert (read_csv(halved.measurements_file)["value"] != read_csv(study.measurements_file)["value"]).any()
+    pd.testing.assert_frame_equal(again[0].choice, fitted[0].choice)
+    design = held_out_design(study, fitted)
+    pd.testing.assert_frame_equal(held_out_design(halved, again), design)
+    for one, other in zip(fitted, again, strict=True):
+        assert one.average.series.scale == other.average.series.scale
+        at = design_of_series(one, design)
+        pd.testing.assert_frame_equal(one.average.forecast(at), other.average.forecast(at))
+
+
+def test_fits_see_the_four_smaller_rungs_alone(fitted):
+    assert len(fitted) == 2 * 6
+    assert all(set(one.table["rung"]) == {"17m", "32m", "68m", "150m"} for one in fitted)
+    assert all(np.isfinite(one.choice["loss"]).all() for one in fitted)

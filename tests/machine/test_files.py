@@ -1,0 +1,177 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rankscale_utils.errors import DiskFull
+from rankscale_utils.machine.files import cached_folder, digest, read_json, whole_file, whole_folder, write_json
+
+# Builds the cache folder argv[1]: notes the build in argv[2], then sleeps for argv[3] seconds before it ends.
+BUILDER = """
+import os, sys, time
+from pathlib import Path
+from rankscale_utils.files import cached_folder
+
+def build(folder):
+    (folder / "half").write_text("half")
+    with open(sys.argv[2], "a") as log:
+        log.write(f"{os.getpid()}\\n")
+    time.sleep(float(sys.argv[3]))
+    (folder / "whole").write_text("whole")
+
+print(sorted(path.name for path in cached_folder(Path(sys.argv[1]), build).iterdir()))
+"""
+
+
+def builder(folder, log, seconds):
+    command = [sys.executable, "-c", BUILDER, str(folder), str(log), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(path, seconds=30):
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def test_a_file_appears_whole_and_readable_by_all(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with whole_file(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.parent == target.parent  # on the same file system, so that the rename is atomic
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def write():
+        with whole_file(target) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_that_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "x.json", {"bad": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_returns_as_it_was(tmp_path):
+    value = {"metric": "nDCG@10", "value": 1 / 3, "symbol": "y∞", "none": None}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    assert "y∞" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_a_digest_is_sha256_over_lengths_and_parts():
+    # printf '\3\0\0\0\0\0\0\0abc' | sha256sum
+    assert digest("abc") == "ce91dc5eec0139adf091900d225971d6ad246a845bad791b5693a9d0d55dd391"
+    assert digest("abc", length=8) == "ce91dc5e"
+    assert digest(b"abc") == digest("abc")
+
+
+def test_a_digest_tells_parts_orders_and_contents_apart(tmp_path):
+    file = tmp_path / "a"
+    file.write_text("abc")
+    assert digest(file) == digest("abc")
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("a", "b") != digest("b", "a")
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert digest({"a": 1}) == digest(json.dumps({"a": 1}))
+
+
+def test_processes_that_start_together_build_a_folder_once(tmp_path):
+    folder, log = tmp_path / "cache" / "folder", tmp_path / "log"
+    processes = [builder(folder, log, 0.3) for _ in range(4)]
+    printed = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert printed == ["['half', 'whole']"] * 4
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_a_killed_builder_leaves_no_folder_and_the_next_one_starts_afresh(tmp_path):
+    folder, log = tmp_path / "folder", tmp_path / "log"
+    killed = builder(folder, log, 60)
+    wait_for(log)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait(timeout=30)
+    assert not folder.exists()
+
+    def build(temporary):
+        assert list(temporary.iterdir()) == []
+        (temporary / "fresh").write_text("fresh")
+
+    assert [path.name for path in cached_folder(folder, build).iterdir()] == ["fresh"]
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "folder.sizes.json", "log"}
+
+
+def test_a_builder_that_raises_leaves_no_folder(tmp_path):
+    def build(temporary):
+        (temporary / "half").write_text("half")
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        cached_folder(tmp_path / "folder", build)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_with_a_truncated_or_missing_file_is_built_again(tmp_path, capsys):
+    def build(temporary):
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "ids.npy").write_bytes(b"0123456789")
+
+    file = cached_folder(tmp_path / "tokens", build) / "deep" / "ids.npy"
+    file.write_bytes(b"01234")
+    cached_folder(tmp_path / "tokens", build)
+    assert file.read_bytes() == b"0123456789"
+    file.unlink()
+    cached_folder(tmp_path / "tokens", build)
+    assert file.read_bytes() == b"0123456789"
+    assert capsys.readouterr().err.count("tokens is damaged, so it is built again") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock", "tokens.sizes.json"}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_the_old_file(tmp_path, error):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def write(maker, path):
+        with maker(path):
+            raise error
+
+    for maker, path in ((whole_file, target), (whole_folder, tmp_path / "folder")):
+        with pytest.raises(DiskFull, match=f"no room on the disk for {path}: free some"):
+            write(maker, path)
+    with pytest.raises(DiskFull):
+        cached_folder(tmp_path / "cache", lambda temporary: (_ for _ in ()).throw(error))
+    assert target.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"file.txt", "cache.lock"}
+
+
+def test_a_built_folder_is_not_built_again(tmp_path):
+    built = cached_folder(tmp_path / "folder", lambda temporary: (temporary / "first").write_text("first"))
+
+    def build(temporary):
+        raise AssertionError("built twice")
+
+    assert cached_folder(tmp_path / "folder", build) == built

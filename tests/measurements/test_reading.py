@@ -1,0 +1,256 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.measurements.reading import study_measurements
+from rankscale_utils.measurements.table import limits, measured_rows, rising
+from rankscale_utils.pipeline.batch import check
+from rankscale_utils.study import paths
+from rankscale_utils.study.loading import load_study
+
+SIZES = {"17m": 4e6, "32m": 12e6, "68m": 42e6, "1b": 1e9}
+
+
+@pytest.fixture
+def table():
+    rows = [
+        ("listwise", rung, size, exposure, "dev", metric, 0.3 if metric == "nDCG@10" else 2.5)
+        for rung, size in SIZES.items()
+        for exposure in (1000, 2000)
+        for metric in ("nDCG@10", "CE64")
+    ]
+    return pd.DataFrame(rows, columns=["objective", "rung", "params", "exposure", "collection", "metric", "value"])
+
+
+@pytest.fixture
+def brings(tmp_path, monkeypatch):
+    """Write a CSV and a study that brings it; return the study."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+
+    def write(table, held_out=("1b",)):
+        text = table if isinstance(table, str) else table.to_csv(index=False)
+        (tmp_path / "ladder.csv").write_text(text)
+        rungs = ", ".join(held_out)
+        (tmp_path / "mine.yaml").write_text(f"measurements: ladder.csv\nheld_out: {{rungs: [{rungs}]}}\n")
+        return load_study(tmp_path / "mine.yaml")
+
+    return write
+
+
+def changed(table, column, value, row=3):
+    table = table.copy()
+    table[column] = table[column].astype(object)
+    table.loc[row, column] = value
+    return table
+
+
+def sentence_of(study):
+    """Return the one sentence with which a study's measurements are refused before any work is done."""
+    with pytest.raises(StudyError) as caught:
+        check(study)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert len(said) < 300
+    assert said.endswith(".")
+    return said
+
+
+POSITIVE = "must be a positive, finite number; correct or drop the row."
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("params", -5, f"params = -5: {POSITIVE}"),
+        ("params", -5e6, f"params = -5000000.0: {POSITIVE}"),
+        ("params", 0, f"params = 0: {POSITIVE}"),
+        ("params", np.inf, f"params = inf: {POSITIVE}"),
+        ("params", "17M", f"params = '17M': {POSITIVE}"),
+        ("params", None, f"params is empty: {POSITIVE}"),
+        ("exposure", "-1e3", f"exposure = -1e3: {POSITIVE}"),
+        ("exposure", "many", f"exposure = 'many': {POSITIVE}"),
+        ("flops", 0, f"flops = 0: {POSITIVE}"),
+        ("ceiling", "high", "ceiling = 'high': must be a finite number; correct or drop the row."),
+        ("value", -0.1, "value = -0.1: must be a finite number and not negative; correct or drop the row."),
+        ("value", None, "value is empty: must be a finite number and not negative; correct or drop the row."),
+        ("value", "high", "value = 'high': must be a finite number and not negative; correct or drop the row."),
+        ("value", "inf", "value = inf: must be a finite number and not negative; correct or drop the row."),
+        ("seed", 1.5, "seed = 1.5: must be a whole number; correct or drop the row."),
+        ("seed", "one", "seed = 'one': must be a whole number; correct or drop the row."),
+        ("seed", np.inf, "seed = inf: must be a whole number; correct or drop the row."),
+        ("seed", None, "seed is empty: must be a whole number; correct or drop the row."),
+        ("rung", None, "rung is empty: fill it in or drop the row."),
+    ],
+)
+def test_a_wrong_cell_is_named_with_its_line_and_the_remedy(brings, table, column, value, said):
+    table = table.assign(seed=0, flops=1.0, ceiling=1.0)
+    assert sentence_of(brings(changed(table, column, value))) == f"ladder.csv, line 5: {said}"
+
+
+def test_blank_lines_count_as_lines_and_are_no_rows(brings, table):
+    lines = table.to_csv(index=False).splitlines()
+    read = study_measurements(brings("\n".join([lines[0], "", *lines[1:], "", ""])), fitted_only=False)
+    assert read.index.tolist() == list(range(len(table)))
+    wrong = changed(table, "value", "x", row=0).to_csv(index=False).replace("\n", "\n\n", 1)
+    assert "ladder.csv, line 3: value = 'x'" in sentence_of(brings(wrong))
+
+
+@pytest.mark.parametrize("value", [1.2, 34.8])
+def test_a_metric_above_one_is_refused(brings, table, value):
+    row = table.index[table["metric"] == "nDCG@10"][2]
+    said = sentence_of(brings(changed(table, "value", value, row)))
+    assert f"line {row + 2}: nDCG@10 = {value} is above 1" in said
+    assert "as a share, not in percent" in said
+
+
+def test_entropies_may_exceed_one(brings, table):
+    assert study_measurements(brings(table), fitted_only=False)["value"].max() == 2.5
+
+
+def test_a_missing_column_is_named_beside_those_there_are(brings, table):
+    said = sentence_of(brings(table.drop(columns="value")))
+    assert "ladder.csv lacks the column value: it has objective, rung, params" in said
+    said = sentence_of(brings(table.rename(columns={"metric": "measure", "params": "N"})))
+    assert "lacks the columns params, metric: it has objective, rung, N, exposure, collection, measure" in said
+    assert "rename or add" in said
+
+
+def test_repeated_rows_are_named(brings, table):
+    said = sentence_of(brings(pd.concat([table, table.iloc[[2]]])))
+    assert f"line {len(table) + 2} repeats run listwise-17m-s0 at exposure 2000" in said
+    assert "drop one of the rows, or give them different seeds" in said
+    two_seeds = pd.concat([table.assign(seed=0), table.assign(seed=1)])
+    assert study_measurements(brings(two_seeds), fitted_only=False)["run"].nunique() == 8
+    with_seeds_as_floats = two_seeds.assign(seed=two_seeds["seed"].astype(float))
+    assert {run[-3:] for run in study_measurements(brings(with_seeds_as_floats), fitted_only=False)["run"]} == {
+        "-s0",
+        "-s1",
+    }
+
+
+def test_a_missing_file_is_named(brings, table, tmp_path):
+    study = brings(table)
+    (tmp_path / "ladder.csv").unlink()
+    said = sentence_of(study)
+    assert "measurements = " in said
+    assert "ladder.csv" in said
+    assert "no such file; the path is relative to the YAML" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty: write a line of column names"),
+        ("a,b\n1,2\n1,2,3\n", "is no CSV in UTF-8: Expected 2 fields in line 3, saw 3; correct that line."),
+        ("a,b\n1,2,3\n1,2,3\n", "has rows with more cells than there are column names"),
+        ("objective,rung,params,exposure,collection,metric,value\n", "has no rows: add a row for every measurement."),
+    ],
+    ids=["empty", "ragged", "headless column", "only a header"],
+)
+def test_a_file_that_is_no_table_is_refused(brings, text, said):
+    assert sentence_of(brings(text)).startswith(f"ladder.csv {said}")
+
+
+def test_held_out_rungs_without_a_row_are_named(brings, table):
+    said = sentence_of(brings(table, held_out=("400m", "2b")))
+    assert "held_out.rungs ['400m', '2b'] have no row in the measurements" in said
+    assert "'17m', '32m', '68m', '1b'" in said
+    assert "correct them" in said
+
+
+def test_three_rungs_must_be_left_to_fit(brings, table):
+    assert "2 rungs are left to fit: a size law needs three or more" in sentence_of(brings(table, ("68m", "1b")))
+
+
+def test_further_columns_are_carried_along_and_absent_ones_get_their_defaults(brings, table):
+    study = brings(table.assign(note="mine", temperature=range(len(table))))
+    check(study)
+    read = study_measurements(study, fitted_only=False)
+    assert set(read["note"]) == {"mine"}
+    assert read["temperature"].tolist() == list(range(len(table)))
+    assert set(read["seed"]) == {0}
+    assert (read["params_non_embedding"] == read["params"]).all()
+    assert set(read["run"]) == {f"listwise-{rung}-s0" for rung in SIZES}
+    given = brings(table.assign(seed=3, params_non_embedding=table["params"] / 2))
+    read = study_measurements(given, fitted_only=False)
+    assert (read["params_non_embedding"] == read["params"] / 2).all()
+    assert "listwise-1b-s3" in set(read["run"])
+
+
+def test_rungs_may_look_like_numbers(brings, table):
+    numbers = table.assign(rung=table["rung"].map({"17m": 17, "32m": 32, "68m": 68, "1b": 1000}))
+    study = brings(numbers, held_out=("'1000'",))
+    assert set(study_measurements(study, fitted_only=True)["rung"]) == {"17", "32", "68"}
+
+
+def test_the_fitted_rows_hold_no_held_out_rung(brings, table):
+    study = brings(table)
+    assert set(study_measurements(study, fitted_only=True)["rung"]) == {"17m", "32m", "68m"}
+    assert set(study_measurements(study, fitted_only=False)["rung"]) == set(SIZES)
+
+
+def test_a_study_that_trains_names_the_run_that_was_not_evaluated(tiny_study):
+    with pytest.raises(
+        StudyError, match="run listwise-w4-s0 has not been evaluated: run `make study STUDY=tiny` first"
+    ):
+        study_measurements(tiny_study, fitted_only=True)
+
+
+def test_rows_with_a_reason_are_no_measurements(table):
+    assert len(measured_rows(table)) == len(table)
+    marked = table.assign(excluded=["failed"] + [""] * (len(table) - 1))
+    assert measured_rows(marked).index.tolist() == list(range(1, len(table)))
+
+
+def test_a_table_of_our_own_comes_back_as_a_csv(brings, table):
+    failures = ["failed"] + [""] * (len(table) - 1)
+    ours = table.assign(excluded=failures, queries=None, tokens=None, flops=None, ceiling=None, first_stage=None)
+    ours.loc[0, "value"] = np.nan
+    read = study_measurements(brings(ours), fitted_only=False)
+    assert read["excluded"].tolist() == failures
+    assert np.isnan(read["value"][0])
+    assert read[["flops", "ceiling"]].dtypes.eq(float).all()
+    again = study_measurements(brings(read), fitted_only=False)
+    pd.testing.assert_frame_equal(again, read)
+    assert len(measured_rows(again)) == len(table) - 1
+
+
+@pytest.fixture
+def measured(tiny_study, table):
+    """Write the measurements of every run of the tiny study; those named leave none."""
+
+    def write(*without):
+        rows = table[table["rung"] == "17m"].assign(seed=0, params_non_embedding=1.0, excluded="")
+        for run in tiny_study.runs:
+            folder = tiny_study.run_folder(run)
+            folder.mkdir(parents=True)
+            left = rows.assign(run=run.name, rung=run.rung).iloc[: 0 if run.rung in without else None]
+            left.to_parquet(folder / "measurements.parquet")
+        return tiny_study
+
+    return write
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_left_no_measurement_stops_no_study(measured):
+    assert set(study_measurements(measured("w6"), fitted_only=False)["rung"]) == {"w4", "w8", "w12"}
+
+
+def test_runs_that_all_left_no_measurement_are_refused(measured):
+    with pytest.raises(StudyError, match="none of 3 runs left a measurement: lower the learning rate"):
+        study_measurements(measured("w4", "w6", "w8"), fitted_only=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "rises"),
+    [
+        *((metric, True) for metric in ("nDCG@10", "RR@10", "AP", "R@100", "P@10", "recall")),
+        *((metric, False) for metric in ("CE64", "CE", "contrastive_entropy", "dev_loss")),
+    ],
+)
+def test_metrics_rise_and_entropies_fall(metric, rises):
+    assert rising(metric) == rises
+    assert limits(metric) == ((0, 1) if rises else (0, np.inf))
+    assert limits(metric, 0.7) == ((0, 0.7) if rises else (0, np.inf))
+    assert limits(metric, np.nan) == limits(metric)

@@ -1,0 +1,70 @@
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+
+from rankscale_utils.report import figures
+from rankscale_utils.report.page import inline_svg, mathml, provenance, title_of
+
+
+def test_formulas_become_mathml():
+    inline = mathml("The law is $y = A x^{-\\alpha}$ here.")
+    assert inline.startswith("The law is <math ")
+    assert inline.endswith("</math> here.")
+    assert 'display="inline"' in inline
+    assert "α" in inline or "&#x003B1;" in inline
+    assert "$" not in inline
+
+
+def test_formulas_on_lines_of_their_own_become_blocks():
+    block = mathml("Before\n\n$$\ny = a +\nb\n$$\n\nafter $c$")
+    assert block.count("<math") == 2
+    assert 'display="block"' in block
+    assert block.startswith("Before\n\n<math")
+    assert "$" not in block
+
+
+@pytest.mark.parametrize("text", ["no formula", "it costs \\$5 or \\$6", "a lone $ sign", "5 $\nand 6 $ on two lines"])
+def test_what_is_no_formula_stays(text):
+    assert mathml(text) == text
+
+
+def test_code_is_no_formula():
+    assert mathml("set `$HOME` and `$PATH`") == "set `$HOME` and `$PATH`"
+
+
+def test_a_figure_stands_inline_in_the_pages_own_ink():
+    figures.use_style()
+    axes = figures.panel("Title", "exposure (pairs)", "nDCG@10")
+    axes.plot([1, 2], [3, 4], color=figures.HELD_OUT)
+    from io import StringIO
+
+    out = StringIO()
+    axes.figure.savefig(out, format="svg")
+    plt.close(axes.figure)
+    raw, svg = out.getvalue(), inline_svg(out.getvalue())
+    assert raw.startswith("<?xml")
+    assert "<metadata>" in raw
+    assert figures.INK in raw
+    assert svg.startswith("<svg")
+    assert svg.rstrip().endswith("</svg>")
+    assert "<metadata>" not in svg
+    assert figures.INK not in svg
+    assert "currentColor" in svg
+    assert figures.HELD_OUT in svg  # other colours stay
+    assert "exposure (pairs)" in svg  # text is text
+
+
+def test_a_page_is_named_after_its_first_heading():
+    cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_markdown_cell("## Not this\n# What is this?\nProse")]
+    assert title_of(nbformat.v4.new_notebook(cells=cells)) == "What is this?"
+
+
+def test_provenance_names_the_parameters_but_no_folder_of_the_machine():
+    run = {"parameters": {"study": "/some/where/demo.yaml", "run": "listwise-w8-s0"}}
+    run |= {"start_time": "2026-01-31T12:00:00.123456", "duration": 12.34}
+    nb = nbformat.v4.new_notebook(metadata={"papermill": run})
+    said = provenance(nb)
+    assert said["study"] == "demo.yaml"
+    assert said["run"] == "listwise-w8-s0"
+    assert said["executed"] == "2026-01-31 12:00:00 UTC, 12.3 s"
+    assert "/some/where" not in str(said)

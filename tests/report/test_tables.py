@@ -1,0 +1,53 @@
+import re
+
+import numpy as np
+import pandas as pd
+
+from rankscale_utils.report import tables
+from rankscale_utils.report.prose import si
+
+
+def cells(html):
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html.data)]
+
+
+def test_a_table_shows_the_columns_named_as_they_are_to_be_read():
+    table = pd.DataFrame(
+        {"rung": ["w8", "w16"], "N": [1234.5, 67890.0], "value": [0.12345, np.nan], "hit": [True, False], "no": [1, 2]}
+    )
+    html = tables.styled(table, rung="rung", N="params|,.0f", value="nDCG@10|.3f", hit="hit")
+    assert cells(html) == [
+        ["rung", "params", "nDCG@10", "hit"],
+        ["w8", "1,234", "0.123", "yes"],
+        ["w16", "67,890", "–", "no"],
+    ]
+    assert '<td class="hit">yes</td>' in html.data
+    assert '<td class="miss">no</td>' in html.data
+    assert '<th class="text">rung</th>' in html.data
+    assert "<th>params</th>" in html.data
+
+
+def test_text_is_never_taken_for_html():
+    table = pd.DataFrame({"name": ["<b>&"]})
+    assert "&lt;b&gt;&amp;" in tables.styled(table, name="<i>").data
+    assert "<b>" not in tables.styled(table, name="<i>").data
+    assert "<i>" not in tables.styled(table, name="<i>").data
+    assert "<b>" not in tables.facts(field="<b>").data
+    assert "<b>" not in tables.finding("<b>").data
+
+
+def test_an_absent_text_is_a_dash_and_an_empty_table_its_head():
+    assert cells(tables.styled(pd.DataFrame({"name": [None]}), name="name")) == [["name"], ["–"]]
+    assert cells(tables.styled(pd.DataFrame({"name": []}), name="name")) == [["name"]]
+
+
+def test_facts_are_rows_of_a_name_and_a_value():
+    assert cells(tables.facts(learning_rate=0.003, rung="w8")) == [["learning rate", "0.003"], ["rung", "w8"]]
+
+
+def test_a_finding_is_its_sentence():
+    assert re.sub("<.*?>", "", tables.finding("It rose from 0.2 to 0.3.").data) == "It rose from 0.2 to 0.3."
+
+
+def test_a_count_that_rounds_to_a_thousand_has_its_prefix():
+    assert [si(value) for value in (999.4, 999.9, 999_900.0)] == ["999", "1k", "1M"]

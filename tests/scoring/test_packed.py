@@ -1,0 +1,80 @@
+"""Packed weights give the same scores; 8-bit ones give others, and neither changes the model."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.scoring.packed import _AddAndNorm, _Glu, _Linear, in_int8, pack, packed
+
+SHAPE = {"vocab_size": 300, "hidden_size": 256, "intermediate_size": 384, "num_attention_heads": 4, "pad_token_id": 0}
+TOKENS = {"bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
+MASK = (torch.arange(40) < torch.tensor([40, 12, 33, 12, 25])[:, None]).long()
+IDS = torch.randint(3, 300, MASK.shape, generator=torch.Generator().manual_seed(1)) * MASK
+BATCH = IDS, MASK, torch.zeros_like(MASK)
+
+
+@pytest.fixture(params=["bert", "modernbert", "modernbert with biases"])
+def model(request):
+    torch.manual_seed(0)
+    kind, *biases = request.param.split(" with ")
+    settings = SHAPE | TOKENS | {"num_hidden_layers": 3}
+    if biases:
+        settings |= {"mlp_bias": True, "attention_bias": True}
+    encoder = AutoModel.from_config(AutoConfig.for_model(kind, **settings))
+    for tensor in encoder.parameters():
+        torch.nn.init.normal_(tensor, std=0.1)
+    made = CrossEncoder(encoder, reads="cls").eval()
+    torch.nn.init.normal_(made.head.weight)
+    return made
+
+
+@torch.inference_mode()
+def test_packed_layers_score_alike_and_are_gone_afterwards(model):
+    before, kinds = model(*BATCH), [type(module) for module in model.modules()]
+    with packed(model):
+        inside = [type(module) for module in model.modules()]
+        scores = model(*BATCH)
+    assert _Linear in inside
+    assert (_Glu in inside) == (model.encoder.config.model_type == "modernbert")
+    assert (_AddAndNorm in inside) == (model.encoder.config.model_type == "bert")
+    assert before.std() > 0.01
+    torch.testing.assert_close(scores, before, atol=1e-5, rtol=0)
+    assert [type(module) for module in model.modules()] == kinds
+    assert torch.equal(model(*BATCH), before)
+
+
+@torch.inference_mode()
+def test_layers_packed_for_good_score_alike(model):
+    before = model(*BATCH)
+    pack(model)
+    assert _Linear in [type(module) for module in model.modules()]
+    torch.testing.assert_close(model(*BATCH), before, atol=1e-5, rtol=0)
+
+
+def test_layers_come_back_after_an_error(model):
+    kinds = [type(module) for module in model.modules()]
+    with pytest.raises(RuntimeError, match="stop"), packed(model):
+        raise RuntimeError("stop")
+    assert [type(module) for module in model.modules()] == kinds
+
+
+@pytest.mark.parametrize("change", ["narrow", "float64"])
+def test_models_that_gain_nothing_stay_as_they_are(model, change):
+    if change == "narrow":
+        small = AutoConfig.for_model("bert", **(SHAPE | {"hidden_size": 64}), num_hidden_layers=1)
+        model = CrossEncoder(AutoModel.from_config(small))
+    else:
+        model = model.double()
+    kinds = [type(module) for module in model.modules()]
+    with packed(model):
+        assert [type(module) for module in model.modules()] == kinds
+
+
+@torch.inference_mode()
+def test_int8_rounds_a_copy(model):
+    before, rounded = model(*BATCH), in_int8(model)
+    with packed(rounded):  # which finds nothing to pack
+        scores = rounded(*BATCH)
+    assert 1e-4 < (scores - before).abs().max() < 0.1 * before.abs().max()
+    assert torch.equal(model(*BATCH), before)

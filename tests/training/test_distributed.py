@@ -1,0 +1,138 @@
+"""Several processes train one run as one process does: torchrun with gloo, on the CPU."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rankscale_utils.machine.files import read_json
+from rankscale_utils.training.distributed import Processes, out_of_memory, processes
+from tests.training.test_run import RATE, short
+
+pytest.importorskip("accelerate")
+RUN = "pointwise-w8-s0"
+OBJECTIVES = {"pairwise": {"learning_rate": RATE}, "pointwise": {"learning_rate": RATE}}
+
+# Trains run argv[2] of study argv[1]; with argv[3], memory runs out in the second process at the third step.
+WORKER = """
+import os, sys
+import torch
+from rankscale_utils import trainer, training
+
+if sys.argv[3:]:
+    score = trainer.Trainer._outputs
+    def fails(self, batch, part):
+        if os.environ["RANK"] == "1" and self.seen.step == 2 and len(batch.sequences.counts) > 3:
+            raise torch.OutOfMemoryError("made up")
+        return score(self, batch, part)
+    trainer.Trainer._outputs = fails
+sys.exit(training.main(*sys.argv[1:3]))
+"""
+
+
+def torchrun(study, tmp_path, *arguments, count=2):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(script)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(study.source), *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-9000:]
+
+
+def weights(study, run=RUN):
+    return [load_file(path) for path in sorted(study.run_folder(study.run(run)).rglob("*.safetensors"))]
+
+
+def assert_same(ones, others, tolerance):
+    assert len(ones) == len(others) > 0
+    for one, other in zip(ones, others, strict=True):
+        assert one.keys() == other.keys()
+        for name, tensor in one.items():
+            if name.endswith("key.bias"):  # no score depends on it, so Adam blows its gradient's rounding up
+                continue
+            assert (tensor - other[name]).abs().max() <= tolerance * max(1.0, tensor.abs().max()), name
+
+
+@pytest.fixture
+def studies(new_study):
+    """Return a study twice: for one process and for several, of three queries a step, so that shares differ."""
+    groups = {"hard": 1, "random": 1, "hard_depth": 10, "queries_per_step": 3}
+
+    def both(**changes):
+        settings = short(groups=groups, exposures=[27, 54]) | changes
+        alone = new_study("alone", objectives=OBJECTIVES, training=settings | {"gpus": 1, "sharded": False})
+        return alone, new_study("together", objectives=OBJECTIVES, training=settings)
+
+    return both
+
+
+def alone(study, run=RUN):
+    from rankscale_utils.collections import open_collection
+    from rankscale_utils.training.run import train
+
+    return train(study, study.run(run), open_collection(study), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"micro_batch": 2}], ids=["whole shares", "micro-batches"])
+def test_two_processes_take_the_steps_of_one(studies, tmp_path, changes):
+    one, two = studies(gpus=2, **changes)
+    ledger = alone(one)
+    torchrun(two, tmp_path, RUN)
+    assert_same(weights(one), weights(two), 5e-6)
+    together = read_json(two.folder / RUN / "ledger.json")
+    assert together["hardware"]["processes"] == 2
+    assert [row["flops"] for row in together["checkpoints"]] == [row["flops"] for row in ledger["checkpoints"]]
+    assert [row["loss"] for row in together["checkpoints"]] == pytest.approx(
+        [row["loss"] for row in ledger["checkpoints"]], rel=1e-5
+    )
+
+
+def test_memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all(studies, tmp_path):
+    one, two = studies(gpus=2)
+    alone(one)
+    torchrun(two, tmp_path, RUN, "fails")
+    assert_same(weights(one), weights(two), 5e-6)
+    assert read_json(two.folder / RUN / "ledger.json")["micro_batches"] == [
+        {"step": 0, "pairs": 6},
+        {"step": 2, "pairs": 3},
+    ]
+
+
+def test_sharded_weights_are_those_of_one_process(studies, tmp_path):
+    one, two = studies(gpus=2, sharded=True)
+    alone(one)
+    torchrun(two, tmp_path, RUN)
+    assert_same(weights(one), weights(two), 5e-6)
+
+
+def test_a_process_alone_has_the_whole_step():
+    assert range(5)[Processes().share(5)] == range(5)
+
+
+def test_shares_are_even_and_leave_nothing_out(monkeypatch):
+    some = Processes()
+    some.count = 4
+    taken = []
+    for some.index in range(4):
+        taken += range(10)[some.share(10)]
+        assert len(range(10)[some.share(10)]) in (2, 3)
+    assert taken == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA out of memory"), False),
+    ],
+)
+def test_only_errors_of_memory_count_as_such(error, expected):
+    assert out_of_memory(error) is expected
+    assert processes(torch.device("cpu")).count == 1
