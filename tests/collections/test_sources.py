@@ -160,7 +160,8 @@ def test_a_run_of_another_collection_is_refused(real_study, real_data):
         open_collection(real_study(evaluation={"depth": 100, "tests": {"dl19": DL19 | {"candidates": run}}}))
 
 
-OPENS = "from rankscale_utils.study.loading import load_study\nfrom rankscale_utils.collections import open_collection\n"
+OPENS = "from rankscale_utils.collections import open_collection; "
+OPENS += "from rankscale_utils.study.loading import load_study; "
 
 
 def test_two_processes_leave_one_sound_cache(real_study, ir_datasets_home, tmp_path):

@@ -20,7 +20,7 @@ OBJECTIVES = {"pairwise": {"learning_rate": RATE}, "pointwise": {"learning_rate"
 WORKER = """
 import os, sys
 import torch
-from rankscale_utils import trainer, training
+from rankscale_utils.training import run, trainer
 
 if sys.argv[3:]:
     score = trainer.Trainer._outputs
@@ -29,7 +29,7 @@ if sys.argv[3:]:
             raise torch.OutOfMemoryError("made up")
         return score(self, batch, part)
     trainer.Trainer._outputs = fails
-sys.exit(training.main(*sys.argv[1:3]))
+sys.exit(run.main(*sys.argv[1:3]))
 """
 
 

@@ -26,7 +26,7 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from rankscale_utils import training
+from rankscale_utils.training import run as training
 from rankscale_utils.collections import Collection
 from rankscale_utils.study.loading import load_study
 
@@ -57,9 +57,9 @@ NO_ROOM = """
 import resource, sys
 from pathlib import Path
 import torch
-from rankscale_utils import training
+from rankscale_utils.training import run as training
 from rankscale_utils.collections import Collection
-from rankscale_utils.files import DiskFull
+from rankscale_utils.errors import DiskFull
 from rankscale_utils.study.loading import load_study
 
 torch.set_num_threads(1)

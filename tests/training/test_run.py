@@ -39,7 +39,7 @@ SLOW_RUN = """
 import sys, time
 from pathlib import Path
 import torch
-from rankscale_utils import training
+from rankscale_utils.training import run as training
 from rankscale_utils.collections import Collection
 from rankscale_utils.study.loading import load_study
 
