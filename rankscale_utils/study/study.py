@@ -1,6 +1,5 @@
 """A study, validated, its grid of runs, and its paths: the one place that knows where things lie."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,13 +8,13 @@ from pydantic import Field
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
 
-from . import paths
-from .collection import CollectionForm, Docstrings, PairsFile
+from . import checks, paths
+from .collection import CollectionForm, Docstrings
 from .evaluation import Evaluation, FirstStage, Text
 from .fields import FolderName, Part, refusal
 from .forecasting import Allocation, Forecasting, HeldOut
-from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained, Rung
-from .objectives import DISTILLED, FAMILY_OF, Family, Objective, ObjectiveName
+from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained
+from .objectives import FAMILY_OF, Family, Objective, ObjectiveName
 from .training import Annotations, Training
 
 
@@ -62,82 +61,12 @@ class Study(Part):
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
 
-    @refusal("training")
-    def _unscored(training: Training | None, earlier: dict) -> Iterator[str]:
-        if training and training.groups.random and getattr(earlier.get("collection"), "teacher", None):
-            yield "no teacher scores random negatives: set groups.random = 0, or remove collection.teacher"
-
-    @refusal("evaluation")
-    def _unusable_tests(evaluation: Evaluation, earlier: dict) -> Iterator[str]:
-        for name, test in evaluation.tests.items():
-            if getattr(test, "teacher", None):
-                yield f"tests.{name}.teacher: only training has a teacher: remove it"
-        collection = earlier.get("collection", "docstrings")
-        if not evaluation.tests and not isinstance(collection, str | PairsFile):
-            yield (
-                "this collection has no test split of its own: add tests, such as "
-                "{dl19: {ir_datasets: msmarco-passage/trec-dl-2019/judged, candidates: scoreddocs}}"
-            )
-
-    @refusal("ladder")
-    def _mixed(ladder: dict, _: dict) -> Iterator[str]:
-        kinds = {kind: [name for name, rung in ladder.items() if isinstance(rung, kind)] for kind in (Rung, Pretrained)}
-        if all(kinds.values()):
-            yield (
-                f"{kinds[Rung]} are trained from scratch and {kinds[Pretrained]} are pretrained, which is no ladder of "
-                "sizes alone: drop one side"
-            )
-
-    @refusal("objectives")
-    def _unmet(objectives: dict[str, Objective], earlier: dict) -> Iterator[str]:
-        ladder = list(earlier.get("ladder", {}))
-        for name, settings in objectives.items():
-            if (rates := settings.learning_rate.of) and ladder and (wrong := set(rates) ^ set(ladder)):
-                yield (
-                    f"{name}.learning_rate.of names {list(rates)}, but the rungs are {ladder}: give a rate for each of "
-                    f"them and for no other ({', '.join(sorted(wrong))})"
-                )
-            if settings.temperature and name != "listwise":
-                yield f"{name}.temperature: only listwise has a softmax to cool: remove it"
-            family = FAMILY_OF.get(name, earlier.get("family"))
-            if family == "bi_encoder" and name not in FAMILY_OF:
-                yield f"{name} compares the scores of pairs, which a bi_encoder does not read: write contrastive"
-            if settings.in_batch and family != "bi_encoder":
-                yield f"{name}.in_batch: only contrastive has a batch's documents as negatives: remove it"
-            if (training := earlier.get("training")) and training.groups.size == 1 and not settings.in_batch:
-                yield f"{name} has no negatives with training.groups.hard = random = 0: raise one of them" + (
-                    ", or set in_batch: true" if family == "bi_encoder" else ""
-                )
-            if settings.score and family != "ed2lm":
-                yield f"{name}.score: only ed2lm has several scores: remove it"
-            if name in DISTILLED and "collection" in earlier and not getattr(earlier["collection"], "teacher", None):
-                yield f"{name} learns from a teacher's scores: name a TREC run of them as collection.teacher"
-
-    @refusal("annotations")
-    def _no_retriever(annotations: Annotations | None, earlier: dict) -> Iterator[str]:
-        if not annotations:
-            return
-        if "contrastive" not in earlier.get("objectives", {"contrastive": None}):
-            yield "they train the objective contrastive, which the study has not: add it, or remove annotations"
-        if (training := earlier.get("training")) and training.groups.hard:
-            yield f"no first stage finds hard = {training.groups.hard} negatives for new queries: set groups.hard = 0"
-        ladder = list(earlier.get("ladder", {}))
-        if unknown := [rung for rung in annotations.rungs if ladder and rung not in ladder]:
-            yield f"rungs {unknown} are not on the ladder {ladder}: name rungs of it"
-
-    @refusal("held_out")
-    def _too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
-        if ladder := list(earlier.get("ladder", {})):
-            if unknown := [rung for rung in held_out.rungs if rung not in ladder]:
-                yield f"{unknown} are not on the ladder {ladder}: name rungs of it"
-            if len(fitted := [rung for rung in ladder if rung not in held_out.rungs]) < 3:
-                yield (
-                    f"{fitted} are left, but a size law needs three fitted rungs or more: lengthen the ladder or "
-                    "hold out fewer"
-                )
-        annotated = getattr(earlier.get("annotations"), "rungs", ())
-        if both := [rung for rung in annotated if rung in held_out.rungs]:
-            yield f"{both} are trained on annotations before their forecast is sealed: choose other annotations.rungs"
+    _training = refusal("training")(checks.unscored_negatives)
+    _evaluation = refusal("evaluation")(checks.unusable_tests)
+    _ladder = refusal("ladder")(checks.mixed_ladder)
+    _objectives = refusal("objectives")(checks.unmet_objectives)
+    _annotations = refusal("annotations")(checks.annotations_without_retriever)
+    _held_out = refusal("held_out")(checks.too_little_left)
 
     def family_of(self, objective: str) -> Family:
         """Return the family whose models an objective trains."""
