@@ -1,15 +1,16 @@
 # The study as a graph of notebooks: every rule leaves an executed notebook and a result file that stands whole.
 # `make study STUDY=…` validates the study and runs this.
 from rankscale_utils.machine.files import digest
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
 study = load_study(config["study"])
-NOTEBOOKS, RUNS, REPORTS = f"{workflow.basedir}/notebooks", study.folder, study.reports
+NOTEBOOKS, RESULTS, RUN = Path(workflow.basedir) / "notebooks", study.folder, study.folder / "{run}"
 GPU = int(config["kernel"] == "rankscale-gpu")
 TRAINED = {run.name: run for run in study.all_runs}
 LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
 FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
-WRITTEN = f"{RUNS}/generated.json"  # of a generator's queries
+WRITTEN = paths.annotated_file(RESULTS, "generated")  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
 DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.machine.device"
 NOTEBOOK = (
@@ -25,123 +26,129 @@ CHECKED = (
 
 
 def measured(runs):
-    return [study.measurements_file] if study.measurements else [f"{RUNS}/{run}/measurements.parquet" for run in runs]
+    if study.measurements:
+        return [study.measurements_file]
+    return [paths.measurements_file(RESULTS / run) for run in runs]
 
 
 def executed():
     names = ["3_fit", "4_forecast", "5_allocate"] + ["6_speedup"] * bool(TRAINED)
     names += ["7_annotations"] * bool(ANNOTATED) + ["8_families"] * SEVERAL
-    of_runs = [f"{RUNS}/{run}/{step}.ipynb" for run in TRAINED for step in ("1_train", "2_evaluate")]
-    return of_runs + [f"{RUNS}/{name}.ipynb" for name in names]
+    of_runs = [paths.notebook_file(RESULTS / run, step) for run in TRAINED for step in ("1_train", "2_evaluate")]
+    return of_runs + [paths.notebook_file(RESULTS, name) for name in names]
+
+
+def results(*files, where=True):
+    return [file(RESULTS) for file in files if where]
 
 
 # A report that outlived its results, as in a fresh clone, does not count as done.
 rule all:
     input:
         executed(),
-        [f"{RUNS}/{name}.csv" for name in ("sealed_forecasts", "forecasts", "allocation", *["speed"] * bool(TRAINED))],
-        [f"{RUNS}/fixed_lengths.csv"] * bool(TRAINED),
-        [f"{RUNS}/{name}.csv" for name in ("sealed_annotations", "annotations") if ANNOTATED],
-        [f"{RUNS}/families.csv"] * SEVERAL,
-        f"{REPORTS}/index.html",
+        results(paths.sealed_forecasts_file, paths.forecasts_file, paths.allocation_file),
+        results(paths.speed_file, paths.fixed_lengths_file, where=TRAINED),
+        results(paths.sealed_annotations_file, paths.annotations_file, where=ANNOTATED),
+        results(paths.families_file, where=SEVERAL),
+        paths.index_file(study.reports),
 
 rule index:
     input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
-    output: f"{REPORTS}/index.html"
-    log: f"{RUNS}/logs/report.log"
+    output: paths.index_file(study.reports)
+    log: paths.log_file(RESULTS, "report")
     shell: "python -m rankscale_utils.report.publish '{study.source}'" + CHECKED
 
 rule collection:
     input: list(study.input_files)
-    output: [f"{RUNS}/{name}.json" for name in ("collection", "ladder", "contract")]
+    output: results(paths.collection_file, paths.ladder_file, paths.contract_file)
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
     threads: workflow.cores
-    log: f"{RUNS}/logs/collection.log"
+    log: paths.log_file(RESULTS, "collection")
     shell: "python -m rankscale_utils.pipeline.prepare '{study.source}'" + CHECKED
 
 # Beside the runs that do not wait for it, and before them, as it takes longest.
 rule generated:
-    input: f"{RUNS}/collection.json"
+    input: paths.collection_file(RESULTS)
     output: WRITTEN
     params: settings=digest(study.annotated_by("generated")) if study.annotations else ""
     threads: study.training.threads if study.training else 1
     priority: 15
     resources: gpu=GPU
-    log: f"{RUNS}/logs/generated.log"
+    log: paths.log_file(RESULTS, "generated")
     shell: DEVICE + " python -m rankscale_utils.pipeline.prepare '{study.source}' generated" + CHECKED
 
 # A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
 rule train:
     input:
-        collection=f"{RUNS}/collection.json",
-        seal=lambda wildcards: [] if wildcards.run in FITTED else f"{RUNS}/sealed_forecasts.csv",
+        collection=paths.collection_file(RESULTS),
+        seal=lambda wildcards: results(paths.sealed_forecasts_file, where=wildcards.run not in FITTED),
         written=lambda wildcards: [WRITTEN] * (TRAINED[wildcards.run].source == "generated"),
-        notebook=ancient(f"{NOTEBOOKS}/1_train.ipynb"),
-    output: notebook=f"{RUNS}/{{run}}/1_train.ipynb", result=update(f"{RUNS}/{{run}}/ledger.json")
+        notebook=ancient(NOTEBOOKS / "1_train.ipynb"),
+    output: notebook=paths.notebook_file(RUN, "1_train"), result=update(paths.ledger_file(RUN))
     params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))
     threads: study.training.threads if study.training else 1
     priority: 10
     resources: gpu=GPU * (study.training.gpus if study.training else 1)
-    log: f"{RUNS}/logs/{{run}}.train.log"
+    log: paths.log_file(RESULTS, "{run}.train")
     shell: DEVICE + " --gpus {resources.gpu}" + NOTEBOOK + " -p run {wildcards.run}" + CHECKED
 
 rule evaluate:
-    input: result=rules.train.output.result, notebook=ancient(f"{NOTEBOOKS}/2_evaluate.ipynb")
-    output: notebook=f"{RUNS}/{{run}}/2_evaluate.ipynb", result=f"{RUNS}/{{run}}/measurements.parquet"
+    input: result=rules.train.output.result, notebook=ancient(NOTEBOOKS / "2_evaluate.ipynb")
+    output: notebook=paths.notebook_file(RUN, "2_evaluate"), result=paths.measurements_file(RUN)
     params: settings=digest(study.evaluation.model_dump())
     threads: study.training.threads if study.training else 1
     priority: 20
     resources: gpu=GPU
-    log: f"{RUNS}/logs/{{run}}.evaluate.log"
+    log: paths.log_file(RESULTS, "{run}.evaluate")
     shell: PAPERMILL + " -p run {wildcards.run}" + CHECKED
 
 rule fit:
-    input: measured(FITTED), notebook=f"{NOTEBOOKS}/3_fit.ipynb"
+    input: measured(FITTED), notebook=NOTEBOOKS / "3_fit.ipynb"
     output:
-        [f"{RUNS}/sealed_annotations.csv"] * bool(ANNOTATED),
-        notebook=f"{RUNS}/3_fit.ipynb",
-        fits=f"{RUNS}/fits.json",
-        sealed=f"{RUNS}/sealed_forecasts.csv",
+        results(paths.sealed_annotations_file, where=ANNOTATED),
+        notebook=paths.notebook_file(RESULTS, "3_fit"),
+        fits=paths.fits_file(RESULTS),
+        sealed=paths.sealed_forecasts_file(RESULTS),
     params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump())
     priority: 30
-    log: f"{RUNS}/logs/3_fit.log"
+    log: paths.log_file(RESULTS, "3_fit")
     shell: PAPERMILL + CHECKED
 
 rule forecast:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/4_forecast.ipynb"
-    output: notebook=f"{RUNS}/4_forecast.ipynb", result=f"{RUNS}/forecasts.csv"
-    log: f"{RUNS}/logs/4_forecast.log"
+    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=NOTEBOOKS / "4_forecast.ipynb"
+    output: notebook=paths.notebook_file(RESULTS, "4_forecast"), result=paths.forecasts_file(RESULTS)
+    log: paths.log_file(RESULTS, "4_forecast")
     shell: PAPERMILL + CHECKED
 
 rule allocate:
-    input: measured(LADDER), fits=rules.fit.output.fits, notebook=f"{NOTEBOOKS}/5_allocate.ipynb"
-    output: notebook=f"{RUNS}/5_allocate.ipynb", result=f"{RUNS}/allocation.csv"
+    input: measured(LADDER), fits=rules.fit.output.fits, notebook=NOTEBOOKS / "5_allocate.ipynb"
+    output: notebook=paths.notebook_file(RESULTS, "5_allocate"), result=paths.allocation_file(RESULTS)
     params: settings=digest(study.allocation.model_dump())
-    log: f"{RUNS}/logs/5_allocate.log"
+    log: paths.log_file(RESULTS, "5_allocate")
     shell: PAPERMILL + CHECKED
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=f"{NOTEBOOKS}/6_speedup.ipynb"
+    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=NOTEBOOKS / "6_speedup.ipynb"
     output:
-        f"{RUNS}/fixed_lengths.csv",
-        notebook=f"{RUNS}/6_speedup.ipynb",
-        result=f"{RUNS}/speed.csv",
-        per_query=f"{RUNS}/speed_per_query.parquet",
+        results(paths.fixed_lengths_file),
+        notebook=paths.notebook_file(RESULTS, "6_speedup"),
+        result=paths.speed_file(RESULTS),
+        per_query=paths.speed_per_query_file(RESULTS),
     threads: workflow.cores
     resources: gpu=GPU
-    log: f"{RUNS}/logs/6_speedup.log"
+    log: paths.log_file(RESULTS, "6_speedup")
     shell: PAPERMILL + CHECKED
 
 if ANNOTATED:
     rule annotate:
         input:
             measured(ANNOTATED),
-            sealed=f"{RUNS}/sealed_annotations.csv",
-            notebook=f"{NOTEBOOKS}/7_annotations.ipynb",
-        output: notebook=f"{RUNS}/7_annotations.ipynb", result=f"{RUNS}/annotations.csv"
+            sealed=paths.sealed_annotations_file(RESULTS),
+            notebook=NOTEBOOKS / "7_annotations.ipynb",
+        output: notebook=paths.notebook_file(RESULTS, "7_annotations"), result=paths.annotations_file(RESULTS)
         params: settings=digest(study.allocation.model_dump())
-        log: f"{RUNS}/logs/7_annotations.log"
+        log: paths.log_file(RESULTS, "7_annotations")
         shell: PAPERMILL + CHECKED
 
 if SEVERAL:
@@ -150,7 +157,7 @@ if SEVERAL:
             measured(LADDER),
             speed=rules.speedup.output.result,
             per_query=rules.speedup.output.per_query,
-            notebook=f"{NOTEBOOKS}/8_families.ipynb",
-        output: notebook=f"{RUNS}/8_families.ipynb", result=f"{RUNS}/families.csv"
-        log: f"{RUNS}/logs/8_families.log"
+            notebook=NOTEBOOKS / "8_families.ipynb",
+        output: notebook=paths.notebook_file(RESULTS, "8_families"), result=paths.families_file(RESULTS)
+        log: paths.log_file(RESULTS, "8_families")
         shell: PAPERMILL + CHECKED

@@ -9,6 +9,7 @@ from rankscale_utils.laws import parabola
 from rankscale_utils.machine.files import whole_file
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .fit import Fitted, with_axes
@@ -85,7 +86,7 @@ def allocate_study(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost
             "three values or more."
         )
     allocation = pd.concat(tables, ignore_index=True)
-    with whole_file(study.folder / "allocation.csv") as temporary:
+    with whole_file(paths.allocation_file(study.folder)) as temporary:
         allocation.to_csv(temporary, index=False)
     return allocation
 

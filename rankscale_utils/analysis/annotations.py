@@ -133,7 +133,7 @@ def seal_annotations(study: Study) -> pd.DataFrame:
     had been trained by then (`truth_existed`).
     """
     found = fit_annotations(study)
-    existed = any((study.run_folder(run) / "ledger.json").exists() for run in held_out_runs(study))
+    existed = any((paths.ledger_file(study.run_folder(run))).exists() for run in held_out_runs(study))
     made = forecast_annotations(study, found).assign(truth_existed=existed)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return seal_forecasts(paths.sealed_annotations_file(study.folder), made, found.data_sha256, now)
@@ -156,7 +156,7 @@ def score_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
         )
     scored = laws.score_forecasts(sealed, annotated_measurements(study, held_out_runs(study)), **SIZE_AND_PAIRS)
     scored = scored.assign(hit=(scored["covered"] == 1).where(scored["covered"].notna()))
-    with whole_file(study.folder / "annotations.csv") as temporary:
+    with whole_file(paths.annotations_file(study.folder)) as temporary:
         scored.to_csv(temporary, index=False)
     return scored
 

@@ -14,6 +14,7 @@ from rankscale_utils.machine.files import whole_file
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
 from rankscale_utils.measurements.table import SEARCHED, measured_rows
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .significance import holm, paired
@@ -81,7 +82,7 @@ def compare_families(study: Study) -> Comparison:
         winners(systems, "p50_ms", level),
     ]
     found = pd.concat(tables, ignore_index=True).assign(metric=mine.metric, collection=collection)
-    with whole_file(study.folder / "families.csv") as temporary:
+    with whole_file(paths.families_file(study.folder)) as temporary:
         found.to_csv(temporary, index=False)
     return Comparison(collection, mine, searched, systems, found, compare_at_equal_size(mine, level=level))
 
@@ -131,8 +132,8 @@ def serving_options(study: Study) -> Options:
 
     BM25 is none of them: its order is the candidates' own.
     """
-    timed = pd.read_csv(study.folder / "speed.csv", keep_default_na=False)
-    values = pd.read_parquet(study.folder / "speed_per_query.parquet")
+    timed = pd.read_csv(paths.speed_file(study.folder), keep_default_na=False)
+    values = pd.read_parquet(paths.speed_per_query_file(study.folder))
     table = timed[timed["family"] != "bm25"].reset_index(drop=True)
     names = [f"{row.name} {row.rung}, depth {row.depth}" for row in table.itertuples()]
     wide = _by_option(values, SYSTEM_COLUMNS, table)

@@ -14,6 +14,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_json, whole_file
 from rankscale_utils.measurements.reading import read_csv, study_measurements
 from rankscale_utils.measurements.table import limits, measured_rows, rising
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 SERIES_COLUMNS = ["objective", "metric", "collection"]
@@ -109,7 +110,7 @@ def fit_study(study: Study) -> list[Fitted]:
 
     What was fitted is kept in `fits.pickle`, for the notebooks that ask for the same later.
     """
-    table, kept = study_measurements(study, fitted_only=True), study.folder / "fits.pickle"
+    table, kept = study_measurements(study, fitted_only=True), paths.kept_fits_file(study.folder)
     versions = [module.__version__ for module in (np, pd, scipy)]
     key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS).encode()
     if kept.exists() and (found := kept.read_bytes()).startswith(key):
@@ -189,7 +190,7 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         ]
         ends = ends[[name for name in wanted if name in ends]]
         return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
-    ladder = read_json(study.folder / "ladder.json")
+    ladder = read_json(paths.ladder_file(study.folder))
     designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
     return pd.concat(designs, ignore_index=True)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,7 +126,7 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """
     if study.annotations:
         seal_annotations(study)
-    write_json(study.folder / "fits.json", [entry for one in fitted for entry in _fits(one)])
+    write_json(paths.fits_file(study.folder), [entry for one in fitted for entry in _fits(one)])
     design = held_out_design(study, fitted)
     calibration = calibrate(study, fitted, design)
     made = [forecast_series(one, place, design, study, calibration) for place, one in enumerate(fitted)]
@@ -152,7 +153,7 @@ def _beside_their_past(forecasts: pd.DataFrame, past: pd.DataFrame) -> pd.DataFr
 def truth_exists(study: Study) -> bool:
     """Whether anything of the held-out rungs has been trained or measured yet."""
     held_out_runs = [run for run in study.runs if run.rung in study.held_out.rungs]
-    trained = any((study.run_folder(run) / "ledger.json").exists() for run in held_out_runs)
+    trained = any((paths.ledger_file(study.run_folder(run))).exists() for run in held_out_runs)
     return study.measurements is not None or trained
 
 
@@ -202,12 +203,12 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     table = study_measurements(study, fitted_only=False)
     scored = laws.score_forecasts(sealed, last_rows(held_out_rows(study)), size="N", exposure="D")
     scored = scored.assign(skill_to_p0=_skill_to_p0(scored))
-    with whole_file(study.folder / "measurements.parquet") as temporary:
+    with whole_file(paths.measurements_file(study.folder)) as temporary:
         table.to_parquet(temporary)
     baseline = scored["law"].isin(BASELINES)
-    for name, part in (("forecasts", scored["law"] == "average"), ("baselines", baseline),
-                       ("forecasts_by_law", ~baseline & (scored["law"] != "average"))):  # fmt: skip
-        with whole_file(study.folder / f"{name}.csv") as temporary:
+    parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
+    for file, part in zip(_scored_files(study), parts, strict=True):
+        with whole_file(file) as temporary:
             scored[part].to_csv(temporary, index=False)
     return scored
 
@@ -222,8 +223,13 @@ def _skill_to_p0(scored: pd.DataFrame) -> np.ndarray:
 
 def read_scored(study: Study) -> pd.DataFrame:
     """Return every scored forecast of a study."""
-    names = ("forecasts", "forecasts_by_law", "baselines")
-    return pd.concat([pd.read_csv(study.folder / f"{name}.csv") for name in names], ignore_index=True)
+    return pd.concat(map(pd.read_csv, _scored_files(study)), ignore_index=True)
+
+
+def _scored_files(study: Study) -> tuple[Path, Path, Path]:
+    """Return where the scored forecasts lie: of the averages, of their laws, of the baselines."""
+    files = paths.forecasts_file, paths.forecasts_by_law_file, paths.baselines_file
+    return tuple(file(study.folder) for file in files)
 
 
 def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
@@ -237,7 +243,7 @@ def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         draws=min(settings.draws, 200),
         simulations=min(settings.simulations, 60),
     )
-    with whole_file(study.folder / "backtest.csv") as temporary:
+    with whole_file(paths.backtest_file(study.folder)) as temporary:
         past.to_csv(temporary, index=False)
     return past
 
@@ -245,7 +251,7 @@ def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
 def read_backtest(study: Study) -> pd.DataFrame:
     """Return the average's own past, as `seal_study` found it; no rows where the ladder is too short."""
     try:
-        return pd.read_csv(study.folder / "backtest.csv")
+        return pd.read_csv(paths.backtest_file(study.folder))
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 

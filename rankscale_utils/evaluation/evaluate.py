@@ -39,7 +39,7 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
     before its first checkpoint has a table without rows.
     """
     folder = study.run_folder(run)
-    ledger = read_json(folder / "ledger.json")
+    ledger = read_json(paths.ledger_file(folder))
     model = build_model(study, run, collection.tokenizer().get_vocab_size()).to(device).eval()
     scoring = scorer(study, run.objective, collection)
     progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]), "checkpoints")
@@ -59,8 +59,8 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
     if not measured:
         return _write_nothing(folder, study, ledger, scoring.tests[0])
     table = pd.concat(measured, ignore_index=True)
-    _write(folder / "per_query.parquet", pd.concat(per_query, ignore_index=True))
-    _write(folder / "measurements.parquet", table)
+    _write(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
+    _write(paths.measurements_file(folder), table)
     return table
 
 
@@ -70,8 +70,8 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     columns = _columns(study, ledger, seen, test, "")
     limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
     nothing = pd.DataFrame([{"metric": "", "value": 0.0, **columns, **limits}]).iloc[:0]
-    _write(folder / "per_query.parquet", nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
-    _write(folder / "measurements.parquet", nothing)
+    _write(paths.per_query_file(folder), nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
+    _write(paths.measurements_file(folder), nothing)
     return nothing
 
 

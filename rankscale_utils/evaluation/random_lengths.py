@@ -21,6 +21,7 @@ from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
 from rankscale_utils.models.pretrained import without_pooler
 from rankscale_utils.scoring.systems import System, systems_of
+from rankscale_utils.study import paths
 from rankscale_utils.study.evaluation import Text
 from rankscale_utils.study.objectives import Family, score_of_objective
 from rankscale_utils.study.study import Study
@@ -87,7 +88,7 @@ def measure_lengths(
     with tempfile.TemporaryDirectory() as folder:
         build = partial(of_rung, study, max(sizes, key=sizes.get), objectives, folder=Path(folder), device=device)
         table = fixed_lengths(build, tokenizer, lengths, [depth], queries, batches=[depth], repeats=repeats)
-    with whole_file(study.folder / "fixed_lengths.csv") as temporary:
+    with whole_file(paths.fixed_lengths_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table
 

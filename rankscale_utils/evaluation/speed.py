@@ -122,9 +122,9 @@ def measure_study(
     values = pd.concat(reached, ignore_index=True)
     of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
     table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name)
-    with whole_file(study.folder / "speed_per_query.parquet") as temporary:
+    with whole_file(paths.speed_per_query_file(study.folder)) as temporary:
         values.to_parquet(temporary)
-    with whole_file(study.folder / "speed.csv") as temporary:
+    with whole_file(paths.speed_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table
 

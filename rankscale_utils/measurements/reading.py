@@ -8,6 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
 from .table import NUMBERS, ONE_ROW, REQUIRED, SCHEMA, WORDS, failed, limits
@@ -153,7 +154,7 @@ def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
     """
-    files = [study.run_folder(run) / "measurements.parquet" for run in runs]
+    files = [paths.measurements_file(study.run_folder(run)) for run in runs]
     absent = [file.parent.name for file in files if not file.exists()]
     if absent:
         raise StudyError(f"run {absent[0]} has not been evaluated: run `make study STUDY={study.name}` first.")

@@ -64,19 +64,19 @@ def run(study: Study) -> int:
         StudyError: the same study is running already, or another one of that name keeps its results here.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
-    progress = study.folder / "progress.log"
+    progress = paths.progress_file(study.folder)
     with _lock(study):
         _claim(study)
         progress.write_text("")
         environment = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(paths.ROOT)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        warm = serving(study.folder / "logs" / "warm.log", environment | {"PATH": path})
+        warm = serving(paths.log_file(study.folder, "warm"), environment | {"PATH": path})
         with _shown(progress), warm as environment:
             return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment)
 
 
 def _lock(study: Study) -> FileLock:
-    lock = FileLock(study.folder / ".lock")
+    lock = FileLock(paths.lock_file(study.folder))
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -86,7 +86,7 @@ def _lock(study: Study) -> FileLock:
 
 def _claim(study: Study) -> None:
     """Mark the study's folder as this YAML's own, as results are kept by name alone."""
-    mark = study.folder / "source.txt"
+    mark = paths.source_mark(study.folder)
     other = Path(mark.read_text()) if mark.exists() else study.source
     if other != study.source and other.exists():
         raise StudyError(f"{study.folder} holds the results of {other}: rename {study.source.name} or move them away.")
@@ -130,7 +130,7 @@ def main(name: str) -> int:
     if status:
         print(f"rankscale: study {study.name} stopped; `make study STUDY={name}` goes on from here.", file=sys.stderr)
         return status
-    print(f"{study.name}: {time.monotonic() - began:.0f} s\n{study.reports / 'index.html'}")
+    print(f"{study.name}: {time.monotonic() - began:.0f} s\n{paths.index_file(study.reports)}")
     return 0
 
 

@@ -20,6 +20,7 @@ from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
@@ -67,7 +68,7 @@ def planned_config(study: Study, rung: str, family: Family) -> PretrainedConfig:
 
 def tokens_of_a_pair(study: Study) -> tuple[float, str]:
     """Return the mean length of a training pair in tokens, and where it comes from."""
-    if not (study.folder / "collection.json").exists():
+    if not paths.collection_file(study.folder).exists():
         return float(study.text.pair_tokens), "assumed: every pair is as long as text.pair_tokens allows"
     collection = open_collection(study)
     pairs, groups = collection.pairs(), training_steps(collection.training_queries(), study.training.groups, 0)

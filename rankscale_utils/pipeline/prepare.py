@@ -16,6 +16,7 @@ from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.models.build import check_pretrained, count_rung
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 from rankscale_utils.training.annotated_pairs import GENERATED, source_folder
@@ -39,9 +40,10 @@ def prepare(study: Study) -> None:
             name: {"params": count.total, "params_non_embedding": count.non_embedding} for name, count in counts.items()
         }
     exposures = [branch.exposure for branch in plan_branches(study)]
-    write_json(study.folder / "ladder.json", {"rungs": rungs, "exposures": exposures})
-    write_json(study.folder / "collection.json", manifest)
-    write_json(study.folder / "contract.json", {name: contract(study, collection, name) for name in collection.tests})
+    write_json(paths.ladder_file(study.folder), {"rungs": rungs, "exposures": exposures})
+    write_json(paths.collection_file(study.folder), manifest)
+    contracts = {name: contract(study, collection, name) for name in collection.tests}
+    write_json(paths.contract_file(study.folder), contracts)
     say(f"{manifest['collection']}: {manifest['items']:,} training items from {manifest['train_queries']:,} queries")
     if left_out := sum(manifest["left_out"].values()):
         say(f"left out: {left_out:,} judgments, {manifest['left_out']}")
@@ -61,7 +63,7 @@ def main(name: str, source: str = "") -> int:
     study = load_study(name)
     if source:
         folder = annotate(study, source, open_collection(study))
-        write_json(study.folder / f"{source}.json", read_json(folder / "manifest.json"))
+        write_json(paths.annotated_file(study.folder, source), read_json(folder / "manifest.json"))
     else:
         prepare(study)
     return 0

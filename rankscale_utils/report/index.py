@@ -30,6 +30,7 @@ from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs
 from rankscale_utils.measurements.table import first_collection, headline, measured_rows
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from . import annotations as annotations_page
@@ -100,7 +101,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
-        "contract": tables.contracts(read_json(study.folder / "contract.json")).data if study.runs else "",
+        "contract": tables.contracts(read_json(paths.contract_file(study.folder))).data if study.runs else "",
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": runs_sentence(study),
@@ -132,14 +133,13 @@ def _pages(study: Study) -> list[dict[str, str]]:
     if study.runs:
         first = study.run_folder(study.runs[0])
         for step in ("1_train", "2_evaluate"):
-            title = title_of(nbformat.read(first / f"{step}.ipynb", as_version=4))
+            title = title_of(nbformat.read(paths.notebook_file(first, step), as_version=4))
             pages.append(
                 {"name": f"{step[2:].capitalize()}, {len(study.all_runs)} runs", "title": title, "link": "#runs"}
             )
-    for notebook in sorted(study.folder.glob("[3-8]_*.ipynb")):
-        name = notebook.stem[2:]
-        title = title_of(nbformat.read(notebook, as_version=4))
-        pages.append({"name": name.capitalize(), "title": title, "link": f"{name}.html"})
+    for notebook in paths.study_notebooks(study.folder):
+        page, title = paths.page_file(study.reports, notebook.stem), title_of(nbformat.read(notebook, as_version=4))
+        pages.append({"name": page.stem.capitalize(), "title": title, "link": page.name})
     return pages
 
 
@@ -147,7 +147,7 @@ def _of_families(study: Study) -> list[str]:
     """Return what the first page says of families, where there are several."""
     if len(study.families) < 2:
         return []
-    return [families_page.answer_sentence(pd.read_csv(study.folder / "families.csv"))]
+    return [families_page.answer_sentence(pd.read_csv(paths.families_file(study.folder)))]
 
 
 def _of_annotations(study: Study) -> list[str]:
@@ -155,7 +155,7 @@ def _of_annotations(study: Study) -> list[str]:
     if not study.annotations:
         return []
     found = fit_annotations(study)
-    scored = pd.read_csv(study.folder / "annotations.csv")
+    scored = pd.read_csv(paths.annotations_file(study.folder))
     said, worth = annotations_page.annotations_forecast_sentence(scored)[-2:], worth_of_pairs(study, found)
     if worth.empty:  # human pairs alone
         return said
@@ -169,7 +169,7 @@ def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]
         table = pd.concat([table, first_collection(annotated)])
     rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
     for run in study.all_runs:
-        ledger = read_json(study.run_folder(run) / "ledger.json")
+        ledger = read_json(paths.ledger_file(study.run_folder(run)))
         mine = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure")
         if mine.empty:
             mine = pd.DataFrame([ledger | {"exposure": 0, "flops": 0, "value": float("nan")}])
@@ -183,7 +183,7 @@ def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
     facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
     if study.measurements is not None:
         return facts | {"source": study.measurements_file.name}
-    manifest = read_json(study.folder / "collection.json")
+    manifest = read_json(paths.collection_file(study.folder))
     return (
         facts
         | {

@@ -12,6 +12,7 @@ from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
 
 from rankscale_utils.machine.files import whole_file
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from . import figures
@@ -71,7 +72,7 @@ def render_page(notebook: Path, study: Study, target: Path, crumbs: list[str]) -
     nb.cells = [
         cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])
     ]  # see provenance
-    home = Path(*[".."] * len(target.relative_to(study.reports).parent.parts)) / "index.html"
+    home = Path(*[".."] * len(target.relative_to(study.reports).parent.parts), paths.index_file(study.reports).name)
     page = {
         "title": title_of(nb),
         "study": study.name,

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from rankscale_utils.machine.files import whole_file
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
@@ -20,7 +21,7 @@ def render_study(study: Study) -> Path:
     with ProcessPoolExecutor() as processes:
         list(processes.map(_render, *zip(*_pages(study), strict=True)))
     templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    index = study.reports / "index.html"
+    index = paths.index_file(study.reports)
     with whole_file(index) as temporary:
         temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)))
     return index
@@ -30,10 +31,10 @@ def _pages(study: Study) -> Iterator[tuple[Study, Path, Path]]:
     """Yield every page: the study, an executed notebook, and where its page goes."""
     for run in study.all_runs:
         for step in ("1_train", "2_evaluate"):
-            page = study.reports / "runs" / f"{run.name}-{step[2:]}.html"
-            yield study, study.run_folder(run) / f"{step}.ipynb", page
-    for notebook in sorted(study.folder.glob("[3-8]_*.ipynb")):
-        yield study, notebook, study.reports / f"{notebook.stem[2:]}.html"
+            page = paths.run_page_file(study.reports, run.name, step)
+            yield study, paths.notebook_file(study.run_folder(run), step), page
+    for notebook in paths.study_notebooks(study.folder):
+        yield study, notebook, paths.page_file(study.reports, notebook.stem)
 
 
 def _render(study: Study, notebook: Path, page: Path) -> None:

@@ -1,4 +1,7 @@
-"""Where everything lies: the only module that knows the names of files."""
+"""Where everything lies: the only module that knows the names of files.
+
+`study` is a study's folder of results, `run` a run's folder in it, and `reports` the folder of a study's pages.
+"""
 
 import os
 import re
@@ -13,21 +16,236 @@ def cache_folder() -> Path:
     return ROOT / "cache"
 
 
-def checkpoint_file(folder: Path, exposure: int) -> Path:
-    """Where the model of a run after `exposure` training pairs lies."""
-    return folder / f"exposure-{exposure:09d}"
+def lock_file(folder: Path) -> Path:
+    """What a process holds while it works in the folder of a study or run."""
+    return folder / ".lock"
+
+
+def notebook_file(folder: Path, name: str) -> Path:
+    """An executed notebook of a study or run, by its name, such as 3_fit."""
+    return folder / f"{name}.ipynb"
+
+
+def measurements_file(folder: Path) -> Path:
+    """The measurements of a run, or all of a study's."""
+    return folder / "measurements.parquet"
+
+
+def ledger_file(run: Path) -> Path:
+    """What a run was, cost and ended with; written last."""
+    return run / "ledger.json"
+
+
+def per_query_file(run: Path) -> Path:
+    """The metrics of every query and checkpoint."""
+    return run / "per_query.parquet"
+
+
+def resume_file(run: Path) -> Path:
+    """What an interrupted run goes on from."""
+    return run / "resume.pt"
+
+
+def torchrun_log(run: Path) -> Path:
+    """What the processes of a run on several GPUs said."""
+    return run / "torchrun.log"
+
+
+def checkpoint_file(run: Path, exposure: int) -> Path:
+    """The model of a run after `exposure` training pairs."""
+    return run / f"exposure-{exposure:09d}"
 
 
 def run_file(checkpoint: Path, test: str) -> Path:
-    """Return where the TREC run of a checkpoint on a test lies."""
+    """The TREC run of a checkpoint on a test."""
     return checkpoint.with_name(f"{checkpoint.name}.{NO_NAME.sub('-', test)}.run.gz")
 
 
+def source_mark(study: Path) -> Path:
+    """The path of the YAML that a study's results are of."""
+    return study / "source.txt"
+
+
+def progress_file(study: Path) -> Path:
+    """What a study said while it ran."""
+    return study / "progress.log"
+
+
+def collection_file(study: Path) -> Path:
+    """The manifest of a study's collection."""
+    return study / "collection.json"
+
+
+def ladder_file(study: Path) -> Path:
+    """Every rung's counts and the exposures of the checkpoints."""
+    return study / "ladder.json"
+
+
+def contract_file(study: Path) -> Path:
+    """What every test's numbers mean."""
+    return study / "contract.json"
+
+
+def log_file(study: Path, name: str) -> Path:
+    """What a rule or the server of kernels said."""
+    return study / "logs" / f"{name}.log"
+
+
+def annotated_file(study: Path, source: str) -> Path:
+    """The manifest of the pairs that a source annotated."""
+    return study / f"{source}.json"
+
+
+def learning_rate_file(study: Path, objective: str, rung: str) -> Path:
+    """What the sweep of a rung's learning rate found."""
+    return study / "learning_rates" / f"{objective}-{rung}.json"
+
+
+def study_notebooks(study: Path) -> list[Path]:
+    """The executed notebooks of a study that are there, in order."""
+    return sorted(study.glob("[3-8]_*.ipynb"))
+
+
+def fits_file(study: Path) -> Path:
+    """Every law that was fitted."""
+    return study / "fits.json"
+
+
+def kept_fits_file(study: Path) -> Path:
+    """The fits, for the notebooks that ask for them later."""
+    return study / "fits.pickle"
+
+
+def backtest_file(study: Path) -> Path:
+    """The fitted rungs, forecast from smaller ones."""
+    return study / "backtest.csv"
+
+
 def sealed_forecasts_file(study: Path) -> Path:
-    """Where the sealed forecasts of a study's folder lie."""
+    """The forecasts of the held-out rungs, sealed before their truth was readable."""
     return study / "sealed_forecasts.csv"
 
 
 def sealed_annotations_file(study: Path) -> Path:
-    """Where the sealed forecasts of the most annotations lie."""
+    """The forecasts of the runs on the most annotated pairs, sealed."""
     return study / "sealed_annotations.csv"
+
+
+def forecasts_file(study: Path) -> Path:
+    """The averages' forecasts, scored."""
+    return study / "forecasts.csv"
+
+
+def forecasts_by_law_file(study: Path) -> Path:
+    """The forecasts of every averaged law, scored."""
+    return study / "forecasts_by_law.csv"
+
+
+def baselines_file(study: Path) -> Path:
+    """The baselines' forecasts, scored."""
+    return study / "baselines.csv"
+
+
+def multiverse_file(study: Path) -> Path:
+    """The headline forecast under every other choice of the analyst."""
+    return study / "multiverse.csv"
+
+
+def rung_differences_file(study: Path) -> Path:
+    """Neighbouring rungs compared query by query."""
+    return study / "rung_differences.csv"
+
+
+def exponents_file(study: Path) -> Path:
+    """How the best size and exposure grow with compute."""
+    return study / "exponents.csv"
+
+
+def allocation_file(study: Path) -> Path:
+    """The best size and exposure at every training budget."""
+    return study / "allocation.csv"
+
+
+def equal_compute_file(study: Path) -> Path:
+    """The law's pick beside the rung that was really best at equal compute."""
+    return study / "equal_compute.csv"
+
+
+def parabolas_file(study: Path) -> Path:
+    """The law's optimum beside the vertex of an isoFLOP parabola."""
+    return study / "parabolas.csv"
+
+
+def budgets_file(study: Path) -> Path:
+    """The best use of one budget that pays for training and serving."""
+    return study / "budgets.csv"
+
+
+def least_cost_file(study: Path) -> Path:
+    """The least that a wanted value costs to train and serve."""
+    return study / "least_cost.csv"
+
+
+def next_runs_file(study: Path) -> Path:
+    """The runs that would narrow the largest forecast most for their FLOPs."""
+    return study / "next_runs.csv"
+
+
+def speed_file(study: Path) -> Path:
+    """How fast and how well every system of a run reranks."""
+    return study / "speed.csv"
+
+
+def speed_per_query_file(study: Path) -> Path:
+    """The systems' values on every query."""
+    return study / "speed_per_query.parquet"
+
+
+def fixed_lengths_file(study: Path) -> Path:
+    """How fast models rerank documents of fixed lengths."""
+    return study / "fixed_lengths.csv"
+
+
+def annotation_laws_file(study: Path) -> Path:
+    """The coefficients of the laws of annotated pairs."""
+    return study / "annotation_laws.csv"
+
+
+def annotation_exponents_file(study: Path) -> Path:
+    """Every source's data exponent beside that of human pairs."""
+    return study / "annotation_exponents.csv"
+
+
+def annotation_worth_file(study: Path) -> Path:
+    """How many pairs of a source equal one human pair."""
+    return study / "annotation_worth.csv"
+
+
+def annotation_budgets_file(study: Path) -> Path:
+    """The best size and annotations for a budget."""
+    return study / "annotation_budgets.csv"
+
+
+def annotations_file(study: Path) -> Path:
+    """The forecasts of the runs on the most annotated pairs, scored."""
+    return study / "annotations.csv"
+
+
+def families_file(study: Path) -> Path:
+    """Which family wins within which budget."""
+    return study / "families.csv"
+
+
+def index_file(reports: Path) -> Path:
+    """The first page of a study."""
+    return reports / "index.html"
+
+
+def page_file(reports: Path, notebook: str) -> Path:
+    """The page of a study's notebook."""
+    return reports / f"{notebook[2:]}.html"
+
+
+def run_page_file(reports: Path, run: str, notebook: str) -> Path:
+    """The page of a run's notebook."""
+    return reports / "runs" / f"{run}-{notebook[2:]}.html"

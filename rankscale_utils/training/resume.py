@@ -31,7 +31,7 @@ def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
         StudyError: another process trains this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(paths.lock_file(folder))
 
     def hold() -> None:
         try:
@@ -51,7 +51,7 @@ def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
 def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
     """Return the ledger of a finished run of that identity whose checkpoints are whole, if there is one."""
     try:
-        ledger = read_json(folder / "ledger.json")
+        ledger = read_json(paths.ledger_file(folder))
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -63,7 +63,7 @@ def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
 def keep_state(trainer: Trainer, folder: Path, identity: str, trunk: dict, checkpoints: list[dict]) -> None:
     """Write what a later process needs to go on from here."""
     kept = {"identity": identity, "trunk": trunk, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
-    with whole_file(folder / "resume.pt") as temporary:
+    with whole_file(paths.resume_file(folder)) as temporary:
         torch.save(kept, temporary)
 
 
@@ -78,7 +78,7 @@ def resume_state(trainer: Trainer, folder: Path, identity: str) -> list[dict[str
 
 
 def _kept(folder: Path, identity: str) -> dict[str, Any] | None:
-    path = folder / "resume.pt"
+    path = paths.resume_file(folder)
     if not path.exists():
         return None
     try:

@@ -84,8 +84,8 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
         dev = Dev(study, collection) if run.source else None
         ledger = {"identity": identity, "sweep": sweep or None} | _trained(trainer, folder, identity, dev)
-        together.first(partial(write_json, folder / "ledger.json", ledger))
-        (folder / "resume.pt").unlink(missing_ok=True)
+        together.first(partial(write_json, paths.ledger_file(folder), ledger))
+        paths.resume_file(folder).unlink(missing_ok=True)
     return ledger
 
 
@@ -154,7 +154,7 @@ def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) 
 
 def _with_torchrun(study: Study, run: Run, identity: str) -> dict[str, Any]:
     """Train a run in one process a GPU, and return its ledger."""
-    log = study.run_folder(run) / "torchrun.log"
+    log = paths.torchrun_log(study.run_folder(run))
     log.parent.mkdir(parents=True, exist_ok=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, f"--nproc-per-node={study.training.gpus}", "-m", "rankscale_utils.training"]

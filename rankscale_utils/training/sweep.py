@@ -18,6 +18,7 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import split, training_steps
 from rankscale_utils.machine.files import digest, read_json, write_json
 from rankscale_utils.machine.progress import Progress
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
 from .distributed import Processes
@@ -34,7 +35,7 @@ def swept(study: Study, run: Run, collection: Collection, device: torch.device, 
     if not factors:
         return {}
     first = run.model_copy(update={"seed": study.objectives[run.objective].seeds[0]})
-    path = study.folder / "learning_rates" / f"{run.objective}-{run.rung}.json"
+    path = paths.learning_rate_file(study.folder, run.objective, run.rung)
     identity = digest(study.settings_of(first), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
