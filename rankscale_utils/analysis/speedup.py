@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-from rankscale_utils.measurements.table import as_evaluated
 from rankscale_utils.study.study import Study
 
 from .fit import Fitted, convert_counts, design_of_series, held_out_design
@@ -111,7 +110,7 @@ def forecast_served(study: Study, fitted: list[Fitted], timed: pd.DataFrame) -> 
 
 def of_the_laws(study: Study, timed: pd.DataFrame) -> pd.DataFrame:
     """Return the systems that rank as evaluation does, at its depth: those that laws are of."""
-    return timed[(timed["depth"] == study.evaluation.depth) & timed["name"].map(as_evaluated)]
+    return timed[(timed["depth"] == study.evaluation.depth) & timed["as_evaluated"]]
 
 
 def _of_series(one: Fitted, study: Study, rungs: pd.Series, sealed: pd.DataFrame, design: pd.DataFrame) -> pd.DataFrame:

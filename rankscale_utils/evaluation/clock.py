@@ -52,7 +52,7 @@ def throughput(
     """Return every system's throughput at its best batch: name, rung, batch, pairs_per_second, pairs_low, pairs_high.
 
     A batch is one query's documents; with every size the same documents are scored, repeated where they are fewer than
-    the largest batch. Turns, warm-up, medians and ranges are those of `measure`.
+    the largest batch. Turns, warm-up, medians and ranges are those of `time_calls`.
     """
     timed = []
     for repeat in range(repeats + 1):
@@ -82,16 +82,16 @@ def benchmark_calls(
     batches: Sequence[int] = BATCHES,
     repeats: int = 5,
 ) -> pd.DataFrame:
-    """Return `measure` and `throughput` beside what each system is, a row for every system and depth.
+    """Return `time_calls` and `throughput` beside what each system is, a row for every system and depth.
 
-    Further columns: family, dtype, params_non_embedding, bytes_per_document, flops_per_pair (forward, mean over the
-    pairs), and `hardware`'s device, threads and torch. Throughput is over the groups' documents, in batches of like
-    length.
+    Further columns: family, dtype, params_non_embedding, bytes_per_document, as_evaluated, flops_per_pair (forward,
+    mean over the pairs), and `hardware`'s device, threads and torch. Throughput is over the groups' documents, in
+    batches of like length.
     """
     rows = documents_of(groups)
     rows = rows[np.argsort(documents.lengths(rows), kind="stable")]
     rows = rows[np.linspace(0, len(rows) - 1, max(batches)).astype(int)]  # of every length
-    facts = ("name", "rung", "family", "params_non_embedding", "bytes_per_document")
+    facts = ("name", "rung", "family", "params_non_embedding", "bytes_per_document", "as_evaluated")
     named = [{name: getattr(s, name) for name in facts} | {"dtype": str(s.dtype).split(".")[-1]} for s in systems]
     table = pd.DataFrame(named).merge(time_calls(systems, groups, repeats), on=KEYS)
     query_rows = [row for row, _ in groups[max(groups)]]

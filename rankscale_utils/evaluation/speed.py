@@ -12,7 +12,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import whole_file
 from rankscale_utils.measurements.per_query import over_queries
-from rankscale_utils.measurements.table import as_evaluated, rising
+from rankscale_utils.measurements.table import rising
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import Model, load_checkpoint
 from rankscale_utils.models.counts import parameters
@@ -135,7 +135,7 @@ def _named(system: System, table: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(study: Study, objective: str, system: System, test: Test) -> np.ndarray:
     """Return scores of a test's candidates: those that evaluation wrote, but for states that it did not pool."""
-    if as_evaluated(system.name):
+    if system.as_evaluated:
         return scores_of_run(test, served_runs(study, objective)[system.rung][1])
     return system_scores(system, test)
 

@@ -105,8 +105,3 @@ def first_collection(table: pd.DataFrame) -> pd.DataFrame:
 def measured_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are measurements: those of runs that did not fail."""
     return table[~failed(table)]
-
-
-def as_evaluated(name: str) -> bool:
-    """Return whether the system of that name ranks as evaluation does, which pools no states and rounds no weights."""
-    return "pooled" not in name and "int8" not in name

@@ -25,7 +25,7 @@ from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
 from rankscale_utils.study.evaluation import FirstStage, Text
 
 from .decoder import DecoderScorer
-from .document_states import Precision, encode_collection
+from .document_states import Content, DocumentStates, Precision, encode_collection
 from .embeddings import embed
 from .packed import in_int8, pack
 
@@ -37,7 +37,8 @@ class System:
     score(query_row, document_rows): raw scores (documents,), float32 in the host's memory. flops_per_pair(query,
     document, documents): forward operations of a pair at serving, where `documents` are scored for the query; query and
     document are tokens before special ones and truncation, and what is stored costs nothing. bytes_per_document: what
-    is stored of a document; 0 where its text is read.
+    is stored of a document; 0 where its text is read. as_evaluated: whether it ranks as evaluation does, which pools no
+    states and rounds no weights.
     """
 
     name: str
@@ -48,6 +49,7 @@ class System:
     bytes_per_document: float
     score: Callable[[int, np.ndarray], np.ndarray]
     flops_per_pair: Callable[[int, int, int], float]
+    as_evaluated: bool = True
 
 
 def systems_of(
@@ -83,7 +85,7 @@ def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int
     def cost(query: int, document: int, documents: int) -> float:
         return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens)))
 
-    return System(name, "cross_encoder", rung, dtype, size, 0, score, cost)
+    return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=not int8)
 
 
 def bi_encoder_systems(
@@ -128,24 +130,13 @@ def ed2lm_systems(
     Raises:
         Ed2lmError: documents are longer than the model is trained for, or it was never trained without pooling.
     """
-    texts, config, device, dtype = documents.written(held), model.t5.config, _device(model), _dtype(model)
-    size = parameters(model).non_embedding
+    texts, size, dtype = documents.written(held), parameters(model).non_embedding, _dtype(model)
 
-    def over_store(name: str, way: str, content: str = "states", pooling: int = 1) -> System:
+    def over_store(name: str, way: str, content: Content = "states", pooling: int = 1) -> System:
         store = encode_collection(model, texts, folder, precision, pooling, content)
-        scorer = DecoderScorer(model, way, dtype)
-
-        def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
-            query = queries.batch(np.array([query_row])).input_ids[0].to(device)
-            candidates = store.read(_places(held, document_rows), dtype).to(device)
-            return _on_host(scorer.score(query, candidates, kind))
-
-        def cost(query: int, document: int, documents_scored: int) -> float:
-            query, document = int(queries.lengths_of(query)), int(documents.lengths_of(document))
-            return decoder_flops(config, Work(query, document, documents_scored, pooling, kind), way)
-
-        kept = store.manifest["bytes_per_document"]
-        return System(name, "ed2lm", rung, dtype, size, kept, score, cost)
+        decoder, kept = DecoderScorer(model, way, dtype), store.manifest["bytes_per_document"]
+        stored = Ed2lmOverStore(model, queries, documents, held, store, decoder, way, kind)
+        return System(name, "ed2lm", rung, dtype, size, kept, stored.score, stored.cost, as_evaluated=pooling == 1)
 
     pooled = [
         over_store(f"ED2LM, states pooled by {pooling}", "absorbed", pooling=pooling)
@@ -161,22 +152,61 @@ def ed2lm_systems(
     ]
 
 
+@dataclass(frozen=True)
+class Ed2lmOverStore:
+    """ED2LM's decoder over what is stored of the documents in `held`, which it attends to in one `way`."""
+
+    model: Ed2lm
+    queries: Singles
+    documents: Singles
+    held: np.ndarray
+    store: DocumentStates
+    decoder: DecoderScorer
+    way: str
+    kind: str
+
+    def score(self, query_row: int, document_rows: np.ndarray) -> np.ndarray:
+        """Return a query's scores of documents: (documents,)."""
+        device = _device(self.model)
+        query = self.queries.batch(np.array([query_row])).input_ids[0].to(device)
+        candidates = self.store.read(_places(self.held, document_rows), _dtype(self.model)).to(device)
+        return _on_host(self.decoder.score(query, candidates, self.kind))
+
+    def cost(self, query: int, document: int, documents: int) -> float:
+        """Return the decoder's operations for a pair, as `System.flops_per_pair` does."""
+        query, document = int(self.queries.lengths_of(query)), int(self.documents.lengths_of(document))
+        work = Work(query, document, documents, self.store.manifest["pooling"], self.kind)
+        return decoder_flops(self.model.t5.config, work, self.way)
+
+
 def ed2lm_in_full(
     model: Ed2lm, queries: Singles, documents: Singles, rung: str = "", kind: str = "true_false"
 ) -> System:
     """Return the system that encodes every document and decodes the query after it, as in training."""
-    config, device = model.t5.config, _device(model)
+    whole, size = Ed2lmInFull(model, queries, documents, kind), parameters(model).non_embedding
+    return System("ED2LM in full", "ed2lm", rung, _dtype(model), size, 0, whole.score, whole.cost)
+
+
+@dataclass(frozen=True)
+class Ed2lmInFull:
+    """ED2LM with nothing stored."""
+
+    model: Ed2lm
+    queries: Singles
+    documents: Singles
+    kind: str
 
     @torch.inference_mode()
-    def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
-        query = (part.expand(len(document_rows), -1).to(device) for part in queries.batch(np.array([query_row])))
-        return _on_host(model(*documents.batch(document_rows), *query).scores(kind))
+    def score(self, query_row: int, document_rows: np.ndarray) -> np.ndarray:
+        """Return a query's scores of documents: (documents,)."""
+        query, copies = self.queries.batch(np.array([query_row])), len(document_rows)
+        asked = (part.expand(copies, -1).to(_device(self.model)) for part in query)
+        return _on_host(self.model(*self.documents.batch(document_rows), *asked).scores(self.kind))
 
-    def cost(query: int, document: int, documents_scored: int) -> float:
-        return full_flops(config, Work(int(queries.lengths_of(query)), int(documents.lengths_of(document))))
-
-    size = parameters(model).non_embedding
-    return System("ED2LM in full", "ed2lm", rung, _dtype(model), size, 0, score, cost)
+    def cost(self, query: int, document: int, documents: int) -> float:
+        """Return the operations for a pair, as `System.flops_per_pair` does."""
+        work = Work(int(self.queries.lengths_of(query)), int(self.documents.lengths_of(document)))
+        return full_flops(self.model.t5.config, work)
 
 
 def bm25_system(documents: Iterable[str], queries: Sequence[str], settings: FirstStage) -> System:

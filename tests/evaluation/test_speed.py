@@ -5,7 +5,6 @@ import torch
 
 from rankscale_utils.collections.tokens import Texts
 from rankscale_utils.evaluation import clock as clock_module
-from rankscale_utils.evaluation import speed
 from rankscale_utils.evaluation.clock import benchmark_calls, throughput, time_calls
 from rankscale_utils.evaluation.depths import quality_by_depth, reranked_to
 from rankscale_utils.evaluation.evaluate import evaluate
@@ -63,7 +62,7 @@ def test_times_are_those_of_the_clock_without_the_warm_up(monkeypatch):
         calls.append(1)
         clock[0] += len(document_rows) * (0.01 if len(calls) <= 4 else 0.001)
 
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(clock_module.time, "perf_counter", lambda: clock[0])
     table = time_calls([system("slow", slow)], GROUPS, repeats=3)
     for column in ("p50_ms", "p95_ms", "p50_low", "p50_high"):
         assert table[column].to_numpy() == pytest.approx([2, 3])
@@ -77,7 +76,7 @@ def test_throughput_is_that_of_the_best_batch(monkeypatch):
         calls.append((query_row, tuple(document_rows)))
         clock[0] += 0.01 + len(document_rows) * (0.001 if len(document_rows) <= 4 else 0.005)
 
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(clock_module.time, "perf_counter", lambda: clock[0])
     table = throughput([system("slow", slow)], [7, 8], np.arange(5), batches=(2, 4, 8), repeats=2)
     row = table.iloc[0]
     assert row["batch"] == 4
@@ -154,6 +153,7 @@ def test_a_study_is_timed_beside_the_quality_of_what_is_timed(trained, collectio
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
     ways = [(f"w{n}", name) for n in (4, 6, 8, 12) for name in ("cross-encoder", "cross-encoder, int8")]
     assert table[["rung", "name", "depth"]].to_numpy().tolist() == [[*way, depth] for way in ways for depth in (3, 10)]
+    assert (table["as_evaluated"] == (table["name"] == "cross-encoder")).all()
     final = measured[(measured["metric"] == "nDCG@10") & (measured["exposure"] == 960)].set_index("rung")["value"]
     whole = table[(table["depth"] == 10) & (table["name"] == "cross-encoder")].set_index("rung")
     assert whole["value"].to_dict() == pytest.approx(final.to_dict())

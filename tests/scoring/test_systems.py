@@ -78,6 +78,7 @@ def read_in_full(pairs, query_row, pooling=1, kind="both"):
 @pytest.mark.parametrize("query_row", range(len(QUERIES)))
 def test_every_way_of_ed2lm_scores_as_in_training(pairs, stored, query_row):
     assert len(stored) == 5
+    assert [name for name, system in stored.items() if not system.as_evaluated] == ["ED2LM, states pooled by 4"]
     for name, system in stored.items():
         expected = read_in_full(pairs, query_row, pooling=4 if "pooled by 4" in name else 1)
         scores = system.score(query_row, WANTED)
