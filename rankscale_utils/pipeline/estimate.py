@@ -20,6 +20,7 @@ from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
@@ -202,7 +203,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         "",
         shown.to_string(index=False),
         "",
-        f"In all: {_duration(wall)} here with {at_once} at a time, {_duration(table['hours_h100'].sum())} on one "
+        f"In all: {duration(wall)} here with {at_once} at a time, {duration(table['hours_h100'].sum())} on one "
         f"H100; {(table['disk'].sum() + resume) / 1e9:.1f} GB of disk, of which {resume / 1e9:.1f} GB only until the "
         "runs end.",
         f"Measured here: {machine.name}; a matrix product runs at {machine.product / 1e12:.3g} TFLOP/s, training steps "
@@ -215,10 +216,6 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         f"a test that names no number of queries has {TEST_QUERIES:,}.",
     ]
     return "\n".join(lines)
-
-
-def _duration(hours: float) -> str:
-    return f"about {hours:,.1f} hours" if hours >= 1 else f"about {max(1, round(60 * hours))} minutes"
 
 
 @one_sentence

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.device import compute_device
+from rankscale_utils.report import figures
 from rankscale_utils.study.loading import load_study
 
 
 def start(**parameters: str | int | float) -> SimpleNamespace:
-    """Return a notebook's study and, where it has such parameters, its run, device and further values.
+    """Return a notebook's study and, where it has such parameters, its run and further values; set the figures' style.
 
+    A notebook of one run, or of a number of threads, has a device too.
     Papermill lets unknown parameters pass; here each name that it injected must be one that the notebook declares.
 
     Raises:
@@ -23,7 +25,9 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     opened = SimpleNamespace(**parameters | {"study": study})
     if "run" in parameters:
         opened.run = study.run(str(parameters["run"]))
-        opened.device = compute_device(study.training.threads)
+    if "run" in parameters or "threads" in parameters:
+        opened.device = compute_device(int(parameters.get("threads", study.training.threads)))
+    figures.use_style()
     return opened
 
 

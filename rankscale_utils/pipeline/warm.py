@@ -29,18 +29,19 @@ from .kernels import specs
 
 CLIENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py"))]
 # What notebooks import, now or within the functions they call, but for what looks at its process when it is imported:
-# `papermill.cli` at the files, `ipykernel.kernelapp` at the environment, and the inline backend of
-# `rankscale_utils.report.figures` at the notebook it draws for.
+# `papermill.cli` at the files, `ipykernel.kernelapp` at the environment, and the inline backend of `figures.use_style`
+# at the notebook it draws for.
 OTHERS = ("papermill", "ipykernel.ipkernel", "IPython.core.application", "seaborn", "nbconvert", "torch._dynamo")
 OWN = (
     "training.run",
     "evaluation.evaluate",
     "evaluation.speed",
-    "analysis.speedup",
     "analysis.multiverse",
     "analysis.significance",
+    "report.index",
+    "report.speedup",
+    "pipeline.notebook",
 )
-OWN += ("analysis.annotated_budgets", "report.tables", "report.prose", "pipeline.notebook")
 # Libraries read these when they are loaded: none may start a thread, which a fork would lose, and figures are drawn as
 # ipykernel has them drawn.
 ENVIRONMENT = {

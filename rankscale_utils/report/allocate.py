@@ -13,7 +13,7 @@ from rankscale_utils.measurements.table import first_collection, headline
 from rankscale_utils.study.study import Study
 
 from . import figures, prose, tables
-from .prose import count, dollars, doubt, si, wide, with_ends
+from .prose import dollars, doubt, si, wide, with_ends
 
 SERVED = {"objective": "objective", "metric": "metric"}
 
@@ -140,7 +140,7 @@ def least_cost_sentences(study: Study, least: pd.DataFrame) -> list[str]:
 def _system(study: Study, row: dict) -> str:
     """Say what is to be trained, and how far that is from what was measured."""
     sizes, exposures = units_in_words(study)
-    trained = f"{count(row['size'])} {sizes} trained on {count(row['exposure'])} {exposures}"
+    trained = f"{si(row['size'])} {sizes} trained on {si(row['exposure'])} {exposures}"
     return trained + (f", {prose.times(row['beyond'])} the longest exposure measured" if row["beyond"] > 1 else "")
 
 

@@ -17,7 +17,7 @@ from rankscale_utils.laws import Draws, coefficients_by_source
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
-from .prose import WIDE, count, dollars, doubt, number, si, times, wide, with_ends
+from .prose import WIDE, dollars, doubt, number, si, times, wide, with_ends
 
 ALONE = "The study has human pairs alone, so there is no source to compare them with."
 NEARLY = 1.05  # a factor up to here is not worth a word
@@ -74,7 +74,7 @@ def worth_sentence(table: pd.DataFrame) -> list[str]:
 
 def _worth(row: dict) -> str:
     source = source_in_words(row["source"])
-    reached = f"the {row['quality']:.3f} nats that {count(row['reference_pairs'])} human pairs reach"
+    reached = f"the {row['quality']:.3f} nats that {si(row['reference_pairs'])} human pairs reach"
     doubted = row["law"] != "converged"
     if np.isnan(row["worth"]) and doubted:
         return f"Whether {source} pairs can reach {reached} is not told, as one of the laws is {row['law']}."
@@ -85,8 +85,7 @@ def _worth(row: dict) -> str:
     known = "" if row["hi"] <= WIDE * row["lo"] else " The runs hardly tell this number."
     return (
         f"At {reached}, one human pair is worth {_interval(row, 'worth', number)} {source} pairs: "
-        f"{count(row['pairs'])} of them get there{far}.{known}"
-        + (f" One of the laws is {row['law']}." if doubted else "")
+        f"{si(row['pairs'])} of them get there{far}.{known}" + (f" One of the laws is {row['law']}." if doubted else "")
     )
 
 
@@ -130,7 +129,7 @@ def life_prices_sentence(study: Study, found: AnnotationLaws) -> str:
         return f"No budget can be divided: the joint law is {joint_status(found)}."
     given, life = study.allocation, annotated_budgets.life(study, found)
     chosen = annotation_budget(study, found)
-    fixed = f", and {count(life.exposure)} pairs whatever their number" if life.exposure else ""
+    fixed = f", and {si(life.exposure)} pairs whatever their number" if life.exposure else ""
     source = "as the study sets it" if given.budget is not None else f"{MORE_TRAINING} times the dearest run's cost"
     return (
         f"Assumed unless the study says otherwise: ${given.annotation_price:g} a pair; ${given.training_price:g} for "
@@ -149,13 +148,13 @@ def money_sentence(study: Study, found: AnnotationLaws, table: pd.DataFrame) -> 
     row, free = mine.loc[True], mine.loc[False]
     sizes = SIZES[study.forecasting.size]
     return [
-        f"{dollars(row['budget'])} are best spent on {with_ends(row, 'size', count)} {sizes} and "
-        f"{with_ends(row, 'annotations', count)} human pairs, which reach {found.table['metric'].iloc[0]} "
+        f"{dollars(row['budget'])} are best spent on {with_ends(row, 'size', si)} {sizes} and "
+        f"{with_ends(row, 'annotations', si)} human pairs, which reach {found.table['metric'].iloc[0]} "
         f"{with_ends(row, 'value', '{:.3f}'.format)}.{_beyond(row)}{wide(row)}{doubt(row['law'])}",
         f"Of this money {_share(row['annotation_dollars'] / row['budget'])} goes into annotation, "
         f"{dollars(row['training_dollars'])} into training and {dollars(row['inference_dollars'])} into inference.",
-        f"Were inference free, the best would be {with_ends(free, 'size', count)} {sizes} and "
-        f"{with_ends(free, 'annotations', count)} pairs: counting it makes the best model "
+        f"Were inference free, the best would be {with_ends(free, 'size', si)} {sizes} and "
+        f"{with_ends(free, 'annotations', si)} pairs: counting it makes the best model "
         f"{_factor(free['size'] / row['size'])} smaller.",
     ]
 

@@ -7,10 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.speedup import pareto_front
@@ -34,7 +34,10 @@ def use_style() -> None:
     text = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold"}
     svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False, "legend.fontsize": 9}
     sns.set_theme(context="paper", style="ticks", rc=dict.fromkeys(ink, INK) | quiet | ground | text | svg)
-    set_matplotlib_formats("svg")
+    if get_ipython():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats  # changes the notebook that imports it
+
+        set_matplotlib_formats("svg")
 
 
 def panel(title: str, x: str, y: str, height: float = PANEL[1]) -> Axes:

@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from html import escape
 
 import numpy as np
-from IPython.display import HTML
 
 POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"]  # of a thousand
 WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
@@ -40,14 +38,9 @@ def si(value: float) -> str:
     """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
     value = float(f"{value:.3g}")
     if not 1 <= value < 1e18:
-        return "&lt; 1" if value < 1 else "&gt; 10<sup>18</sup>"
+        return "under 1" if value < 1 else "over 1e18"
     power = min(int(math.log10(value) // 3), 5)
     return f"{value / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
-
-
-def sentences(said: list[str]) -> HTML:
-    """Return sentences set apart from the prose, each a paragraph."""
-    return HTML('<div class="finding">' + "".join(f"<p>{escape(one)}</p>" for one in said) + "</div>")
 
 
 def dollars(value: float) -> str:
@@ -87,13 +80,16 @@ def times(factor: float) -> str:
     return f"{factor:.1f} times" if factor < 10 else f"about {float(f'{factor:.2g}'):,.0f} times"
 
 
-def count(value: float) -> str:
-    """Return a count with an SI prefix, in plain text."""
-    return si(value).replace("&lt;", "<").replace("&gt; 10<sup>18</sup>", "more than 1e18")
+def duration(hours: float) -> str:
+    """Return a stretch of time as prose has it: about 3.5 hours, about 12 minutes."""
+    if hours >= 1:
+        return f"about {hours:,.1f} hours"
+    minutes = round(60 * hours)
+    return f"about {minutes} minutes" if minutes > 1 else "about a minute"
 
 
 def with_ends(row: Mapping, name: str, write: Callable[[float], str]) -> str:
-    """Write a number and its interval as HTML."""
+    """Return a number and, where the row has one, its interval: 12 [9, 15]; – where there is no number."""
     if math.isnan(row[name]):
         return "–"
     ends = "" if f"{name}_lo" not in row else f" [{write(row[f'{name}_lo'])}, {write(row[f'{name}_hi'])}]"

@@ -35,9 +35,9 @@ def _cell(value: object, form: str) -> str:
         return f'<td class="{"hit" if value else "miss"}">{"yes" if value else "no"}</td>'
     if pd.isna(value):
         return "<td>–</td>"
-    if form == "si":
-        return f"<td>{si(value)}</td>"
-    return f"<td>{value:{form}}</td>" if form else f"<td{_TEXT}>{escape(str(value))}</td>"
+    if not form:
+        return f"<td{_TEXT}>{escape(str(value))}</td>"
+    return f"<td>{escape(si(value) if form == 'si' else format(value, form))}</td>"
 
 
 def facts(**values: object) -> HTML:
@@ -56,6 +56,7 @@ def contracts(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
     return HTML(f'<div class="contract">{"".join(parts)}</div>')
 
 
-def finding(sentence: str) -> HTML:
-    """Return a sentence computed from the data, set apart from the prose."""
-    return HTML(f'<div class="finding"><p>{escape(sentence)}</p></div>')
+def finding(*sentences: str) -> HTML:
+    """Return sentences computed from data, set apart from the prose, a paragraph each; nothing where there are none."""
+    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    return HTML(f'<div class="finding">{paragraphs}</div>' if sentences else "")

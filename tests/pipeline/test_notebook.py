@@ -22,7 +22,7 @@ def executed(tiny_study, tmp_path):
     cells = [
         nbformat.v4.new_code_cell(f'study = "tiny"\nrun = "{RUN}"', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(
-            "from rankscale_utils.notebook import start\n"
+            "from rankscale_utils.pipeline.notebook import start\n"
             "this = start(study=study, run=run)\n"
             "print('opened', this.study.name, this.run.name, this.device.type)"
         ),

@@ -19,7 +19,8 @@ WORK = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
-from rankscale_utils import plots, training
+import rankscale_utils.training.run
+from rankscale_utils.report import figures
 numbers = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
 print((numbers @ numbers).softmax(1).std().item().hex())
 print(float((numbers.numpy() @ numbers.numpy()).sum()).hex(), torch.get_num_threads(), os.getcwd(), sys.argv[0])
@@ -154,7 +155,7 @@ def test_a_killed_server_takes_all_with_it_and_later_notebooks_start_cold(tmp_pa
 def test_a_process_with_threads_is_not_forked(threads):
     source = """
 import os, sys, threading, time
-from rankscale_utils.warm import fork_safe
+from rankscale_utils.pipeline.warm import fork_safe
 for _ in range(int(sys.argv[1])):
     threading.Thread(target=time.sleep, args=[60], daemon=True).start()
 print(fork_safe())

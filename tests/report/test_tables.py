@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils.report import tables
-from rankscale_utils.report.prose import si
 
 
 def cells(html):
@@ -45,9 +44,11 @@ def test_facts_are_rows_of_a_name_and_a_value():
     assert cells(tables.facts(learning_rate=0.003, rung="w8")) == [["learning rate", "0.003"], ["rung", "w8"]]
 
 
-def test_a_finding_is_its_sentence():
-    assert re.sub("<.*?>", "", tables.finding("It rose from 0.2 to 0.3.").data) == "It rose from 0.2 to 0.3."
+def test_a_finding_is_its_sentences_a_paragraph_each():
+    assert tables.finding("a < b.", "It rose.").data == '<div class="finding"><p>a &lt; b.</p><p>It rose.</p></div>'
+    assert tables.finding().data == ""
 
 
-def test_a_count_that_rounds_to_a_thousand_has_its_prefix():
-    assert [si(value) for value in (999.4, 999.9, 999_900.0)] == ["999", "1k", "1M"]
+def test_numbers_are_written_as_plain_text_in_every_format():
+    html = tables.styled(pd.DataFrame({"size": [5e5], "ends": ["488 [<1, 2]"]}), size="size|si", ends="interval|s")
+    assert cells(html)[1] == ["500k", "488 [&lt;1, 2]"]
