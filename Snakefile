@@ -46,10 +46,10 @@ def results(*files, where=True):
 rule all:
     input:
         executed(),
-        results(paths.sealed_forecasts_file, paths.forecasts_file, paths.allocation_file),
+        results(paths.sealed_forecasts_file, paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
         results(paths.speed_file, paths.fixed_lengths_file, where=TRAINED),
-        results(paths.sealed_annotations_file, paths.annotations_file, where=ANNOTATED),
-        results(paths.families_file, where=SEVERAL),
+        results(paths.sealed_annotations_file, *paths.ANNOTATION_FILES.values(), where=ANNOTATED),
+        results(paths.families_file, paths.equal_size_file, where=SEVERAL),
         paths.index_file(study.reports),
 
 rule index:
@@ -116,13 +116,16 @@ rule fit:
 
 rule forecast:
     input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=NOTEBOOKS / "4_forecast.ipynb"
-    output: notebook=paths.notebook_file(RESULTS, "4_forecast"), result=paths.forecasts_file(RESULTS)
+    output:
+        results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file, paths.rung_differences_file),
+        notebook=paths.notebook_file(RESULTS, "4_forecast"),
+        result=paths.forecasts_file(RESULTS),
     log: paths.log_file(RESULTS, "4_forecast")
     shell: PAPERMILL + CHECKED
 
 rule allocate:
     input: measured(LADDER), fits=rules.fit.output.fits, notebook=NOTEBOOKS / "5_allocate.ipynb"
-    output: notebook=paths.notebook_file(RESULTS, "5_allocate"), result=paths.allocation_file(RESULTS)
+    output: *results(*paths.ALLOCATION_FILES.values()), notebook=paths.notebook_file(RESULTS, "5_allocate")
     params: settings=digest(study.allocation.model_dump())
     log: paths.log_file(RESULTS, "5_allocate")
     shell: PAPERMILL + CHECKED
@@ -146,7 +149,9 @@ if ANNOTATED:
             measured(ANNOTATED),
             sealed=paths.sealed_annotations_file(RESULTS),
             notebook=NOTEBOOKS / "7_annotations.ipynb",
-        output: notebook=paths.notebook_file(RESULTS, "7_annotations"), result=paths.annotations_file(RESULTS)
+        output:
+            *results(*paths.ANNOTATION_FILES.values()),
+            notebook=paths.notebook_file(RESULTS, "7_annotations"),
         params: settings=digest(study.allocation.model_dump())
         log: paths.log_file(RESULTS, "7_annotations")
         shell: PAPERMILL + CHECKED
@@ -158,6 +163,6 @@ if SEVERAL:
             speed=rules.speedup.output.result,
             per_query=rules.speedup.output.per_query,
             notebook=NOTEBOOKS / "8_families.ipynb",
-        output: notebook=paths.notebook_file(RESULTS, "8_families"), result=paths.families_file(RESULTS)
+        output: *results(paths.families_file, paths.equal_size_file), notebook=paths.notebook_file(RESULTS, "8_families")
         log: paths.log_file(RESULTS, "8_families")
         shell: PAPERMILL + CHECKED

@@ -1,172 +1,72 @@
-"""How a study's compute and money should be spent: optima of every series, and what equal compute really bought."""
+"""How a study's compute and money should be spent: all that the page 5_allocate shows, written as tables."""
 
-import numpy as np
+from dataclasses import dataclass
+
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.errors import StudyError
-from rankscale_utils.laws import parabola
-from rankscale_utils.machine.files import whole_file
-from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from .fit import Fitted, with_axes
+from .budgets import best_within_budget, least_total_cost, total_budget
+from .compute import (
+    all_measurements,
+    best_at_budgets,
+    compare_at_equal_compute,
+    compute_exponents,
+    isoflop_check,
+    training_cost,
+)
+from .fit import Fitted, fit_study, of_first_collection
+from .next_runs import plan_next_runs
+from .results import write_table
 
-SIZES = {"params_non_embedding": "non-embedding parameters", "params": "parameters", "flops_per_pair": "FLOPs a pair"}
-EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
-SIZE_AND_EXPOSURE = {"size": "N", "exposure": "D"}
-BUDGETS_SHOWN = 5
-NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
-MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
 
+@dataclass(frozen=True)
+class Allocation:
+    """What a study's laws say of spending, and what they were asked with.
 
-def training_cost(study: Study, table: pd.DataFrame) -> tuple[laws.Cost, str]:
-    """Return the training cost of a unit of exposure by size, and a sentence that says how it was counted.
-
-    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them.
+    fitted: the series of the first collection; table: their measurements on every rung, with N and D. cost: training
+    FLOPs of a unit of exposure by size; counted: a sentence that says how. budget: dollars for training and serving.
+    The other tables are described in `docs/results.md`, under the names of their files.
     """
-    counted, tokens = "flops" in table, study.allocation.tokens_per_pair
-    flops = table["flops"] if counted else 6 * table["params_non_embedding"] * tokens * table["exposure"]
-    rungs = table.assign(flops=flops).groupby("rung")
-    cost = laws.Cost.from_ladder(rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum())
-    if counted:
-        return cost, (
-            "Training FLOPs are the runs' own: counted from the models' matrix products and the real pair lengths."
-        )
-    return cost, (
-        f"The measurements bring no FLOPs: a pair is assumed to cost 6 × non-embedding parameters × {tokens} tokens. "
-        "The exponents do not depend on the number of tokens."
-    )
+
+    fitted: list[Fitted]
+    table: pd.DataFrame
+    cost: laws.Cost
+    counted: str
+    budget: float
+    optima: pd.DataFrame
+    exponents: pd.DataFrame
+    equal_compute: pd.DataFrame
+    parabolas: pd.DataFrame
+    within_budget: pd.DataFrame
+    least_cost: pd.DataFrame
+    next_runs: pd.DataFrame
 
 
-def units_in_words(study: Study) -> tuple[str, str]:
-    """Return in words what the study's laws count sizes and exposures in."""
-    return SIZES[study.forecasting.size], EXPOSURES[study.forecasting.exposure]
-
-
-def all_measurements(study: Study) -> pd.DataFrame:
-    """Return the usable measurements of every rung on the first collection, held-out ones included, with N and D."""
-    return with_axes(first_collection(measured_rows(study_measurements(study, fitted_only=False))), study)
-
-
-def training_budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
-    """Return training budgets in FLOPs, evenly spaced in logarithms over what the runs spent: (budgets,)."""
-    spent = cost.flops_per_unit(table["N"]) * table["D"]
-    low, high = np.quantile(spent, [0.1, 1.0])
-    return np.geomspace(low, high, BUDGETS_SHOWN)
-
-
-def rows_of_series(one: Fitted, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a table that belong to a series."""
-    return table[np.logical_and.reduce([table[name] == value for name, value in one.labels.items()])]
-
-
-def allocate_study(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
-    """Write `allocation.csv` and return it: the best size and exposure of every series at every budget.
-
-    Budgets are those that the runs spent, and ten and a hundred times the largest.
+def allocate_study(study: Study) -> Allocation:
+    """Ask a study's laws how to spend compute and money; write the answers as tables and return them.
 
     Raises:
         StudyError: no series has enough exposures for a law of size and exposure.
     """
-    levels = training_budgets(table, cost)
-    levels = np.append(levels, levels[-1] * np.array([10, 100]))
-    tables = [
-        laws.optimal(one.joint, cost, levels, level=study.forecasting.level).assign(
-            **one.labels, status=one.joint.fit.status
-        )
-        for one in fitted
-        if one.joint is not None
-    ]
-    if not tables:
-        raise StudyError(
-            "no metric has a law of size and exposure together, which budgets are divided by: give training.exposures "
-            "three values or more."
-        )
-    allocation = pd.concat(tables, ignore_index=True)
-    with whole_file(paths.allocation_file(study.folder)) as temporary:
-        allocation.to_csv(temporary, index=False)
+    every_series = fit_study(study)
+    fitted, table = of_first_collection(every_series), all_measurements(study)
+    cost, counted = training_cost(study, table)
+    asked = fitted, table, cost
+    allocation = Allocation(
+        *asked,
+        counted,
+        total_budget(study, table, cost),
+        optima=best_at_budgets(study, *asked),
+        exponents=compute_exponents(fitted, cost, study.forecasting.level),
+        equal_compute=compare_at_equal_compute(*asked),
+        parabolas=isoflop_check(study, *asked),
+        within_budget=best_within_budget(study, *asked),
+        least_cost=least_total_cost(study, *asked),
+        next_runs=plan_next_runs(study, every_series),
+    )
+    for name, file in paths.ALLOCATION_FILES.items():
+        write_table(file(study.folder), getattr(allocation, name))
     return allocation
-
-
-def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFrame:
-    """Return the exponents of the optimal size and exposure in compute, a row a series, with intervals and a verdict.
-
-    `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half, and
-    the law's own status where its exponents are at a bound or unidentified. `law` is that status.
-    """
-    rows = []
-    for one in fitted:
-        if one.joint is None:
-            continue
-        a, b = laws.exponents(one.joint, cost, level=level).to_dict("records")
-        half = 0.5 / cost.growth
-        favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
-        status = one.joint.fit.status
-        favours = status if status.startswith(NOT_TO_BE_BELIEVED) else favours
-        ends = {f"{name}_{end}": row[end] for name, row in (("a", a), ("b", b)) for end in ("lo", "hi")}
-        rows.append(one.labels | {"a": a["value"], "b": b["value"], **ends, "favours": favours, "law": status})
-    return pd.DataFrame(rows)
-
-
-def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
-    """Compare the law's pick with the best of the rungs really trained, at equal compute, a row a series and budget."""
-    tables = [
-        laws.equal_compute(rows_of_series(one, table), one.joint.fit, cost, **SIZE_AND_EXPOSURE).assign(**one.labels)
-        for one in fitted
-        if one.joint is not None
-    ]
-    compared = pd.concat(tables, ignore_index=True)
-    rung_of = table.drop_duplicates("rung").set_index("N")["rung"]
-    return compared.assign(picked=compared["picked"].map(rung_of), best=compared["best"].map(rung_of))
-
-
-def isoflop_tables(
-    one: Fitted, table: pd.DataFrame, cost: laws.Cost, levels: np.ndarray
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return what the isoFLOP figure draws: the law's curves, their optima, and trained checkpoints at those budgets.
-
-    A rung's checkpoint at a budget is read off its measured curve, linear in log FLOPs, and never beyond its ends.
-    """
-    mine = rows_of_series(one, table)
-    low, high = mine["N"].min() / 3, mine["N"].max() * 3
-    curves = laws.isoflop(one.joint.fit, cost, levels, np.geomspace(low, high, 60))
-    reach = mine["D"].min() / 3, mine["D"].max() * 3
-    curves = curves[curves["exposure"].between(*reach)]
-    measured = []
-    for size, rows in mine.groupby("N"):
-        values = rows.groupby("D")["value"].mean()
-        spent = values.index.to_numpy() * cost.flops_per_unit(size)
-        inside = levels[(levels >= spent[0]) & (levels <= spent[-1])]
-        found = np.interp(np.log(inside), np.log(spent), values)
-        measured.append(pd.DataFrame({"flops": inside, "size": size, "value": found}))
-    optima = laws.optimal(one.joint.fit, cost, levels)
-    return curves, optima[optima["exposure"].between(*reach)], pd.concat(measured)
-
-
-def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
-    """Return the series with a joint law of the headline metric, then those of the first entropy where there is one."""
-    joint = [one for one in fitted if one.joint is not None]
-    if not joint:
-        return []
-    metrics = pd.DataFrame({"metric": [one.metric for one in joint]})
-    entropies = [metric for metric in metrics["metric"].unique() if not rising(metric)]
-    shown = dict.fromkeys([headline(study, metrics), *entropies[:1]])
-    return [one for metric in shown for one in joint if one.metric == metric]
-
-
-def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
-    """Compare the law's optimum with the isoFLOP parabola's vertex, a row an objective and budget; headline metric.
-
-    Its columns are those of `laws.allocation.parabola` and the series' labels; no rows where no three rungs ever spent
-    the same.
-    """
-    metric = headline(study, table)
-    tables = [
-        parabola(rows_of_series(one, table), one.joint.fit, cost, **SIZE_AND_EXPOSURE).assign(**one.labels)
-        for one in fitted
-        if one.joint is not None and one.metric == metric
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

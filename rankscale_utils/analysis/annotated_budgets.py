@@ -9,10 +9,11 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.laws import Life, best_split
 from rankscale_utils.study.study import Study
 
-from .allocate import MORE_TRAINING
-from .annotations import LARGEST, AnnotationLaws
+from .annotation_laws import AnnotationLaws
+from .budgets import MORE_TRAINING
 
 ANNOTATION_BUDGETS = 7
+LARGEST = 100  # times what the dearest measured run costs: the largest budget
 
 
 def pair_cost(found: AnnotationLaws) -> laws.Cost:

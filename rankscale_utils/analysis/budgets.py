@@ -10,8 +10,10 @@ from rankscale_utils.laws import FORWARD, Service, least_cost, within_budget
 from rankscale_utils.measurements.table import headline, rising
 from rankscale_utils.study.study import Study
 
-from .allocate import MORE_TRAINING, allocated, rows_of_series
+from .compute import allocated, rows_of_series
 from .fit import Fitted
+
+MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
 
 
 def service_of(study: Study, table: pd.DataFrame) -> Service:

@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import whole_file
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
 from rankscale_utils.measurements.table import SEARCHED, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
+from .results import write_table
 from .significance import holm, paired
 from .speedup import pareto_front
 
@@ -61,15 +61,15 @@ class Comparison:
     """
 
     collection: str
-    training_options: Options
+    trained: Options
     searched: Options | None
-    serving_options: Options
+    served: Options
     winners: pd.DataFrame
     equal_size: pd.DataFrame
 
 
 def compare_families(study: Study) -> Comparison:
-    """Compare a study's families on its first collection and write `families.csv`, the winners at every cost.
+    """Compare a study's families on its first collection; write `families.csv`, the winners, and `equal_size.csv`.
 
     Raises:
         StudyError: a run has not been evaluated, or all of them failed.
@@ -82,9 +82,10 @@ def compare_families(study: Study) -> Comparison:
         winners(systems, "p50_ms", level),
     ]
     found = pd.concat(tables, ignore_index=True).assign(metric=mine.metric, collection=collection)
-    with whole_file(paths.families_file(study.folder)) as temporary:
-        found.to_csv(temporary, index=False)
-    return Comparison(collection, mine, searched, systems, found, compare_at_equal_size(mine, level=level))
+    write_table(paths.families_file(study.folder), found)
+    equal_size = compare_at_equal_size(mine, level=level)
+    write_table(paths.equal_size_file(study.folder), equal_size)
+    return Comparison(collection, mine, searched, systems, found, equal_size)
 
 
 def training_options(study: Study, systems: Options) -> tuple[str, Options, Options | None]:

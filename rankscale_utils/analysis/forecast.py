@@ -28,6 +28,7 @@ from .fit import (
     prior_of,
 )
 from .other_queries import on_other_queries
+from .results import read_table, write_table
 from .sealing import SealBroken, read_sealed, seal_forecasts
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
@@ -208,8 +209,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):
-        with whole_file(file) as temporary:
-            scored[part].to_csv(temporary, index=False)
+        write_table(file, scored[part])
     return scored
 
 
@@ -223,7 +223,7 @@ def _skill_to_p0(scored: pd.DataFrame) -> np.ndarray:
 
 def read_scored(study: Study) -> pd.DataFrame:
     """Return every scored forecast of a study."""
-    return pd.concat(map(pd.read_csv, _scored_files(study)), ignore_index=True)
+    return pd.concat(map(read_table, _scored_files(study)), ignore_index=True)
 
 
 def _scored_files(study: Study) -> tuple[Path, Path, Path]:
@@ -243,41 +243,10 @@ def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         draws=min(settings.draws, 200),
         simulations=min(settings.simulations, 60),
     )
-    with whole_file(paths.backtest_file(study.folder)) as temporary:
-        past.to_csv(temporary, index=False)
+    write_table(paths.backtest_file(study.folder), past)
     return past
 
 
 def read_backtest(study: Study) -> pd.DataFrame:
     """Return the average's own past, as `seal_study` found it; no rows where the ladder is too short."""
-    try:
-        return pd.read_csv(paths.backtest_file(study.folder))
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-
-
-def plan_next_runs(study: Study, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> pd.DataFrame:
-    """Plan what to train next with as much compute as the largest fitted run took: see `laws.plan`.
-
-    Returns for each objective the runs that narrow the metric's forecast of the largest held-out rung most per FLOP, in
-    order, with the columns of `laws.plan`, objective and kind; no rows where a law has no spare run to judge it by.
-    """
-    design, plans = held_out_design(study, fitted), []
-    for one in (
-        of_first_collection(fitted) if study.forecasting.exposure == "exposure" else []
-    ):  # budgets are counted in pairs
-        if one.metric != metric or one.joint is None or laws.spare_runs(one.joint.fit) < 1:
-            continue
-        target = design_of_series(one, design).sort_values("N").iloc[[-1]]
-        table = one.table
-        axes = {"size": "N", "exposure": "D"}
-        sizes = table[["rung", "N", "params_non_embedding"]].drop_duplicates("rung")
-        tried = laws.candidate_runs(one.joint.fit, sizes[["rung", "N"]], **axes)
-        by_N = laws.Cost.from_ladder(sizes["N"], cost.flops_per_unit(sizes["params_non_embedding"]))
-        budget = float((by_N.flops_per_unit(table["N"]) * table["D"]).max())
-        prior = prior_of(study, fitted_rows(fitted))
-        made = laws.plan_runs(
-            one.joint, by_N, tried, target, budget, level=study.forecasting.level, prior=prior, **axes
-        )
-        plans.append(made.assign(objective=one.objective))
-    return pd.concat(plans, ignore_index=True) if plans else pd.DataFrame()
+    return read_table(paths.backtest_file(study.folder))

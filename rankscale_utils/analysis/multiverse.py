@@ -8,10 +8,12 @@ import pandas as pd
 from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.table import headline
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from .allocate import training_cost
+from .compute import training_cost
 from .fit import NEEDED, Fitted, design_of_series, fitted_rows, held_out_design, prior_of, series_of
+from .results import write_table
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
 def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Forecast the largest held-out rung's headline metric, on the first collection, in every universe.
 
-    Returns columns objective, metric, rung, choice, option, forecast and exponent (of the optimal size in compute, by
-    the pooled joint law), a row for each universe and objective. Universes that need a column which the measurements
-    lack, or more rungs than there are, have no rows.
+    Writes `multiverse.csv` and returns it, a row for each universe and objective: columns objective, metric, rung,
+    choice, option, forecast and exponent (of the optimal size in compute, by the pooled joint law). Universes that need
+    a column which the measurements lack, or more rungs than there are, have no rows.
     """
     metric = headline(study, fitted_rows(fitted))
     cost, _ = training_cost(study, fitted_rows(fitted))
@@ -65,7 +67,9 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
             found += _forecasts(universe, fitted, metric, cost)
         except (StudyError, ValueError):
             continue
-    return pd.DataFrame(found)
+    table = pd.DataFrame(found)
+    write_table(paths.multiverse_file(study.folder), table)
+    return table
 
 
 def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> list[dict]:

@@ -10,18 +10,26 @@ from statsmodels.stats.multitest import multipletests
 
 from rankscale_utils.measurements import per_query as per_query_module
 from rankscale_utils.measurements.table import measured_rows
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
+
+from .results import write_table
 
 COMPARED_COLUMNS = ["objective", "collection", "metric", "smaller", "larger", "difference", "lo", "hi", "p", "p_holm"]
 
 
 def compare_study(study: Study, metric: str) -> pd.DataFrame:
-    """Return `compare_rungs` on every collection; no rows where a study brings its measurements."""
-    if not study.runs:
-        return pd.DataFrame(columns=COMPARED_COLUMNS)
-    values = per_query_module.per_query(study, study.runs)
-    found = [compare_rungs(values, metric, collection) for collection in values["collection"].unique()]
-    return pd.concat(found, ignore_index=True)
+    """Write `rung_differences.csv` and return it: `compare_rungs` on every collection.
+
+    It has no rows where a study brings its measurements, as these hold no values of single queries.
+    """
+    table = pd.DataFrame(columns=COMPARED_COLUMNS)
+    if study.runs:
+        values = per_query_module.per_query(study, study.runs)
+        compared = [compare_rungs(values, metric, collection) for collection in values["collection"].unique()]
+        table = pd.concat(compared, ignore_index=True)
+    write_table(paths.rung_differences_file(study.folder), table)
+    return table
 
 
 def compare_rungs(per_query: pd.DataFrame, metric: str, collection: str, level: float = 0.95) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from .refitting import refit
 from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, unevenness
 from .serving import FORWARD, Service, best_sizes, least_cost, search_window, within_budget
-from .sources import coefficients_by_source, draws_by_source, worth_in_pairs
+from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
 
 __all__ = [
     "FORWARD",
@@ -46,6 +46,7 @@ __all__ = [
     "candidates",
     "choose",
     "coefficients_by_source",
+    "compare_exponents",
     "coverage",
     "data_law",
     "draws_by_source",

@@ -6,16 +6,16 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from rankscale_utils.analysis.allocate import MORE_TRAINING, isoflop_tables, training_budgets, units_in_words
-from rankscale_utils.analysis.fit import Fitted, of_first_collection
-from rankscale_utils.laws import Cost
+from rankscale_utils.analysis.allocate import Allocation
+from rankscale_utils.analysis.budgets import MORE_TRAINING
+from rankscale_utils.analysis.compute import isoflop_tables, training_budgets, units_in_words
 from rankscale_utils.measurements.table import first_collection, headline
 from rankscale_utils.study.study import Study
 
 from . import figures, prose, tables
 from .prose import dollars, doubt, si, wide, with_ends
 
-SERVED = {"objective": "objective", "metric": "metric"}
+SERIES = {"objective": "objective", "metric": "metric"}
 
 
 def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -41,10 +41,11 @@ def _tenfold(row: pd.Series, exponent: str) -> str:
     return f"{times:.1f} [{low:.1f}, {high:.1f}] times"
 
 
-def isoflops(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: Cost) -> list[Axes]:
+def isoflops(study: Study, allocation: Allocation) -> list[Axes]:
     """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
+    table, cost = allocation.table, allocation.cost
     levels, metric = training_budgets(table, cost), headline(study, table)
-    drawn = [one for one in of_first_collection(fitted) if one.metric == metric and one.joint is not None]
+    drawn = [one for one in allocation.fitted if one.metric == metric and one.joint is not None]
     counted = units_in_words(study)[0]
     return [
         isoflop_panel(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", counted, metric)
@@ -71,10 +72,62 @@ def isoflop_panel(
     return axes
 
 
+def exponents_table(exponents: pd.DataFrame) -> HTML:
+    """Return how the best size and exposure grow with compute, a row a series."""
+    return tables.styled(
+        exponents,
+        **SERIES,
+        a="a (size)|.3f",
+        a_lo="low|.3f",
+        a_hi="high|.3f",
+        b="b (exposure)|.3f",
+        b_lo="low|.3f",
+        b_hi="high|.3f",
+        favours="favours",
+    )
+
+
+def optima_table(study: Study, optima: pd.DataFrame) -> HTML:
+    """Return the headline metric's best size and exposure at every training budget."""
+    return tables.styled(
+        _of_headline(study, optima),
+        **SERIES,
+        flops="FLOPs|.2e",
+        size="parameters|si",
+        size_lo="low|si",
+        size_hi="high|si",
+        exposure="pairs|si",
+        exposure_lo="low|si",
+        exposure_hi="high|si",
+        value="value|.4f",
+        value_lo="low|.4f",
+        value_hi="high|.4f",
+    )
+
+
+def equal_compute_table(study: Study, compared: pd.DataFrame) -> HTML:
+    """Return the law's pick beside the rung that was really best, for the headline metric."""
+    return tables.styled(
+        _of_headline(study, compared),
+        **SERIES,
+        flops="FLOPs|.2e",
+        rungs="rungs compared|d",
+        picked="law picks",
+        best="really best",
+        picked_value="its value|.4f",
+        best_value="best value|.4f",
+        regret="regret|.4f",
+    )
+
+
+def _of_headline(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["metric"] == headline(study, table)]
+
+
 def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
     """Say for every objective and metric whether more compute should go into data or into size.
 
-    exponents: as `allocations.exponents` returns them; the pairs' share of growing compute is b, the models' 1 − b.
+    exponents: as `compute_exponents` returns them; the pairs' share of growing compute is b, the models' 1 − b.
     """
     said = []
     for row in exponents.to_dict("records"):
@@ -175,7 +228,7 @@ def budget_table(study: Study, table: pd.DataFrame) -> HTML:
     written = {name: [with_ends(row, name, write) for row in table.to_dict("records")]
                for name, (_, write) in columns.items()}  # fmt: skip
     heads = {name: f"{title}|s" for name, (title, _) in columns.items()}
-    return tables.styled(table.assign(**written), **SERVED, **heads, law="law")
+    return tables.styled(table.assign(**written), **SERIES, **heads, law="law")
 
 
 def parabola_table(check: pd.DataFrame) -> HTML:
@@ -184,3 +237,31 @@ def parabola_table(check: pd.DataFrame) -> HTML:
         return HTML("")
     return tables.styled(check, objective="objective", metric="metric", flops="FLOPs|.2e", rungs="rungs|d",
                  vertex="vertex|si", law_size="law's optimum|si", ratio="ratio|.2g", status="parabola")  # fmt: skip
+
+
+def next_run_sentence(planned: pd.DataFrame) -> str:
+    """Say which run to train next, and what it would be worth."""
+    if planned.empty:
+        return "No single run would narrow the forecast by one percent or more."
+    first = planned.iloc[0]
+    return (
+        f"Most certainty for each FLOP: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) and "
+        f"{first['D']:,.0f} pairs ({first['objective']}); the interval's half width would go from "
+        f"{first['half_width_now']:.4f} to {first['half_width_after']:.4f}. With few runs any further one helps most "
+        "by saying how much runs differ, so the cheapest come first; this supposes noise as large at every size."
+    )
+
+
+def next_runs_table(planned: pd.DataFrame) -> HTML:
+    """Return the runs to train next, in order."""
+    return tables.styled(
+        planned,
+        objective="objective",
+        kind="kind",
+        N="parameters|,.0f",
+        D="pairs|,.0f",
+        flops="FLOPs|.2e",
+        cumulative_flops="FLOPs so far|.2e",
+        half_width_now="half width|.4f",
+        half_width_after="then|.4f",
+    )

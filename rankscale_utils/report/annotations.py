@@ -1,22 +1,20 @@
 """What the page 7_annotations shows: what annotated pairs are worth, by source."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import HTML
-from matplotlib.axes import Axes
-from matplotlib.ticker import StrMethodFormatter
 
 from rankscale_utils.analysis import annotated_budgets
-from rankscale_utils.analysis.allocate import MORE_TRAINING, SIZES
 from rankscale_utils.analysis.annotated_budgets import annotation_budget
-from rankscale_utils.analysis.annotations import AnnotationLaws, joint_status, least_believed, spoken_of
-from rankscale_utils.laws import Draws, coefficients_by_source
+from rankscale_utils.analysis.annotation_laws import AnnotationLaws, joint_status, least_believed
+from rankscale_utils.analysis.annotations import spoken_of
+from rankscale_utils.analysis.budgets import MORE_TRAINING
+from rankscale_utils.analysis.compute import SIZES
 from rankscale_utils.study.study import Study
 
-from . import figures, tables
+from . import tables
 from .prose import WIDE, dollars, doubt, number, si, times, wide, with_ends
 
 ALONE = "The study has human pairs alone, so there is no source to compare them with."
@@ -45,7 +43,7 @@ def ends_sentence(study: Study, found: AnnotationLaws) -> str:
 
 
 def steeper_sentence(table: pd.DataFrame) -> list[str]:
-    """Say for every source whether its law falls faster than that of human pairs; table: `laws.annotations.steeper`."""
+    """Say for every source whether its law falls faster than that of human pairs; table: `compare_exponents`."""
     if table.empty:
         return [ALONE]
     verdicts = {
@@ -178,30 +176,21 @@ def _interval(row: Mapping, name: str, write: Callable[[float], str]) -> str:
     return f"{write(row[name])} [{write(row['lo'])}, {write(row['hi'])}]"
 
 
-def coefficient_table(drawn: Mapping[str, Draws], level: float, heading: str) -> HTML:
-    """Return every law's coefficients with intervals beside them, a row a law."""
+def coefficient_table(coefficients: pd.DataFrame, by: str) -> HTML:
+    """Return the coefficients of every source's law or every rung's with intervals beside them, a row a law."""
     rows = []
-    for name, mine in coefficients_by_source(drawn, level=level).groupby("source", sort=False):
-        first = mine.iloc[0]
-        written = {one["coefficient"]: _interval(one, "value", number) for one in mine.to_dict("records")}
-        rows.append(
-            {
-                "name": source_in_words(name),
-                **written,
-                "r2": first["r2"],
-                "runs": first["runs"],
-                "status": first["status"],
-            }
-        )
+    for name, law in coefficients[coefficients["by"] == by].groupby("name", sort=False):
+        written = {row["coefficient"]: _interval(row, "value", number) for row in law.to_dict("records")}
+        rows.append(law.iloc[0][["r2", "runs", "status"]].to_dict() | written | {"name": source_in_words(name)})
     heads = {name: f"{symbol}|s" for name, symbol in SYMBOLS.items() if name in rows[0]}
-    return tables.styled(pd.DataFrame(rows), name=heading, **heads, r2="R²|.3f", runs="runs|d", status="status")
+    return tables.styled(pd.DataFrame(rows), name=by, **heads, r2="R²|.3f", runs="runs|d", status="status")
 
 
-def joint_table(found: AnnotationLaws, level: float) -> HTML:
+def joint_table(coefficients: pd.DataFrame) -> HTML:
     """Return the joint law's coefficients with intervals, a row a coefficient."""
-    if found.joint is None:
+    table = coefficients[coefficients["by"] == "joint"]
+    if table.empty:
         return HTML("")
-    table = coefficients_by_source({"joint": found.joint}, level=level)
     written = {name: [number(value) for value in table[name]] for name in ("value", "lo", "hi")}
     coefficient = table["coefficient"].map(SYMBOLS)
     return tables.styled(
@@ -214,7 +203,7 @@ def joint_table(found: AnnotationLaws, level: float) -> HTML:
 
 
 def worth_table(table: pd.DataFrame) -> HTML:
-    """Return `annotations.worth_of_pairs` as a page shows it."""
+    """Return `worth_of_pairs` as a page shows it."""
     if table.empty:
         return HTML("")
     rows = table.to_dict("records")
@@ -255,7 +244,7 @@ def forecast_table(scored: pd.DataFrame) -> HTML:
 
 
 def split_table(table: pd.DataFrame) -> HTML:
-    """Return `annotations.budget_table` as a page shows it."""
+    """Return `best_splits` as a page shows it."""
     if table.empty:
         return HTML("")
     columns = {"size": si, "annotations": si, "value": "{:.3f}".format}
@@ -274,87 +263,3 @@ def split_table(table: pd.DataFrame) -> HTML:
         training_dollars="training|s",
         inference_dollars="serving|s",
     )
-
-
-def by_annotations(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
-    """Entropy against annotated pairs, a line with a band for every source, dots for runs, diamonds for held-out ones.
-
-    table: a row a run of one rung, with source, D and value. curves: columns source, D, forecast, lo, hi.
-    """
-    return [_against_annotations("Annotation sources", table, curves, held_out, "source")]
-
-
-def annotations_by_rung(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
-    """Entropy against human pairs, a line with a band for every rung; tables as in `by_annotations`, by rung."""
-    return [_against_annotations("Size and annotations", table, curves, held_out, "rung")]
-
-
-def _against_annotations(
-    title: str, table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None, by: str
-) -> Axes:
-    axes, ends = figures.panel(title, "annotated pairs", figures.unit(table["metric"].iloc[0])), []
-    names = curves[by].unique()
-    colours = source_colours(names) if by == "source" else figures.rung_colours(names)
-    for name, colour in colours.items():
-        line, runs = (rows[rows[by] == name] for rows in (curves, table))
-        figures.band(axes, line["D"], line["forecast"], line["lo"], line["hi"], colour)
-        axes.plot(runs["D"], runs["value"], "o", color=colour, ms=5)
-        ends.append((line["D"].iloc[-1], line["forecast"].iloc[-1], name.replace("_", " "), colour))
-    shown = [table["value"], curves["forecast"]]
-    if held_out is not None:
-        axes.plot(held_out["D"], held_out["value"], "D", color=figures.HELD_OUT, ms=6, label="held-out runs")
-        shown.append(held_out["value"])
-        axes.legend()
-    figures.log_axis(axes)
-    figures.frame(axes, pd.concat(shown))
-    figures.label_ends(axes, ends)
-    return axes
-
-
-def source_colours(sources: Iterable[str]) -> dict[str, str]:
-    """Return a colour a source of annotations, in the order given."""
-    return dict(zip(sources, sns.color_palette("colorblind").as_hex(), strict=False))
-
-
-def best_split_figure(table: pd.DataFrame, size: str) -> list[Axes]:
-    """The best size, counted in `size`, and the best annotations against the budget, inference counted and free.
-
-    table: from `annotations.budget_table`; no figure where it has no rows.
-    """
-    panels = []
-    for column, what in (("size", size), ("annotations", "human pairs")) if len(table) else ():
-        axes = figures.panel(f"Best {'size' if column == 'size' else 'annotations'}", "budget, dollars", what)
-        for (counted, rows), colour in zip(
-            table.groupby("inference", sort=False), sns.color_palette("colorblind").as_hex(), strict=False
-        ):
-            label = "inference counted" if counted else "inference free"
-            ends = rows[f"{column}_lo"], rows[f"{column}_hi"]
-            figures.band(axes, rows["budget"], rows[column], *ends, colour, ls="-" if counted else "--", label=label)
-        axes.set(xscale="log", yscale="log")
-        axes.set_ylim(table[column].min() / 30, table[column].max() * 30)
-        for x in (True, False):
-            figures.log_axis(axes, x=x)
-        axes.legend()
-        panels.append(axes)
-    return panels
-
-
-def budget_parts(table: pd.DataFrame) -> list[Axes]:
-    """What the best split spends on annotation, training and inference against the budget, inference counted and free.
-
-    table: from `annotations.budget_table`; no figure where it has no rows.
-    """
-    panels, colours = [], sns.color_palette("colorblind").as_hex()
-    for counted, rows in table.groupby("inference", sort=False) if len(table) else ():
-        axes = figures.panel(f"Inference {'counted' if counted else 'free'}", "budget, dollars", "dollars")
-        for part, colour in zip(("annotation", "training", "inference"), colours, strict=False):
-            spent = rows[f"{part}_dollars"]
-            if (spent > 0).all():
-                axes.plot(rows["budget"], spent, "o-", color=colour, lw=1.6, ms=4, label=part)
-        axes.set(xscale="log", yscale="log")
-        for x in (True, False):
-            figures.log_axis(axes, x=x)
-        axes.yaxis.set_major_formatter(StrMethodFormatter("${x:g}"))
-        axes.legend()
-        panels.append(axes)
-    return panels

@@ -130,19 +130,6 @@ def past_sentence(backtested: pd.DataFrame) -> str:
     )
 
 
-def next_run_sentence(planned: pd.DataFrame) -> str:
-    """Say which run to train next, and what it would be worth."""
-    if planned.empty:
-        return "No single run would narrow the forecast by one percent or more."
-    first = planned.iloc[0]
-    return (
-        f"Most certainty for each FLOP: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) and "
-        f"{first['D']:,.0f} pairs ({first['objective']}); the interval's half width would go from "
-        f"{first['half_width_now']:.4f} to {first['half_width_after']:.4f}. With few runs any further one helps most "
-        "by saying how much runs differ, so the cheapest come first; this supposes noise as large at every size."
-    )
-
-
 def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
     """A metric at the end of training against size, a panel an objective: runs, the average with its band, its laws.
 

@@ -8,13 +8,7 @@ import nbformat
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscale_utils.analysis.allocate import (
-    all_measurements,
-    compare_at_equal_compute,
-    compute_exponents,
-    training_cost,
-)
-from rankscale_utils.analysis.annotations import fit_annotations, worth_of_pairs
+from rankscale_utils.analysis.compute import all_measurements
 from rankscale_utils.analysis.curves import all_curves
 from rankscale_utils.analysis.fit import (
     Fitted,
@@ -26,6 +20,7 @@ from rankscale_utils.analysis.fit import (
     of_first_collection,
 )
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
+from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs
@@ -80,9 +75,7 @@ def index_page(study: Study) -> dict[str, Any]:
     """Return what the index template shows."""
     scored = read_scored(study)
     fitted, table = of_first_collection(fit_study(study)), all_measurements(study)
-    cost, _ = training_cost(study, table)
-    exponents = compute_exponents(fitted, cost, study.forecasting.level)
-    compared = compare_at_equal_compute(fitted, table, cost)
+    exponents, compared = (read_table(file(study.folder)) for file in (paths.exponents_file, paths.equal_compute_file))
     metric = headline(study, scored)
     last = average_forecasts(scored[scored["metric"] == metric])
     return {
@@ -147,16 +140,15 @@ def _of_families(study: Study) -> list[str]:
     """Return what the first page says of families, where there are several."""
     if len(study.families) < 2:
         return []
-    return [families_page.answer_sentence(pd.read_csv(paths.families_file(study.folder)))]
+    return [families_page.answer_sentence(read_table(paths.families_file(study.folder)))]
 
 
 def _of_annotations(study: Study) -> list[str]:
     """Return what the first page says of annotated pairs: the largest rung's forecast, and their worth where few."""
     if not study.annotations:
         return []
-    found = fit_annotations(study)
-    scored = pd.read_csv(paths.annotations_file(study.folder))
-    said, worth = annotations_page.annotations_forecast_sentence(scored)[-2:], worth_of_pairs(study, found)
+    scored, worth = (read_table(file(study.folder)) for file in (paths.annotations_file, paths.annotation_worth_file))
+    said = annotations_page.annotations_forecast_sentence(scored)[-2:]
     if worth.empty:  # human pairs alone
         return said
     few = worth.sort_values("reference_pairs", kind="stable").drop_duplicates("source")

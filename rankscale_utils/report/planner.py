@@ -13,9 +13,9 @@ from IPython.display import HTML
 from numpy.typing import NDArray
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.allocate import allocated, rows_of_series, units_in_words
-from rankscale_utils.analysis.budgets import service_of, total_budget
-from rankscale_utils.analysis.fit import Fitted
+from rankscale_utils.analysis.allocate import Allocation
+from rankscale_utils.analysis.budgets import service_of
+from rankscale_utils.analysis.compute import allocated, rows_of_series, units_in_words
 from rankscale_utils.laws import KaplanLaw, Service, best_sizes, search_window, spare_runs, t_quantile
 from rankscale_utils.study.study import Study
 
@@ -43,20 +43,20 @@ NO_SCRIPT = (
 )
 
 
-def planner(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> HTML:
+def planner(study: Study, allocation: Allocation) -> HTML:
     """Return the planner of the headline metric and the entropy, one choice a series; a sentence where there is none.
 
-    table: all measurements, which tell how far the sizes and exposures that were measured reach.
+    The allocation's measurements tell how far the sizes and exposures that were measured reach.
     """
-    shown = allocated(study, fitted)
+    shown, table = allocated(study, allocation.fitted), allocation.table
     if not shown:
         return HTML("<p>No series has a joint law of size and exposure, so there is nothing to plan with.</p>")
     series = [(f"{one.objective}: {one.metric}", one.joint, rows_of_series(one, table)) for one in shown]
     return widget(
         series,
-        cost,
+        allocation.cost,
         service_of(study, table),
-        total_budget(study, table, cost),
+        allocation.budget,
         study.forecasting.level,
         units_in_words(study),
     )

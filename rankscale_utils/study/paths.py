@@ -236,6 +236,30 @@ def families_file(study: Path) -> Path:
     return study / "families.csv"
 
 
+def equal_size_file(study: Path) -> Path:
+    """The families compared at the sizes of one of them."""
+    return study / "equal_size.csv"
+
+
+# Where each table of an analysis lies, by its field there.
+ALLOCATION_FILES = {
+    "optima": allocation_file,
+    "exponents": exponents_file,
+    "equal_compute": equal_compute_file,
+    "parabolas": parabolas_file,
+    "within_budget": budgets_file,
+    "least_cost": least_cost_file,
+    "next_runs": next_runs_file,
+}
+ANNOTATION_FILES = {
+    "coefficients": annotation_laws_file,
+    "exponents": annotation_exponents_file,
+    "worth": annotation_worth_file,
+    "budgets": annotation_budgets_file,
+    "scored": annotations_file,
+}
+
+
 def index_file(reports: Path) -> Path:
     """The first page of a study."""
     return reports / "index.html"

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.allocate import allocate_study, isoflop_check, training_cost
 from rankscale_utils.analysis.budgets import best_within_budget, least_total_cost, service_of, total_budget
+from rankscale_utils.analysis.compute import best_at_budgets, isoflop_check, training_cost
 from rankscale_utils.errors import StudyError
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report.prose import dollars
@@ -149,4 +149,4 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
 def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
     study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
     with pytest.raises(StudyError, match=r"give training\.exposures three values or more"):
-        allocate_study(study, without, table, cost_of(study, table))
+        best_at_budgets(study, without, table, cost_of(study, table))

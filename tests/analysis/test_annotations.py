@@ -14,22 +14,26 @@ from matplotlib.axes import Axes
 from rankscale_utils import laws
 from rankscale_utils.analysis import annotated_budgets
 from rankscale_utils.analysis.annotated_budgets import annotation_budget, best_splits, pair_cost, spent_on_designs
-from rankscale_utils.analysis.annotations import (
+from rankscale_utils.analysis.annotation_laws import (
     annotated_measurements,
+    coefficients_of_laws,
     fit_annotations,
     held_out_runs,
     joint_status,
-    rung_curves,
-    score_annotations,
-    seal_annotations,
-    source_curves,
-    spoken_of,
     worth_of_pairs,
 )
+from rankscale_utils.analysis.annotations import (
+    analyse_annotations,
+    score_annotations,
+    seal_annotations,
+    spoken_of,
+)
+from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
 from rankscale_utils.errors import StudyError
 from rankscale_utils.laws.sources import compare_exponents
 from rankscale_utils.pipeline import batch
+from rankscale_utils.report import annotation_figures
 from rankscale_utils.report import annotations as annotations_page
 from rankscale_utils.report.index import _of_annotations
 from rankscale_utils.study import paths
@@ -153,8 +157,7 @@ def test_the_sealed_forecasts_hold(study, found):
     assert new["error"].abs().max() < 0.03
     assert new["hit"].astype(bool).mean() > 0.6
     assert (new["skill"] > 0).all()
-    written = pd.read_csv(study.folder / "annotations.csv")
-    assert {"forecast", "lo", "hi", "actual", "hit", "error"} <= set(written)
+    assert {"forecast", "lo", "hi", "actual", "hit", "error"} <= set(scored)
     smaller = found.human[(found.human["rung"] == "w8") & (found.human["D"] == COUNTS[-2])]
     unchanged = scored[scored["rung"] == "w8"]["persistence"]
     assert unchanged.to_numpy() == pytest.approx(smaller["value"].mean())
@@ -191,12 +194,13 @@ def test_human_pairs_on_one_rung_have_no_joint_law(study):
     assert annotations_page.money_sentence(alone, found, pd.DataFrame()) == []
     assert annotations_page.worth_sentence(worth_of_pairs(alone, found)) == [annotations_page.ALONE]
     assert annotations_page.steeper_sentence(compare_exponents(found.sources)) == [annotations_page.ALONE]
-    assert annotations_page.joint_table(found, 0.95).data == ""
+    assert annotations_page.joint_table(coefficients_of_laws(alone, found)).data == ""
     assert annotations_page.worth_table(pd.DataFrame()).data == annotations_page.split_table(pd.DataFrame()).data == ""
-    assert annotations_page.best_split_figure(pd.DataFrame(), "") == annotations_page.budget_parts(pd.DataFrame()) == []
+    empty = pd.DataFrame()
+    assert annotation_figures.best_split_figure(alone, empty) == annotation_figures.budget_parts(empty) == []
     seal_annotations(alone)
     open_held_out(alone)
-    scored = score_annotations(alone, found)
+    scored = analyse_annotations(alone).scored
     assert set(spoken_of(scored)["law"]) == {"data"}
     assert _of_annotations(alone) == annotations_page.annotations_forecast_sentence(scored)[-2:]
 
@@ -334,26 +338,30 @@ def test_sentences_and_tables_follow_the_forecasts(study, found):
     failed = scored.assign(actual=np.where(scored["rung"] == "w8", np.nan, scored["actual"]))
     assert "it failed." in annotations_page.annotations_forecast_sentence(failed)[0]
     assert annotations_page.forecast_table(scored).data.count("<tr>") == 1 + 2 * len(SIZES)
-    assert "β" in annotations_page.coefficient_table(found.sources, 0.95, "source").data
-    assert "α" in annotations_page.joint_table(found, 0.95).data
+    coefficients = coefficients_of_laws(study, found)
+    assert "β" in annotations_page.coefficient_table(coefficients, by="source").data
+    assert "α" in annotations_page.joint_table(coefficients).data
     assert "inverse cloze" in annotations_page.worth_table(worth_of_pairs(study, found)).data
     assert "counted" in annotations_page.split_table(best_splits(study, found)).data
 
 
-def test_every_figure_draws(study, found):
+def test_every_result_is_a_table_and_every_figure_draws(study):
     seal_annotations(study)
     open_held_out(study)
-    truth = annotated_measurements(study, held_out_runs(study))
-    last = found.table[found.table["rung"] == "w32"]
-    table = best_splits(study, found)
+    results = analyse_annotations(study)
+    for name, file in paths.ANNOTATION_FILES.items():
+        table = getattr(results, name)
+        assert len(table), name
+        pd.testing.assert_frame_equal(read_table(file(study.folder)), table, check_exact=True, check_dtype=False)
+    assert results.coefficients.groupby("by")["name"].nunique().to_dict() == {"joint": 1, "rung": 3, "source": 3}
+    assert results.exponents["source"].tolist() == list(OTHERS)
     drawn = [
-        *annotations_page.by_annotations(last, source_curves(study, found), truth[truth["rung"] == "w32"]),
-        *annotations_page.annotations_by_rung(found.human, rung_curves(study, found), truth),
-        *annotations_page.annotations_by_rung(found.human, rung_curves(study, found)),
-        *annotations_page.best_split_figure(table, "parameters"),
-        *annotations_page.budget_parts(table),
+        *annotation_figures.by_source(study, results),
+        *annotation_figures.by_rung(study, results),
+        *annotation_figures.best_split_figure(study, results.budgets),
+        *annotation_figures.budget_parts(results.budgets),
     ]
-    assert len(drawn) == 7
+    assert len(drawn) == 6
     for axes in drawn:
         assert isinstance(axes, Axes)
         axes.figure.canvas.draw()

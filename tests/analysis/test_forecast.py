@@ -6,20 +6,17 @@ import pytest
 import yaml
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.allocate import (
-    all_measurements,
-    allocate_study,
-    compare_at_equal_compute,
-    compute_exponents,
-    training_cost,
-)
+from rankscale_utils.analysis.allocate import allocate_study
+from rankscale_utils.analysis.compute import all_measurements, training_cost
 from rankscale_utils.analysis.fit import fit_study, held_out_design, prior_of, with_axes
 from rankscale_utils.analysis.forecast import SEALED_COLUMNS, backtests, read_backtest, score_study, seal_study
+from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import measured_rows
 from rankscale_utils.report import fit as fit_page
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
 SIZES = {"xs": 1e4, "s": 3e4, "m": 1e5, "l": 3e5, "xl": 1e6, "xxl": 1e7}
@@ -179,21 +176,22 @@ def test_the_ladders_own_past_is_forecast_from_smaller_rungs_alone(study, fitted
     assert "new-run intervals" in fit_page.past_sentence(past)
 
 
-def test_exponents_and_budgets_follow_the_known_law(study, fitted):
-    table = all_measurements(study)
-    cost, counted = training_cost(study, table)
-    assert "128 tokens" in counted
-    exponents = compute_exponents(fitted, cost, 0.95)
-    assert exponents["a"].to_numpy() == pytest.approx(0.5, abs=0.15)  # alpha = beta; the gap bends a law of values
-    assert ((exponents["a_lo"] <= 0.55) & (exponents["a_hi"] >= 0.45)).all()
-    allocation = allocate_study(study, fitted, table, cost)
-    assert (study.folder / "allocation.csv").exists()
-    spent = cost.flops_per_unit(allocation["size"]) * allocation["exposure"]
-    assert spent.to_numpy() == pytest.approx(allocation["flops"].to_numpy())
-    compared = compare_at_equal_compute(fitted, table, cost)
-    assert (compared["regret"] >= 0).all()
-    assert set(compared["picked"]) <= set(SIZES)
-    assert compared["regret"].mean() < 0.005
+def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(study):
+    found = allocate_study(study)
+    assert "128 tokens" in found.counted
+    assert found.exponents["a"].to_numpy() == pytest.approx(0.5, abs=0.15)  # alpha = beta; a gap bends a law of values
+    assert ((found.exponents["a_lo"] <= 0.55) & (found.exponents["a_hi"] >= 0.45)).all()
+    spent = found.cost.flops_per_unit(found.optima["size"]) * found.optima["exposure"]
+    assert spent.to_numpy() == pytest.approx(found.optima["flops"].to_numpy())
+    assert (found.equal_compute["regret"] >= 0).all()
+    assert set(found.equal_compute["picked"]) <= set(SIZES)
+    assert found.equal_compute["regret"].mean() < 0.005
+    assert (found.next_runs["half_width_after"] < found.next_runs["half_width_now"]).all()
+    assert set(found.next_runs["target"]) == {"xxl"}
+    for name, file in paths.ALLOCATION_FILES.items():
+        table = getattr(found, name)
+        assert len(table), name
+        pd.testing.assert_frame_equal(read_table(file(study.folder)), table, check_exact=True, check_dtype=False)
 
 
 def test_flops_that_the_measurements_bring_are_used(study):

@@ -1,0 +1,21 @@
+"""Results as CSV files: written whole, and read again to the last digit."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rankscale_utils.machine.files import whole_file
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV without its index, whole or not at all."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return the table that `write_table` wrote; one without columns comes back without rows."""
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
