@@ -1,6 +1,7 @@
 # make study             runs the demo study and ends with the path of its report
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
+# make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
 # make test              runs the tests
 # make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
 # make lab               opens JupyterLab with the notebooks ready
@@ -11,7 +12,7 @@ BIN := .venv/bin
 # torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version.
 TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
-.PHONY: study plan test bench lab kernels lint lock clean
+.PHONY: study plan publish test bench lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock pyproject.toml
@@ -28,6 +29,9 @@ study: .venv/ready
 
 plan: .venv/ready
 	@$(BIN)/python -m rankscale_utils.pipeline.estimate "$(STUDY)"
+
+publish: .venv/ready
+	@$(BIN)/python -m rankscale_utils.report.publish "$(STUDY)"
 
 test: .venv/ready
 	$(BIN)/ruff check .

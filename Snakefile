@@ -56,7 +56,7 @@ rule index:
     input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
     output: paths.index_file(study.reports)
     log: paths.log_file(RESULTS, "report")
-    shell: "python -m rankscale_utils.report.publish '{study.source}'" + CHECKED
+    shell: "python -m rankscale_utils.report.render '{study.source}'" + CHECKED
 
 rule collection:
     input: list(study.input_files)

@@ -1,46 +1,61 @@
-"""Publish a study: render every page and, last, its index: `python -m rankscale_utils.report.publish STUDY`."""
+"""Publish a study's report: `python -m rankscale_utils.report.publish STUDY` (what `make publish` runs).
 
+What a run renders lies in `reports/STUDY`, which git ignores; what the project shows lies in `reports/site/STUDY`.
+"""
+
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
-
-from rankscale_utils.machine.files import whole_file
+from rankscale_utils.errors import StudyError, one_sentence
+from rankscale_utils.machine.files import whole_folder
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
-from .index import index_page
-from .page import TEMPLATE, render_page
+PICTURE = "index.png"
+WINDOW = "1200,1500"  # pixels of the first page's picture
 
 
-def render_study(study: Study) -> Path:
-    """Render every page of a study, as many at once as there are cores, and, last, its index; return its path."""
-    with ProcessPoolExecutor() as processes:
-        list(processes.map(_render, *zip(*_pages(study), strict=True)))
-    templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    index = paths.index_file(study.reports)
-    with whole_file(index) as temporary:
-        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)))
-    return index
+def publish(study: Study) -> Path:
+    """Copy a study's rendered report to where the project shows it, a picture of its first page beside; return it.
+
+    The picture needs Chromium; without it the one that was published before stays.
+
+    Raises:
+        StudyError: the study has not been rendered.
+    """
+    if not paths.index_file(study.reports).exists():
+        raise StudyError(f"{study.reports} has no report: run `make study STUDY={study.name}` first.")
+    site = paths.site_folder() / study.name
+    with whole_folder(site) as temporary:
+        shutil.copytree(study.reports, temporary, dirs_exist_ok=True)
+        if not _photograph(temporary / "index.html", temporary / PICTURE) and (site / PICTURE).exists():
+            shutil.copy2(site / PICTURE, temporary)
+    return site
 
 
-def _pages(study: Study) -> Iterator[tuple[Study, Path, Path]]:
-    """Yield every page: the study, an executed notebook, and where its page goes."""
-    for run in study.all_runs:
-        for step in ("1_train", "2_evaluate"):
-            page = paths.run_page_file(study.reports, run.name, step)
-            yield study, paths.notebook_file(study.run_folder(run), step), page
-    for notebook in paths.study_notebooks(study.folder):
-        yield study, notebook, paths.page_file(study.reports, notebook.stem)
+def _photograph(page: Path, picture: Path) -> bool:
+    """Draw a page's first screen with Chromium; return whether there was one."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        return False
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
+        options += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+        options += [f"--window-size={WINDOW}", f"--screenshot={picture}", page.resolve().as_uri()]
+        subprocess.run([browser, *options], check=True, capture_output=True, timeout=120)
+    return True
 
 
-def _render(study: Study, notebook: Path, page: Path) -> None:
-    crumbs = [notebook.stem[2:]] if notebook.parent == study.folder else [notebook.parent.name, notebook.stem[2:]]
-    render_page(notebook, study, page, crumbs)
+@one_sentence
+def main(name: str) -> int:
+    """Publish the study of that name or path, and say where."""
+    print(publish(load_study(name)))
+    return 0
 
 
 if __name__ == "__main__":
-    print(render_study(load_study(sys.argv[1])))
+    sys.exit(main(sys.argv[1]))

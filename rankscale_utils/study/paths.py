@@ -16,6 +16,11 @@ def cache_folder() -> Path:
     return ROOT / "cache"
 
 
+def site_folder() -> Path:
+    """Where the reports lie that the project shows."""
+    return ROOT / "reports" / "site"
+
+
 def lock_file(folder: Path) -> Path:
     """What a process holds while it works in the folder of a study or run."""
     return folder / ".lock"

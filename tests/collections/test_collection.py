@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.collections import bm25, docstrings, materialise, open_collection
+from rankscale_utils.collections import docstrings, materialise, open_collection
 from rankscale_utils.collections.bm25 import search_bm25
 from rankscale_utils.collections.docstrings import locked_packages
 from rankscale_utils.collections.sources import open_source
@@ -38,8 +38,12 @@ def trained_on(collection):
 
 def test_no_first_stage_for_training_queries_without_hard_negatives(new_study, collection, monkeypatch):
     searched = []
-    found = search_bm25
-    monkeypatch.setattr(bm25, "search_bm25", lambda *given: searched.append(len(given[2])) or found(*given))
+
+    def counted(*given):
+        searched.append(len(given[2]))
+        return search_bm25(*given)
+
+    monkeypatch.setattr("rankscale_utils.collections.retrieval.search_bm25", counted)
     groups = {"hard": 0, "random": 2, "queries_per_step": 4}
     study = new_study("easy", training=TINY["training"] | {"groups": groups}, first_stage={"k1": 0.8})
     items = open_collection(study).training_queries()

@@ -249,7 +249,7 @@ def test_several_tests_are_scored_in_one_pass_and_measured_apart(trained, new_st
     alone = evaluate(trained, trained.run(RUN), open_collection(trained), CPU)
     study = new_study(trained.name, evaluation={"queries": 40, "depth": 10, "tests": tests})
     calls, scored = [], score_pairs
-    monkeypatch.setattr(pairs, "score_pairs", lambda *of: calls.append(1) or scored(*of))
+    monkeypatch.setattr("rankscale_utils.evaluation.scorers.score_pairs", lambda *of: calls.append(1) or scored(*of))
     for run in study.fitted_runs:
         evaluate(study, run, open_collection(study), CPU)
     assert len(calls) == 3 * len(study.fitted_runs)  # checkpoints

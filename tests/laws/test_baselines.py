@@ -22,7 +22,7 @@ SERIES = [(loss, metric) for loss in OBJECTIVES for metric in METRICS]
 
 @pytest.fixture(scope="module")
 def measured():
-    table = pd.read_csv(Path(rankscale_utils.__file__).parent / "published" / "p0_measurements.csv")
+    table = pd.read_csv(Path(rankscale_utils.__file__).parent / "measurements" / "published" / "p0_measurements.csv")
     return table.assign(run=table["objective"] + "-" + table["rung"])
 
 

@@ -15,7 +15,7 @@ from rankscale_utils.machine.files import cached_folder, digest, read_json, whol
 BUILDER = """
 import os, sys, time
 from pathlib import Path
-from rankscale_utils.files import cached_folder
+from rankscale_utils.machine.files import cached_folder
 
 def build(folder):
     (folder / "half").write_text("half")

@@ -11,7 +11,6 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.tokens import Pairs, Texts, study_tokenizer
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
-from rankscale_utils.models import build, pretrained
 from rankscale_utils.models.build import build_model, check_pretrained, count_rung
 from rankscale_utils.models.checkpoint import load_checkpoint, save_checkpoint
 from rankscale_utils.models.counts import parameters
@@ -89,7 +88,7 @@ def test_ettins_ladder_has_the_published_counts(new_study, monkeypatch):
         shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": inner}
         return AutoConfig.for_model("modernbert", vocab_size=50_368, num_attention_heads=heads, **shape)
 
-    monkeypatch.setattr(pretrained, "read_config", read_config)
+    monkeypatch.setattr("rankscale_utils.models.build.read_config", read_config)
     for rung, (_, hidden, *_, non_embedding, embedding, total) in ETTIN.items():
         counts = count_rung(study, "cross_encoder", rung, 50_280)
         head = hidden + 1
@@ -323,7 +322,7 @@ def test_a_checkpoint_that_breaks_off_leaves_what_was_there(tiny_study, collecti
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build.layout, "save_file", broken)
+    monkeypatch.setattr("rankscale_utils.models.checkpoint.save_file", broken)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(model, path, collection.tokens)
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before

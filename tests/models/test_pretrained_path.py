@@ -10,7 +10,6 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.evaluation.evaluate import evaluate
-from rankscale_utils.models import checkpoint
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.pipeline.estimate import ETTIN
@@ -77,12 +76,12 @@ def test_the_pretrained_path_from_disk_to_other_peoples_hands(study, tmp_path, m
         original(model, path, *rest)
         saved.append(path)
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", breaks_after_one)
+    monkeypatch.setattr("rankscale_utils.training.run.save_checkpoint", breaks_after_one)
     with pytest.raises(KeyboardInterrupt):
         train(study, run, collection, cpu)
     first = load_file(saved[0] / "model.safetensors")
     written = (saved[0] / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(checkpoint, "save_checkpoint", original)
+    monkeypatch.setattr("rankscale_utils.training.run.save_checkpoint", original)
     ledger = train(study, run, collection, cpu)
     assert ledger["status"] == "complete"
     assert [row["exposure"] for row in ledger["checkpoints"]] == [48, 96]

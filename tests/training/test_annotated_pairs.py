@@ -14,7 +14,6 @@ from rankscale_utils.evaluation.evaluate import evaluate
 from rankscale_utils.models.build import build_model
 from rankscale_utils.pipeline.prepare import main, prepare
 from rankscale_utils.study.ledger import ended, own_end
-from rankscale_utils.training import query_generator
 from rankscale_utils.training.annotated_pairs import Dev, annotated, dev_and_rest, source_folder
 from rankscale_utils.training.query_generator import generated_queries
 from rankscale_utils.training.run import train
@@ -119,7 +118,7 @@ def test_the_generator_asks_of_documents_that_it_did_not_learn_from(dense, monke
         taught["documents"], taught["asked"] = set(teaching.positive_rows.tolist()), set(rows.tolist())
         return ["some words"] * len(rows)
 
-    monkeypatch.setattr(query_generator, "generated_queries", noted)
+    monkeypatch.setattr("rankscale_utils.training.annotated_pairs.generated_queries", noted)
     study = dense(generator={"shape": {"hidden": 8}, "pairs": 48, "queries_per_step": 16})
     source_folder(study, "generated", open_collection(study))
     dev, rest = dev_and_rest(open_collection(study))

@@ -9,7 +9,6 @@ from torch import nn
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
-from rankscale_utils.models import build as build_module
 from rankscale_utils.models.build import build_model
 from rankscale_utils.study import paths
 from rankscale_utils.training import resume
@@ -108,7 +107,7 @@ def interrupted(study, monkeypatch, after=2):
 
     resuming_keep = keep_state
     with monkeypatch.context() as patch:
-        patch.setattr(resume, "keep_state", keep)
+        patch.setattr("rankscale_utils.training.run.keep_state", keep)
         with pytest.raises(Killed):
             train_one(study)
     return study.folder / RUN
@@ -179,7 +178,7 @@ def test_dropout_draws_the_same_after_an_interruption(new_study, monkeypatch):
         return model
 
     build = build_model
-    monkeypatch.setattr(build_module, "build_model", with_dropout)
+    monkeypatch.setattr("rankscale_utils.training.trainer.build_model", with_dropout)
     stopped, spared = new_study("stopped"), new_study("spared")
     interrupted(stopped, monkeypatch)
     torch.rand(7)  # other random numbers drawn meanwhile
