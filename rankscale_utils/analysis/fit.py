@@ -18,6 +18,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 SERIES_COLUMNS = ["objective", "metric", "collection"]
+COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
 CODE_OF_FITS = [Path(__file__), *sorted(Path(laws.__file__).parent.glob("*.py"))]  # that fits follow from
 NEEDED = 3  # exposures that show how a curve bends
 
@@ -28,7 +29,8 @@ class Fitted:
 
     raw: its measurements; table: the rows that laws see, with N and D. average: the laws that the ladder's past could
     not tell apart. joint: the law of size and exposure that budgets are allocated with. data: a data law for each rung.
-    past: every candidate's forecasts of fitted rungs; choice: what followed from them (both of the whole study).
+    past: every candidate's forecasts of fitted rungs; choice: what followed from them; kept: the candidates that are
+    averaged (all three of the whole study).
     """
 
     objective: str
@@ -40,6 +42,7 @@ class Fitted:
     data: dict[str, laws.Fit]
     past: pd.DataFrame
     choice: pd.DataFrame
+    kept: tuple[laws.Candidate, ...]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -50,12 +53,6 @@ class Fitted:
     def table(self) -> pd.DataFrame:
         """The rows that laws see."""
         return self.average.series.table
-
-    @property
-    def kept(self) -> list[laws.Candidate]:
-        """The candidates that are averaged."""
-        names = self.choice.loc[self.choice["kept"], "candidate"]
-        return [laws.Candidate.named(name) for name in names]
 
     @property
     def laws(self) -> dict[str, laws.Draws]:
@@ -70,14 +67,17 @@ def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         StudyError: the measurements lack what N or D should count.
     """
     size, exposure = study.forecasting.size, study.forecasting.exposure
-    for field, name, column in (("size", size, {"flops_per_pair": "flops"}.get(size, size)),
-                                ("exposure", exposure, exposure)):  # fmt: skip
+    columns = {"size": {"flops_per_pair": "flops"}.get(size, size), "exposure": exposure}
+    for field, column in columns.items():
         if column not in table or table[column].isna().any():
             raise StudyError(
-                f"forecasting.{field} = {name}: the measurements have no {column} in every row; add the column, or "
-                f"count {'params_non_embedding' if field == 'size' else 'exposure'}."
+                f"forecasting.{field} = {getattr(study.forecasting, field)}: the measurements have no {column} in every"
+                f" row; add the column, or count {'params_non_embedding' if field == 'size' else 'exposure'}."
             )
-    N = table[size] if size != "flops_per_pair" else (table["flops"] / table["exposure"]).groupby(table["rung"]).transform("mean")  # fmt: skip  # noqa: E501
+    if size == "flops_per_pair":
+        N = (table["flops"] / table["exposure"]).groupby(table["rung"]).transform("mean")
+    else:
+        N = table[size]
     return table.assign(N=N.astype(float), D=table[exposure].astype(float))
 
 
@@ -125,43 +125,51 @@ def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
     wanted = study.forecasting.metrics or tuple(table["metric"].unique())
     groups = measured_rows(table[table["metric"].isin(wanted)]).groupby(SERIES_COLUMNS, sort=False)
     raws = [rows.reset_index(drop=True) for _, rows in groups]
-    all_series = [series_of(raw, study) for raw in raws]
-    prior = prior_of(study, pd.concat([one.table for one in all_series]))
+    all_series, draws = [series_of(raw, study) for raw in raws], study.forecasting.draws
+    prior = prior_of(study, pd.concat([series.table for series in all_series]))
     tried = laws.candidates(all_series)
     past = laws.expanding(all_series, tried, prior)
     choice = laws.choose(past)
-    kept = [laws.Candidate.named(name) for name in choice.loc[choice["kept"], "candidate"]]
-    found = laws.kept_averages(all_series, kept, prior, study.forecasting.draws)
-    joints = _joints(all_series, tried, kept, found, prior, study.forecasting.draws)
+    kept = laws.kept_of(tried, choice)
+    averages = laws.kept_averages(all_series, kept, prior, draws)
+    joints = _joints(tried, kept, averages, prior, draws)
     return [
-        Fitted(**one.labels, raw=raw, average=average, joint=joint, data=_data_laws(one), past=past, choice=choice)
-        for one, raw, average, joint in zip(all_series, raws, found, joints, strict=True)
+        Fitted(
+            **average.series.labels,
+            raw=raw,
+            average=average,
+            joint=joint,
+            data=_data_laws(average.series),
+            past=past,
+            choice=choice,
+            kept=kept,
+        )
+        for raw, average, joint in zip(raws, averages, joints, strict=True)
     ]
 
 
 def _joints(
-    all_series: Sequence[laws.Series],
     tried: Sequence[laws.Candidate],
     kept: Sequence[laws.Candidate],
-    found: Sequence[laws.Average],
+    averages: Sequence[laws.Average],
     prior: laws.Prior,
     draws: int,
 ) -> list[laws.Draws | None]:
     """The law of size and exposure of each series: the best that was kept, or else the pooled joint law."""
-    possible = [one for one in tried if one.form == "joint"]
-    best = next((one for one in kept if one.form == "joint"), None)
-    if best is not None:
-        return [average.laws[best.name] for average in found]
-    if not possible:
-        return [None] * len(found)
-    return possible[0].resample(possible[0].fit(all_series, prior), prior, draws)
+    joint = next((candidate for candidate in (*kept, *tried) if candidate.form == "joint"), None)
+    if joint is None:
+        return [None] * len(averages)
+    if joint in kept:
+        return [average.laws[joint.name] for average in averages]
+    return joint.resample(joint.fit([average.series for average in averages], prior), prior, draws)
 
 
-def _data_laws(one: laws.Series) -> dict[str, laws.Fit]:
-    law = laws.data_law(one.rising, one.limits, one.scale)
+def _data_laws(series: laws.Series) -> dict[str, laws.Fit]:
+    """A law of exposure alone for each rung that has exposures enough."""
+    law = laws.data_law(series.rising, series.limits, series.scale)
     return {
-        rung: laws.fit(law, rows, size="N", exposure="D", scale=one.scale)
-        for rung, rows in one.table.groupby("rung", sort=False)
+        rung: laws.fit(law, rows, size="N", exposure="D", scale=series.scale)
+        for rung, rows in series.table.groupby("rung", sort=False)
         if rows["D"].nunique() >= NEEDED
     }
 
@@ -177,18 +185,7 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         table = read_csv(study.measurements_file).drop(columns="value")
         table = measured_rows(table[table["rung"].isin(study.held_out.rungs)])
         ends = last_rows(_by_series(table, study))
-        wanted = [
-            *SERIES_COLUMNS,
-            "rung",
-            "params",
-            "params_non_embedding",
-            "params_nominal",
-            "step",
-            "exposure",
-            "N",
-            "D",
-        ]
-        ends = ends[[name for name in wanted if name in ends]]
+        ends = ends[[name for name in (*SERIES_COLUMNS, "rung", *COUNTS) if name in ends]]
         return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
     ladder = read_json(paths.ladder_file(study.folder))
     designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]

@@ -5,7 +5,7 @@ from .averaging import Average, kept_averages
 from .baselines import p0_joint, p0_size, persistence
 from .broken import BrokenLaw, broken_law
 from .calibration import Calibration, calibrated, coverage, expanding_intervals
-from .candidates import Candidate, Series, candidates, choose, expanding
+from .candidates import Candidate, candidates, choose, expanding, kept_of
 from .cost import Cost
 from .design import candidate_runs, plan_runs, rank_runs
 from .fitting import Fit, fit
@@ -17,6 +17,7 @@ from .query_resampling import query_errors, query_shifts
 from .refitting import refit
 from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, unevenness
+from .series import Series
 from .serving import FORWARD, Service, best_sizes, least_cost, search_window, within_budget
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
 
@@ -60,6 +61,7 @@ __all__ = [
     "joint_law",
     "kaplan_law",
     "kept_averages",
+    "kept_of",
     "least_cost",
     "optimal",
     "p0_joint",

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .candidates import Candidate, Series
+from .candidates import Candidate
 from .forecasting import KINDS, of_largest, standard_errors
 from .pooling import Prior
 from .resampling import Draws, spare_runs, t_quantile
+from .series import Series
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Average:
         errors = [standard_errors(d.fit, d.predict(N, D), d.between_sd, d.within_sd) for d in self.laws.values()]
         unchanged = of_largest(next(iter(self.laws.values())).fit, D)
         tables, half = [], np.zeros(len(N))
-        for place, kind in enumerate(KINDS):
-            centre, sd = combined(centres, np.stack([kinds[place] for kinds in errors]))
-            half = np.maximum(half, reach[place] * sd)  # a new run is never surer than the law's mean
+        for index, kind in enumerate(KINDS):
+            centre, sd = combined(centres, np.stack([kinds[index] for kinds in errors]))
+            half = np.maximum(half, reach[index] * sd)  # a new run is never surer than the law's mean
             ends = [self.series.off_scale(centre + side * half) for side in (-1, 1)]
             lo, hi = ends if self.identified else [np.full_like(centre, limit) for limit in self.series.limits]
             table = at.assign(forecast=self.series.off_scale(centre), lo=lo, hi=hi, level=level, kind=kind)
@@ -63,5 +64,10 @@ def kept_averages(
     all_series: Sequence[Series], kept: Sequence[Candidate], prior: Prior, draws: int, seed: int = 0
 ) -> list[Average]:
     """Fit and resample the kept candidates; returns an Average for each series."""
-    found = {one.name: one.resample(one.fit(all_series, prior), prior, draws, seed) for one in kept}
-    return [Average(one, {name: draws[place] for name, draws in found.items()}) for place, one in enumerate(all_series)]
+    resampled = {
+        candidate.name: candidate.resample(candidate.fit(all_series, prior), prior, draws, seed) for candidate in kept
+    }
+    return [
+        Average(series, {name: drawn[index] for name, drawn in resampled.items()})
+        for index, series in enumerate(all_series)
+    ]

@@ -11,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .averaging import Average, combined, kept_averages
-from .candidates import Candidate, Series, sizes_below
+from .candidates import Candidate
 from .fitting import DISTINCT_NEEDED
 from .forecasting import KINDS, interval, standard_errors
 from .pooling import Prior, seeds
 from .refitting import DRAWN, refit
 from .resampling import Draws, noise_sds, t_quantile, wild_targets
+from .series import Series
 
 DRAWS_A_STUDY = 29  # resamples of a simulated study: enough for a standard deviation
 
@@ -102,7 +103,7 @@ def expanding_intervals(
     tables = []
     for fitted in range(DISTINCT_NEEDED, len(sizes)):
         nexts = [one.end[one.end["N"] == sizes[fitted]] for one in all_series]
-        enough = [sizes_below(one, sizes[fitted]) >= DISTINCT_NEEDED for one in all_series]
+        enough = [one.sizes_below(sizes[fitted]) >= DISTINCT_NEEDED for one in all_series]
         measured = [place for place, rows in enumerate(nexts) if len(rows) and enough[place]]
         if not measured:
             continue

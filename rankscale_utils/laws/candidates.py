@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -11,48 +10,13 @@ from numpy.typing import NDArray
 from . import fitting, refitting
 from .fitting import DISTINCT_NEEDED, Fit
 from .forms import Law, joint_law, kaplan_law, size_law
-from .pooling import Grid, Prior, pool, refit_pooled, seeds, squares_fit
+from .pooling import Grid, Prior, pool, refit_pooled, seeds
 from .refitting import DRAWN
 from .resampling import Draws, degrees_of_freedom, noise_sds, wild_targets
-from .rows import measurements
-from .scales import Scale, from_scale, to_scale
-from .two_step import TwoStepLaw, link, refit_two_step
+from .series import Series
+from .two_step import fit_two_step, refit_two_step
 
 FORMS = {"size": size_law, "joint": joint_law, "Kaplan": kaplan_law}
-
-
-@dataclass(frozen=True)
-class Series:
-    """One objective, metric and collection: its labels, its rows (run, rung, N, D, value) and what its metric can be.
-
-    scale: where its noise is even, and where all candidates are fitted and averaged.
-    """
-
-    labels: dict[str, str]
-    table: pd.DataFrame
-    rising: bool
-    limits: tuple[float, float]
-    scale: Scale = "gap"
-
-    @cached_property
-    def end(self) -> pd.DataFrame:
-        """The rows at the largest exposure that every rung has; where they share none, the last one of each run."""
-        shared = set.intersection(*(set(rows) for _, rows in self.table.groupby("N")["D"]))
-        if shared:
-            return self.table[self.table["D"] == max(shared)]
-        return self.table.loc[self.table.groupby("run")["D"].idxmax()]
-
-    def below(self, N: float) -> "Series":
-        """The series without the sizes from N on."""
-        return Series(self.labels, self.table[self.table["N"] < N], self.rising, self.limits, self.scale)
-
-    def on_scale(self, values: NDArray) -> NDArray:
-        """Values on the series' scale."""
-        return to_scale(self.scale, values, self.rising, self.limits)
-
-    def off_scale(self, numbers: NDArray) -> NDArray:
-        """Values from numbers on the series' scale."""
-        return from_scale(self.scale, numbers, self.rising, self.limits)
 
 
 @dataclass(frozen=True)
@@ -67,12 +31,6 @@ class Candidate:
         """What tables call it."""
         return f"{self.form}, {'pooled' if self.pooled else 'alone'}"
 
-    @classmethod
-    def named(cls, name: str) -> "Candidate":
-        """The candidate that tables call so."""
-        form, exponents = name.split(", ")
-        return cls(form, exponents == "pooled")
-
     def law(self, series: Series) -> Law:
         """The form with a series' own limits."""
         return FORMS[self.form](series.rising, series.limits, series.scale)
@@ -84,11 +42,11 @@ class Candidate:
     def fit(self, all_series: Sequence[Series], prior: Prior) -> list[Fit]:
         """Fit every series; returns a Fit for each."""
         if self.form == "two-step":
-            return _two_step(all_series, prior)
-        laws, tables = [self.law(one) for one in all_series], [self.rows(one) for one in all_series]
-        if self.pooled:
-            return pool(laws, tables, prior, size="N", exposure="D")
+            return fit_two_step(all_series, prior)
+        laws, tables = [self.law(series) for series in all_series], [self.rows(series) for series in all_series]
         axes = {"size": "N", "exposure": "D"}
+        if self.pooled:
+            return pool(laws, tables, prior, **axes)
         return [fitting.fit(law, table, scale=law.scale, **axes) for law, table in zip(laws, tables, strict=True)]
 
     def refit(
@@ -99,57 +57,31 @@ class Candidate:
         starts: Sequence[NDArray] | None = None,
         seed: int | None = None,
     ) -> list[NDArray]:
-        """Each series' coefficients (B, k) for other numbers (B, rows) on the laws' scale; seed: see `refit_pooled`."""
+        """Each series' natural coefficients (B, k) for other numbers (B, rows), which are on the laws' scale.
+
+        starts: natural coefficients (B, k) to start from (None: the fits'). seed: as in `refit_pooled`.
+        """
         if self.form == "two-step":
             return refit_two_step(fits, numbers, prior, seed)
         if self.pooled:
-            return refit_pooled([Grid.of(one.law, one.data) for one in fits], numbers, prior, seed)
+            return refit_pooled([Grid.of(fit.law, fit.data) for fit in fits], numbers, prior, seed)
         starts = starts or [None] * len(fits)
         return [
-            refitting.refit(one, one.law.from_scale(number), start=start, patience=DRAWN)
-            for one, number, start in zip(fits, numbers, starts, strict=True)
+            refitting.refit(fit, fit.law.from_scale(rows), start=start, patience=DRAWN)
+            for fit, rows, start in zip(fits, numbers, starts, strict=True)
         ]
 
     def resample(self, fits: Sequence[Fit], prior: Prior, draws: int, seed: int = 0) -> list[Draws]:
         """Wild cluster bootstrap of every fit (see `resample`), a run moving together in all its series."""
         numbers = []
-        for one, number_seed in zip(fits, seeds(fits, seed), strict=True):
-            centre = one.predict(one.data["N"], one.data["D"])
-            numbers.append(one.law.to_scale(wild_targets(one, one.residuals, centre, draws, number_seed)))
+        for fit, runs_seed in zip(fits, seeds(fits, seed), strict=True):
+            centre = fit.predict(fit.data["N"], fit.data["D"])
+            numbers.append(fit.law.to_scale(wild_targets(fit, fit.residuals, centre, draws, runs_seed)))
+        refitted = self.refit(fits, numbers, prior, seed=seed)
         return [
-            Draws(one, found, degrees_of_freedom(one), *(float(sd) for sd in noise_sds(one, one.residuals)))
-            for one, found in zip(fits, self.refit(fits, numbers, prior, seed=seed), strict=True)
+            Draws(fit, coefficients, degrees_of_freedom(fit), *(float(sd) for sd in noise_sds(fit, fit.residuals)))
+            for fit, coefficients in zip(fits, refitted, strict=True)
         ]
-
-
-def _two_step(all_series: Sequence[Series], prior: Prior) -> list[Fit]:
-    """Entropies by the pooled joint law, every other metric through the entropy of the same runs."""
-    joint = Candidate("joint", pooled=True)
-    places = [place for place, one in enumerate(all_series) if not one.rising]
-    found = dict(zip(places, joint.fit([all_series[place] for place in places], prior), strict=True))
-    fits: list[Fit] = []
-    for place, one in enumerate(all_series):
-        if place in found:
-            fits.append(found[place])
-            continue
-        partner = found[_partner(one, all_series)]
-        data = measurements(one.table, "N", "D")
-        law = TwoStepLaw(("N", "D"), one.rising, one.limits, one.scale, partner.law)
-        numbers = to_scale("gap", data["value"].to_numpy(float), one.rising, one.limits)
-        log_entropy = partner.law.to_scale(partner.data["value"].to_numpy(float), "gap")
-        coefficients = np.concatenate([link(numbers[None], log_entropy[None])[0], partner.vector])
-        fits.append(squares_fit(law, data, coefficients, partner.status))
-    return fits
-
-
-def _partner(one: Series, all_series: Sequence[Series]) -> int | None:
-    """The place of the entropy that was measured on the same runs at the same exposures."""
-    rows = one.table[["run", "D"]].round({"D": 6}).reset_index(drop=True)
-    for place, other in enumerate(all_series):
-        theirs = other.table[["run", "D"]].round({"D": 6}).reset_index(drop=True)
-        if not other.rising and other.labels.get("collection") == one.labels.get("collection") and rows.equals(theirs):
-            return place
-    return None
 
 
 def candidates(all_series: Sequence[Series]) -> list[Candidate]:
@@ -157,10 +89,11 @@ def candidates(all_series: Sequence[Series]) -> list[Candidate]:
 
     Laws of exposure need three exposures; two steps need, on the gap's scale, an entropy beside every other metric.
     """
-    if min(one.table["D"].nunique() for one in all_series) < DISTINCT_NEEDED:
+    if min(series.table["D"].nunique() for series in all_series) < DISTINCT_NEEDED:
         return [Candidate("size", True), Candidate("size", False)]
-    both = any(one.rising for one in all_series) and all(
-        one.scale == "gap" and (not one.rising or _partner(one, all_series) is not None) for one in all_series
+    both = any(series.rising for series in all_series) and all(
+        series.scale == "gap" and (not series.rising or series.entropy_among(all_series) is not None)
+        for series in all_series
     )
     two_step = [Candidate("two-step", True)] if both else []
     return [*(Candidate(form, True) for form in FORMS), *two_step, *(Candidate(form, False) for form in FORMS)]
@@ -172,30 +105,35 @@ def expanding(all_series: Sequence[Series], tried: Sequence[Candidate], prior: P
     Returns columns candidate, the series' labels, rung, rungs_fitted, forecast, actual, no_change and error, relative
     to the actual value. A candidate that so few rungs cannot fit (an exponent alone needs three) forecasts no change.
     """
-    sizes = np.unique(np.concatenate([one.table["N"] for one in all_series]))
+    sizes = np.unique(np.concatenate([series.table["N"] for series in all_series]))
     rows = []
     for fitted in range(2, len(sizes)):
-        known = [one for one in all_series if sizes_below(one, sizes[fitted]) >= 2]
+        known = [series for series in all_series if series.sizes_below(sizes[fitted]) >= 2]
+        past = [series.below(sizes[fitted]) for series in known]
         for candidate in tried if known else []:
-            smaller = [one.below(sizes[fitted]) for one in known]
-            possible = candidate.pooled or min(one.table["N"].nunique() for one in smaller) >= DISTINCT_NEEDED
-            fits = candidate.fit(smaller, prior) if possible else [None] * len(smaller)
-            for one, past, found in zip(known, smaller, fits, strict=True):
-                following = one.end[one.end["N"] == sizes[fitted]]
-                if following.empty:
-                    continue
-                D, actual = following["D"].mean(), following["value"].mean()
-                no_change = past.end.loc[past.end["N"] == past.end["N"].max(), "value"].mean()
-                forecast = no_change if found is None else found.predict(sizes[fitted], D)[0]
-                rows.append({"candidate": candidate.name} | one.labels | {
-                    "rung": following["rung"].iloc[0], "rungs_fitted": fitted, "forecast": forecast, "actual": actual,
-                    "no_change": no_change, "error": (forecast - actual) / actual})  # fmt: skip
+            possible = candidate.pooled or min(series.table["N"].nunique() for series in past) >= DISTINCT_NEEDED
+            fits = candidate.fit(past, prior) if possible else [None] * len(past)
+            for series, smaller, fit in zip(known, past, fits, strict=True):
+                following = series.end[series.end["N"] == sizes[fitted]]
+                if len(following):
+                    row = {"candidate": candidate.name} | series.labels
+                    rows.append(row | _next_rung(following, fitted, smaller, fit))
     return pd.DataFrame(rows)
 
 
-def sizes_below(one: Series, N: float) -> int:
-    """Return how many sizes of a series are smaller than N."""
-    return one.table.loc[one.table["N"] < N, "N"].nunique()
+def _next_rung(following: pd.DataFrame, fitted: int, smaller: Series, fit: Fit | None) -> dict[str, str | float]:
+    """What was forecast of the next rung's rows, from the series of the smaller ones, and what came."""
+    actual = following["value"].mean()
+    no_change = smaller.end.loc[smaller.end["N"] == smaller.end["N"].max(), "value"].mean()
+    forecast = no_change if fit is None else fit.predict(following["N"].iloc[0], following["D"].mean())[0]
+    return {
+        "rung": following["rung"].iloc[0],
+        "rungs_fitted": fitted,
+        "forecast": forecast,
+        "actual": actual,
+        "no_change": no_change,
+        "error": (forecast - actual) / actual,
+    }
 
 
 def choose(past: pd.DataFrame) -> pd.DataFrame:
@@ -215,3 +153,9 @@ def choose(past: pd.DataFrame) -> pd.DataFrame:
     kept = table["doubt"].isna() | (table["behind"] <= table["doubt"])
     table = table.assign(kept=kept, observations=len(observed))
     return table.rename_axis("candidate").reset_index()
+
+
+def kept_of(tried: Sequence[Candidate], choice: pd.DataFrame) -> tuple[Candidate, ...]:
+    """The candidates that were kept, best first, of those tried; choice: as `choose` returns it."""
+    by_name = {candidate.name: candidate for candidate in tried}
+    return tuple(by_name[name] for name in choice.loc[choice["kept"], "candidate"])

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .fitting import Fit
-from .forms import Curve, Law
-from .pooling import Grid, Prior, refit_pooled
-from .scales import Scale
+from .forms import Curve, Law, joint_law
+from .pooling import Grid, Prior, pool, refit_pooled, squares_fit
+from .rows import measurements
+from .scales import Scale, to_scale
+from .series import Series
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class TwoStepLaw(Curve):
     name = "two-step"
 
     @property
-    def coefficient_names(self) -> tuple[str, ...]:  # noqa: D102
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Level and power, then the coefficients of the entropy's law."""
         return ("level", "power", *self.entropy.coefficient_names)
 
-    def predict(  # noqa: D102
+    def predict(
         self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
     ) -> NDArray:
+        """The metric that goes with the entropy's prediction (..., n), on `scale`; arguments as in `Curve`."""
         coefficients = np.asarray(coefficients, float)
         log_entropy = self.entropy.predict(coefficients[..., 2:], N, D, scale="gap")
         numbers = coefficients[..., :1] - coefficients[..., 1:2] * log_entropy
@@ -43,24 +47,39 @@ def link(numbers: NDArray, log_entropy: NDArray) -> NDArray:
     return np.stack([numbers.mean(1) + power * log_entropy.mean(1), power], axis=1)
 
 
-def partners(fits: Sequence[Fit]) -> list[int | None]:
-    """For each two-step fit the place of the entropy of the same runs and exposures; None for the entropies."""
-    keys = [tuple(zip(fit.data["run"], fit.data["D"].round(6), strict=True)) for fit in fits]
-    entropies = {key: place for place, (key, fit) in enumerate(zip(keys, fits, strict=True)) if not fit.law.rising}
-    return [entropies[key] if fit.law.rising else None for key, fit in zip(keys, fits, strict=True)]
+def fit_two_step(all_series: Sequence[Series], prior: Prior) -> list[Fit]:
+    """Fit entropies by the pooled joint law, every other metric through the entropy of the same runs."""
+    entropies = {index: series for index, series in enumerate(all_series) if not series.rising}
+    laws = [joint_law(False, series.limits, series.scale) for series in entropies.values()]
+    pooled = pool(laws, [series.table for series in entropies.values()], prior, size="N", exposure="D")
+    fits = dict(zip(entropies, pooled, strict=True))
+    return [
+        fits[index] if index in fits else _read_off(fits[series.entropy_among(all_series)], series)
+        for index, series in enumerate(all_series)
+    ]
+
+
+def _read_off(entropy: Fit, series: Series) -> Fit:
+    """The fit of a metric that is read off the entropy of the same runs."""
+    data = measurements(series.table, "N", "D")
+    law = TwoStepLaw(("N", "D"), series.rising, series.limits, series.scale, entropy.law)
+    numbers = to_scale("gap", data["value"].to_numpy(float), series.rising, series.limits)
+    log_entropy = entropy.law.to_scale(entropy.data["value"].to_numpy(float), "gap")
+    coefficients = np.concatenate([link(numbers[None], log_entropy[None])[0], entropy.vector])
+    return squares_fit(law, data, coefficients, entropy.status)
 
 
 def refit_two_step(
     fits: Sequence[Fit], numbers: Sequence[NDArray], prior: Prior, seed: int | None = None
 ) -> list[NDArray]:
     """Coefficients (B, k) of every fit for other numbers (B, rows) on the gap's scale; seed: as in `refit_pooled`."""
-    places = partners(fits)
-    own = [place for place, partner in enumerate(places) if partner is None]
-    grids = [Grid.of(fits[place].law, fits[place].data) for place in own]
-    entropy = dict(zip(own, refit_pooled(grids, [numbers[place] for place in own], prior, seed), strict=True))
-    return [
-        entropy[place]
-        if partner is None
-        else np.concatenate([link(numbers[place], numbers[partner]), entropy[partner]], axis=1)
-        for place, partner in enumerate(places)
-    ]
+    entropies = [index for index, fit in enumerate(fits) if not isinstance(fit.law, TwoStepLaw)]
+    grids = [Grid.of(fits[index].law, fits[index].data) for index in entropies]
+    refitted = refit_pooled(grids, [numbers[index] for index in entropies], prior, seed)
+    coefficients = dict(zip(entropies, refitted, strict=True))
+    for index, fit in enumerate(fits):
+        if isinstance(fit.law, TwoStepLaw):
+            entropy = next(other for other in entropies if np.array_equal(fits[other].vector, fit.vector[2:]))
+            linked = link(numbers[index], numbers[entropy])
+            coefficients[index] = np.concatenate([linked, coefficients[entropy]], axis=1)
+    return [coefficients[index] for index in range(len(fits))]
