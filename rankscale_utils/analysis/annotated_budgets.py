@@ -6,7 +6,7 @@ from scipy.optimize import nnls
 
 from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
-from rankscale_utils.laws import Life, best_split
+from rankscale_utils.laws import Life, within_budget
 from rankscale_utils.study.study import Study
 
 from .annotation_laws import AnnotationLaws
@@ -35,7 +35,7 @@ def life(study: Study, found: AnnotationLaws) -> Life:
         annotation=given.annotation_price,
         training_price=given.training_price,
         serving_price=given.serving_price,
-        exposure=float(exposure),
+        fixed_exposure=float(exposure),
         epochs=float(epochs),
         texts=given.queries + given.documents,
     )
@@ -67,21 +67,35 @@ def annotation_budget(study: Study, found: AnnotationLaws) -> float:
 def best_splits(study: Study, found: AnnotationLaws) -> pd.DataFrame:
     """Return the best size and annotations for budgets from the cheapest run's cost on, with and without inference.
 
-    Columns as `laws.lifetime.best_split` returns them, `size_beyond` and `annotations_beyond`, which are in units of
-    the largest that were fitted, and `law`, the joint law's status. The budgets reach to a hundred times the dearest
-    run's cost, and `budget` is one of them. No rows without a joint law.
+    Two rows a budget, `inference` True and False. Columns as `laws.within_budget` returns them, with annotations for
+    exposure and dollars without intervals; `size_beyond` and `annotations_beyond`, which are in units of the largest
+    that were fitted; and `law`, the joint law's status. The budgets reach to a hundred times the dearest run's cost,
+    and `annotation_budget` is one of them. No rows without a joint law.
 
     Raises:
-        StudyError: as `budget` does.
+        StudyError: as `annotation_budget` does.
     """
     if found.joint is None:
         return pd.DataFrame()
     own, costs = annotation_budget(study, found), spent_on_designs(study, found)
     budgets = np.union1d(np.geomspace(costs.min(), max(LARGEST * costs.max(), own), ANNOTATION_BUDGETS), own)
     level, data = study.forecasting.level, found.joint.fit.data
-    table = best_split(found.joint, pair_cost(found), life(study, found), budgets, level=level)
+    lived, cost = life(study, found), pair_cost(found)
+    splits = [
+        _split(within_budget(found.joint, cost, spent, budgets, level=level), spent, cost).assign(inference=counted)
+        for counted, spent in ((True, lived), (False, lived.without_serving()))
+    ]
+    table = pd.concat(splits).sort_values(["budget", "inference"], ascending=[True, False], ignore_index=True)
     return table.assign(
         size_beyond=table["size"] / data["N"].max(),
         annotations_beyond=table["annotations"] / data["D"].max(),
         law=found.joint.fit.status,
     )
+
+
+def _split(best: pd.DataFrame, life: Life, cost: laws.Cost) -> pd.DataFrame:
+    """The best sizes and exposures in the words of annotation, every part's dollars beside them."""
+    table = best.drop(columns=[name for name in best if name.startswith(life.paid_for)])
+    table = table.rename(columns=lambda name: name.replace("exposure", "annotations"))
+    dollars = life.costs(cost, table["size"], table["annotations"]).drop(columns="total")
+    return table.join(dollars.rename(columns={"serving": "inference"}).add_suffix("_dollars"))

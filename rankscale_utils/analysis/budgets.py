@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.laws import FORWARD, Service, least_cost, within_budget
+from rankscale_utils.laws import FORWARD, Life, least_cost, within_budget
 from rankscale_utils.measurements.table import headline, rising
 from rankscale_utils.study.study import Study
 
@@ -16,14 +16,20 @@ from .fit import Fitted
 MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
 
 
-def service_of(study: Study, table: pd.DataFrame) -> Service:
-    """Return what the system will serve and what compute costs.
+def life_of_reranker(study: Study, table: pd.DataFrame) -> Life:
+    """Return what a reranker costs over its life: it is trained once, and scores every candidate of every query.
 
     Scoring a pair costs a third of training on it, whatever the laws count exposure in.
     """
     given = study.allocation
     of_a_pair = FORWARD * table["D"].sum() / table["exposure"].sum()
-    return Service(given.queries, given.depth, given.training_price, given.serving_price, of_a_pair)
+    return Life(
+        annotation=0.0,
+        training_price=given.training_price,
+        serving_price=given.serving_price,
+        texts=given.queries * given.depth,
+        text_share=of_a_pair,
+    )
 
 
 def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
@@ -35,9 +41,9 @@ def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
         return study.allocation.budget
     flops = cost.flops_per_unit(table["N"]) * table["D"]
     largest = np.log(table["N"].loc[flops.idxmax()])
-    prices = service_of(study, table)
-    training = MORE_TRAINING * flops.max() * prices.training_price / 1e18
-    return float(training + np.exp(prices.log_serving(cost, largest)))
+    life = life_of_reranker(study, table)
+    training = MORE_TRAINING * flops.max() * life.training_price / 1e18
+    return float(training + np.exp(life.log_fixed(cost, largest)))
 
 
 def wanted_value(study: Study, one: Fitted, table: pd.DataFrame) -> float:
@@ -59,9 +65,9 @@ def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, 
     `share` is serving's share of the budget; `beyond` is the exposure in units of the longest measured one; `law` is
     the law's status.
     """
-    budget, prices = total_budget(study, table, cost), service_of(study, table)
+    budget, life = total_budget(study, table, cost), life_of_reranker(study, table)
     level = study.forecasting.level
-    return _served(fitted, table, study, lambda one: within_budget(one.joint, cost, prices, budget, level=level))
+    return _served(fitted, table, study, lambda one: within_budget(one.joint, cost, life, budget, level=level))
 
 
 def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
@@ -69,12 +75,12 @@ def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, co
 
     Further columns as in `best_within_budget`.
     """
-    prices, level = service_of(study, table), study.forecasting.level
+    life, level = life_of_reranker(study, table), study.forecasting.level
     return _served(
         fitted,
         table,
         study,
-        lambda one: least_cost(one.joint, cost, prices, wanted_value(study, one, table), level=level),
+        lambda one: least_cost(one.joint, cost, life, wanted_value(study, one, table), level=level),
     )
 
 

@@ -11,14 +11,13 @@ from .design import candidate_runs, plan_runs, rank_runs
 from .fitting import Fit, fit
 from .forecasting import KINDS, forecast, score_forecasts
 from .forms import AdditiveLaw, KaplanLaw, Law, data_law, joint_law, kaplan_law, size_law
-from .lifetime import Life, best_split
+from .lifetime import FORWARD, Life, best_sizes, least_cost, search_window, within_budget
 from .pooling import Prior, pool
 from .query_resampling import query_errors, query_shifts
 from .refitting import refit
 from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, unevenness
 from .series import Series
-from .serving import FORWARD, Service, best_sizes, least_cost, search_window, within_budget
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
 
 __all__ = [
@@ -37,10 +36,8 @@ __all__ = [
     "Life",
     "Prior",
     "Series",
-    "Service",
     "averaged",
     "best_sizes",
-    "best_split",
     "broken_law",
     "calibrated",
     "candidate_runs",

@@ -127,7 +127,7 @@ def life_prices_sentence(study: Study, found: AnnotationLaws) -> str:
         return f"No budget can be divided: the joint law is {joint_status(found)}."
     given, life = study.allocation, annotated_budgets.life(study, found)
     chosen = annotation_budget(study, found)
-    fixed = f", and {si(life.exposure)} pairs whatever their number" if life.exposure else ""
+    fixed = f", and {si(life.fixed_exposure)} pairs whatever their number" if life.fixed_exposure else ""
     source = "as the study sets it" if given.budget is not None else f"{MORE_TRAINING} times the dearest run's cost"
     return (
         f"Assumed unless the study says otherwise: ${given.annotation_price:g} a pair; ${given.training_price:g} for "

@@ -1,6 +1,6 @@
 """The planner on the allocation page: sliders that move the optimum, without a server, a library or a network.
 
-`reports/template/planner.js` repeats the search of `laws/serving.py` on a sample of the draws; a test holds the two
+`report/template/planner.js` repeats the search of `laws/lifetime.py` on a sample of the draws; a test holds the two
 together.
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import Allocation
-from rankscale_utils.analysis.budgets import service_of
+from rankscale_utils.analysis.budgets import life_of_reranker
 from rankscale_utils.analysis.compute import allocated, rows_of_series, units_in_words
-from rankscale_utils.laws import KaplanLaw, Service, best_sizes, search_window, spare_runs, t_quantile
+from rankscale_utils.laws import KaplanLaw, Life, best_sizes, search_window, spare_runs, t_quantile
 from rankscale_utils.study.study import Study
 
 from .page import TEMPLATE
@@ -55,8 +55,8 @@ def planner(study: Study, allocation: Allocation) -> HTML:
     return widget(
         series,
         allocation.cost,
-        service_of(study, table),
-        allocation.budget,
+        life_of_reranker(study, table),
+        {name: getattr(study.allocation, name) for name in SLIDER_LABELS} | {"budget": allocation.budget},
         study.forecasting.level,
         units_in_words(study),
     )
@@ -65,43 +65,42 @@ def planner(study: Study, allocation: Allocation) -> HTML:
 def widget(
     series: list[tuple[str, laws.Draws, pd.DataFrame]],
     cost: laws.Cost,
-    prices: Service,
-    budget: float,
+    life: Life,
+    plan: dict[str, float],
     level: float,
     words: tuple[str, str] = ("non-embedding parameters", "pairs"),
 ) -> HTML:
     """Return the planner as one piece of HTML with its style, data and script.
 
-    series: name, draws and measurements of each law to choose from. budget: dollars at which the slider stands first.
-    words: what sizes and exposures count.
+    series: name, draws and measurements of each law to choose from. life: at the first plan. plan: where the
+    sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count.
     """
     draws = max(2, min(MOST_DRAWS, ALL_DRAWS // len(series)))
-    plan = {name: getattr(prices, name) for name in ("queries", "depth", "training_price", "serving_price")}
     data = {
         "cost": {"sizes": _rounded(cost.log_sizes, 9), "flops": _rounded(cost.log_flops, 9)},
-        "share": prices.score_share,
-        "plan": {"budget": budget} | plan,
+        "share": life.text_share,
+        "plan": plan,
         "fallback": FALLBACK,
         "words": words,
         "series": [
-            _entry(name, one, rows, sample(one, cost, prices, budget, draws), level) for name, one, rows in series
+            _entry(name, one, rows, sample(one, cost, life, plan["budget"], draws), level) for name, one, rows in series
         ],
     }
     written = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # never ends its element
     css, script = ((TEMPLATE / f"planner.{kind}").read_text() for kind in ("css", "js"))
-    controls = _markup(data["plan"], level, words)
+    controls = _markup(plan, level, words)
     return HTML(
         f'<div class="planner"><style>{css}</style><noscript><p>{escape(NO_SCRIPT)}</p></noscript>{controls}'
         f'<script type="application/json">{written}</script></div><script>{script}</script>'
     )
 
 
-def sample(draws: laws.Draws, cost: laws.Cost, prices: Service, budget: float, number: int) -> NDArray:
+def sample(draws: laws.Draws, cost: laws.Cost, life: Life, budget: float, number: int) -> NDArray:
     """Return coefficients (number, k) spread evenly over the order of the draws' best sizes at the first plan.
 
     So few draws then give nearly the interval that all of them give. Where there are fewer draws, all of them.
     """
-    order = np.argsort(best_sizes(draws, cost, prices, budget), kind="stable")
+    order = np.argsort(best_sizes(draws, cost, life, budget), kind="stable")
     places = (np.arange(number) + 0.5) * len(order) / number
     return draws.coefficients[order[places.astype(int)] if number < len(order) else order]
 

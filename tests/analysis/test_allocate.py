@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.budgets import best_within_budget, least_total_cost, service_of, total_budget
+from rankscale_utils.analysis.budgets import best_within_budget, least_total_cost, life_of_reranker, total_budget
 from rankscale_utils.analysis.compute import best_at_budgets, isoflop_check, training_cost
 from rankscale_utils.errors import StudyError
 from rankscale_utils.report import allocate as allocate_page
@@ -73,9 +73,9 @@ def test_scoring_a_pair_costs_a_third_whatever_exposure_counts(new_study, table)
     tokens = table.assign(D=table["exposure"] * 60)
     cost, same = (training_cost(study, one)[0] for one in (tokens, table))
     log_N = np.log(SIZES)
-    a, b = service_of(study, tokens), service_of(study, table)
-    np.testing.assert_allclose(a.log_serving(cost, log_N), b.log_serving(same, log_N))
-    np.testing.assert_allclose(a.log_training(cost, log_N) + np.log(60), b.log_training(same, log_N))
+    a, b = life_of_reranker(study, tokens), life_of_reranker(study, table)
+    np.testing.assert_allclose(a.log_fixed(cost, log_N), b.log_fixed(same, log_N))
+    np.testing.assert_allclose(a.log_each(cost, log_N) + np.log(60), b.log_each(same, log_N))
 
 
 def test_sentences_follow_the_numbers(new_study, fitted, table):

@@ -263,7 +263,7 @@ def test_steepness_has_a_verdict_only_where_laws_allow_it(found):
 
 def test_own_ends_say_how_many_pairs_training_sees(study, found):
     life = annotated_budgets.life(study, found)
-    assert (life.exposure, life.epochs) == pytest.approx((2000, 10))
+    assert (life.fixed_exposure, life.epochs) == pytest.approx((2000, 10))
     assert life.texts == study.allocation.queries + study.allocation.documents
     cost = pair_cost(found)
     assert cost.flops_per_unit(SIZES["w16"]) == pytest.approx(100 * SIZES["w16"])

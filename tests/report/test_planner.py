@@ -1,4 +1,4 @@
-"""The planner: its script and laws/serving.py give the same numbers, and the page stays small and safe."""
+"""The planner: its script and laws/lifetime.py give the same numbers, and the page stays small and safe."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from rankscale_utils import laws
-from rankscale_utils.laws.serving import Service, within_budget
+from rankscale_utils.laws import FORWARD, Life, within_budget
 from rankscale_utils.report.planner import sample, widget
 
 SIZES, EXPOSURES = (4e3, 1.2e4, 3.6e4, 1.1e5), np.geomspace(5e3, 1.6e5, 6)
 COST = laws.Cost.from_ladder(SIZES, [5e5, 1.2e6, 3e6, 1.2e7])
-PRICES = Service(queries=1e6, depth=100, training_price=1.4, serving_price=0.7)
+PLAN = {"budget": 0.01, "queries": 1e6, "depth": 100, "training_price": 1.4, "serving_price": 0.7}
 LAWS = {
     "rising": (laws.joint_law(True, (0.0, 0.8)), (0.45, 1.5, 0.35, 3.0, 0.3)),
     "falling gap": (laws.joint_law(False, scale="gap"), (-1.5, 6.0, 0.35, 12.0, 0.3)),
@@ -41,8 +41,16 @@ def rows(draws: laws.Draws) -> pd.DataFrame:
     return draws.fit.data
 
 
-def html_of(draws: laws.Draws, prices: Service, budget: float, name: str = "listwise: nDCG@10") -> str:
-    return widget([(name, draws, rows(draws))], COST, prices, budget, 0.95).data
+def life_of(plan: dict[str, float]) -> Life:
+    prices = {name: plan[name] for name in ("training_price", "serving_price")}
+    return Life(annotation=0, texts=plan["queries"] * plan["depth"], text_share=FORWARD, **prices)
+
+
+LIFE = life_of(PLAN)
+
+
+def html_of(draws: laws.Draws, plan: dict[str, float] = PLAN, name: str = "listwise: nDCG@10") -> str:
+    return widget([(name, draws, rows(draws))], COST, life_of(plan), plan, 0.95).data
 
 
 def shown(html: str, folder) -> tuple[dict[str, list[float]], str]:
@@ -58,14 +66,12 @@ def shown(html: str, folder) -> tuple[dict[str, list[float]], str]:
 
 
 @pytest.mark.parametrize("form", LAWS)
-@pytest.mark.parametrize(
-    "prices", [PRICES, dataclasses.replace(PRICES, queries=0, serving_price=0)], ids=["", "unserved"]
-)
-def test_the_script_finds_what_python_finds(form, prices, tmp_path):
-    draws, budget = simulated(*LAWS[form], scale="gap" if "gap" in form else "value"), 0.01
-    numbers, text = shown(html_of(draws, prices, budget), tmp_path)
-    few = dataclasses.replace(draws, coefficients=sample(draws, COST, prices, budget, 60))
-    expected = within_budget(few, COST, prices, budget).iloc[0]
+@pytest.mark.parametrize("plan", [PLAN, PLAN | {"queries": 0, "serving_price": 0}], ids=["", "unserved"])
+def test_the_script_finds_what_python_finds(form, plan, tmp_path):
+    draws, life = simulated(*LAWS[form], scale="gap" if "gap" in form else "value"), life_of(plan)
+    numbers, text = shown(html_of(draws, plan), tmp_path)
+    few = dataclasses.replace(draws, coefficients=sample(draws, COST, life, 0.01, 60))
+    expected = within_budget(few, COST, life, 0.01).iloc[0]
     assert set(numbers) == {"size", "exposure", "value", "training", "serving"}
     for name, found in numbers.items():
         assert found == pytest.approx([expected[name], expected[f"{name}_lo"], expected[f"{name}_hi"]], rel=0.01), name
@@ -76,17 +82,17 @@ def test_the_script_finds_what_python_finds(form, prices, tmp_path):
 def test_a_sample_of_the_draws_gives_nearly_their_interval():
     draws = simulated(*LAWS["rising"])
     many = dataclasses.replace(draws, coefficients=np.tile(draws.coefficients, (5, 1)))
-    few = dataclasses.replace(draws, coefficients=sample(many, COST, PRICES, 0.01, 60))
+    few = dataclasses.replace(draws, coefficients=sample(many, COST, LIFE, 0.01, 60))
     assert few.coefficients.shape == (60, 5)
-    ends = [np.log(within_budget(one, COST, PRICES, 0.01)[["size_lo", "size_hi"]].to_numpy()) for one in (few, many)]
+    ends = [np.log(within_budget(one, COST, LIFE, 0.01)[["size_lo", "size_hi"]].to_numpy()) for one in (few, many)]
     assert np.ptp(ends[0]) == pytest.approx(np.ptp(ends[1]), rel=0.05)
-    assert len(sample(draws, COST, PRICES, 0.01, 1000)) == 100
+    assert len(sample(draws, COST, LIFE, 0.01, 1000)) == 100
 
 
 def test_the_widget_is_small_whatever_it_holds():
     draws = simulated(*LAWS["rising"], seeds=1)
     series = [(f"series {n}", draws, rows(draws)) for n in range(12)]
-    html = widget(series, COST, PRICES, 0.01, 0.95).data
+    html = widget(series, COST, LIFE, PLAN, 0.95).data
     data = re.search(r'application/json">(.*?)</script>', html).group(1)
     assert len(data) < 25_000
     assert len(html) - len(data) < 20_000
@@ -96,7 +102,7 @@ def test_the_widget_is_small_whatever_it_holds():
 
 def test_names_cannot_end_the_script(tmp_path):
     name = "</script><b>mine</b>: nDCG@10"
-    html = html_of(simulated(*LAWS["rising"], seeds=1), PRICES, 0.01, name)
+    html = html_of(simulated(*LAWS["rising"], seeds=1), name=name)
     assert html.count("</script>") == 2
     numbers, text = shown(html, tmp_path)
     assert numbers["size"]
@@ -104,7 +110,7 @@ def test_names_cannot_end_the_script(tmp_path):
 
 
 def test_without_scripts_a_sentence_says_where_to_look():
-    html = html_of(simulated(*LAWS["rising"], seeds=1), PRICES, 0.01)
+    html = html_of(simulated(*LAWS["rising"], seeds=1))
     assert "tables above" in re.search("<noscript>(.*?)</noscript>", html).group(1)
     assert '<div class="live" hidden>' in html
 
@@ -119,12 +125,12 @@ document.querySelector(".planner").dispatchEvent(new Event("input"));
 def test_sliders_move_the_optimum(queries, tmp_path):
     other, draws = simulated(*LAWS["falling gap"], scale="gap"), simulated(*LAWS["rising"])
     series = [("other", other, rows(other)), ("moved", draws, rows(draws))]
-    html = widget(series, COST, PRICES, 0.01, 0.95).data
+    html = widget(series, COST, LIFE, PLAN, 0.95).data
     places = {"series": 1, "budget": 20, "queries": 20 if queries else -100, "depth": -20, "training_price": 20,
               "serving_price": -20}  # fmt: skip
     numbers, text = shown(html + MOVE % json.dumps(places), tmp_path)
-    moved = Service(queries=queries, depth=10, training_price=14, serving_price=0.07)
-    few = dataclasses.replace(draws, coefficients=sample(draws, COST, PRICES, 0.01, 60))
+    moved = life_of({"queries": queries, "depth": 10, "training_price": 14, "serving_price": 0.07})
+    few = dataclasses.replace(draws, coefficients=sample(draws, COST, LIFE, 0.01, 60))
     expected = within_budget(few, COST, moved, 0.1).iloc[0]
     for name, found in numbers.items():
         assert found == pytest.approx([expected[name], expected[f"{name}_lo"], expected[f"{name}_hi"]], rel=0.01), name

@@ -1,4 +1,4 @@
-// The planner of 5_allocate: laws/serving.py's search for the best size within a total budget, on a sample of the draws.
+// The planner of 5_allocate: laws/lifetime.py's search for the best size within a total budget, on a sample of the draws.
 (() => {
   const root = document.querySelector(".planner");
   const data = JSON.parse(root.querySelector("[type='application/json']").textContent);
