@@ -13,6 +13,10 @@ class StudyError(ValueError):
     """A study cannot be used as written; the message names every field, its value and the remedy."""
 
 
+class Damaged(StudyError):
+    """A file that the package wrote is not as it was written; the message says which, why and what to do."""
+
+
 def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
     """Let a command that raises StudyError or DiskFull print the error's sentence and return the exit status 2."""
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
 from rankscale_utils.measurements.table import SEARCHED, measured_rows
@@ -134,7 +135,7 @@ def serving_options(study: Study) -> Options:
     BM25 is none of them: its order is the candidates' own.
     """
     timed = pd.read_csv(paths.speed_file(study.folder), keep_default_na=False)
-    values = pd.read_parquet(paths.speed_per_query_file(study.folder))
+    values = read_parquet(paths.speed_per_query_file(study.folder))
     table = timed[timed["family"] != "bm25"].reset_index(drop=True)
     names = [f"{row.name} {row.rung}, depth {row.depth}" for row in table.itertuples()]
     wide = _by_option(values, SYSTEM_COLUMNS, table)

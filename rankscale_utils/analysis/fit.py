@@ -1,6 +1,5 @@
 """A study's laws: its series, fitted on the rungs that may be seen, and what there is to forecast."""
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +8,20 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from rankscale_utils import laws
+from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import digest, read_json, whole_file
+from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.measurements.reading import read_csv, study_measurements
 from rankscale_utils.measurements.table import limits, measured_rows, rising
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
+from .fit_store import read_store, write_store
+
 SERIES_COLUMNS = ["objective", "metric", "collection"]
 COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
-CODE_OF_FITS = [Path(__file__), *sorted(Path(laws.__file__).parent.glob("*.py"))]  # that fits follow from
+ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  # beside this module
+CODE_OF_FITS = [Path(__file__), *(file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py")))]
 NEEDED = 3  # exposures that show how a curve bends
 
 
@@ -58,6 +60,20 @@ class Fitted:
     def laws(self) -> dict[str, laws.Draws]:
         """The laws that are averaged."""
         return self.average.laws
+
+
+# What a store of fits may hold.
+KINDS = (
+    Fitted,
+    laws.AdditiveLaw,
+    laws.Average,
+    laws.BrokenLaw,
+    laws.Draws,
+    laws.Fit,
+    laws.KaplanLaw,
+    laws.Series,
+    laws.TwoStepLaw,
+)
 
 
 def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -108,16 +124,16 @@ def series_of(raw: pd.DataFrame, study: Study) -> laws.Series:
 def fit_study(study: Study) -> list[Fitted]:
     """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened.
 
-    What was fitted is kept in `fits.pickle`, for the notebooks that ask for the same later.
+    What was fitted is kept in `fits.npz`, for the notebooks that ask for the same later: the same measurements,
+    settings, code and libraries.
     """
     table, kept = study_measurements(study, fitted_only=True), paths.kept_fits_file(study.folder)
     versions = [module.__version__ for module in (np, pd, scipy)]
-    key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS).encode()
-    if kept.exists() and (found := kept.read_bytes()).startswith(key):
-        return pickle.loads(found[len(key) :])
-    fitted = _fitted(study, table)
-    with whole_file(kept) as temporary:
-        temporary.write_bytes(key + pickle.dumps(fitted))
+    key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS)
+    fitted = read_store(kept, key, KINDS)
+    if fitted is None:
+        fitted = _fitted(study, table)
+        write_store(kept, key, fitted)
     return fitted
 
 

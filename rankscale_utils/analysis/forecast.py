@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.machine.files import digest, whole_file, write_json
+from rankscale_utils.machine.files import digest, whole_file, write_json, write_parquet
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import headlines
@@ -204,8 +204,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     table = study_measurements(study, fitted_only=False)
     scored = laws.score_forecasts(sealed, last_rows(held_out_rows(study)), size="N", exposure="D")
     scored = scored.assign(skill_to_p0=_skill_to_p0(scored))
-    with whole_file(paths.measurements_file(study.folder)) as temporary:
-        table.to_parquet(temporary)
+    write_parquet(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):

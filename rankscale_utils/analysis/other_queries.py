@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from rankscale_utils import laws
+from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -23,7 +24,7 @@ def on_other_queries(
     The test's queries are resampled, the same ones for every model of a collection. The interval's half and the
     queries' part add in quadrature on the series' scale.
     """
-    values = pd.concat([pd.read_parquet(paths.per_query_file(study.run_folder(run))) for run in study.fitted_runs])
+    values = pd.concat([read_parquet(paths.per_query_file(study.run_folder(run))) for run in study.fitted_runs])
     shifts = [laws.query_shifts(_query_values(one, values, study), DRAWS) for one in fitted]
     ats = [design_of_series(one, design) for one in fitted]
     found, prior = [one.average for one in fitted], prior_of(study, fitted_rows(fitted))

@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 
 from rankscale_utils.collections import Collection
-from rankscale_utils.machine.files import read_json, whole_file
+from rankscale_utils.machine.files import read_json, write_parquet
 from rankscale_utils.machine.progress import Progress
 from rankscale_utils.models.build import build_model
-from rankscale_utils.models.checkpoint import load_checkpoint
+from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import own_end
 from rankscale_utils.study.study import Run, Study
@@ -47,7 +47,7 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
     ends = [own_end(ledger["checkpoints"])] if run.source and ledger["checkpoints"] else ledger["checkpoints"]
     for checkpoint in ends:
         path = paths.checkpoint_file(folder, checkpoint["exposure"])
-        load_checkpoint(model, path)
+        open_checkpoint(model, path)
         for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
             write_run(paths.run_file(path, ranked.test.name), ranked, run.name)
             columns = _columns(study, ledger, checkpoint, ranked.test, _reason(ledger["status"], ranked))
@@ -59,8 +59,8 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
     if not measured:
         return _write_nothing(folder, study, ledger, scoring.tests[0])
     table = pd.concat(measured, ignore_index=True)
-    _write(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
-    _write(paths.measurements_file(folder), table)
+    write_parquet(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
+    write_parquet(paths.measurements_file(folder), table)
     return table
 
 
@@ -70,8 +70,8 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     columns = _columns(study, ledger, seen, test, "")
     limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
     nothing = pd.DataFrame([{"metric": "", "value": 0.0, **columns, **limits}]).iloc[:0]
-    _write(paths.per_query_file(folder), nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
-    _write(paths.measurements_file(folder), nothing)
+    write_parquet(paths.per_query_file(folder), nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
+    write_parquet(paths.measurements_file(folder), nothing)
     return nothing
 
 
@@ -93,8 +93,3 @@ def _reason(status: str, ranked: Ranked) -> str:
     of_queries = pd.Series(scores).groupby(ranked.test.candidates["query_row"].to_numpy())
     spread = (of_queries.max() - of_queries.min()).max()
     return "constant scores" if spread <= 1e-5 * max(1.0, np.abs(scores).max()) else ""
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with whole_file(path) as temporary:
-        table.to_parquet(temporary)

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from rankscale_utils.collections import Collection
-from rankscale_utils.machine.files import whole_file
+from rankscale_utils.machine.files import whole_file, write_parquet
 from rankscale_utils.measurements.per_query import over_queries
 from rankscale_utils.measurements.table import rising
 from rankscale_utils.models.build import build_model
-from rankscale_utils.models.checkpoint import Model, load_checkpoint
+from rankscale_utils.models.checkpoint import Model, open_checkpoint
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.scoring.systems import System, bm25_system, systems_of
 from rankscale_utils.study import paths
@@ -66,7 +66,7 @@ def load_models(study: Study, objective: str, collection: Collection, device: to
     """Return the `served` models of an objective by rung, the smallest first."""
     vocabulary = collection.tokenizer().get_vocab_size()
     models = {
-        rung: load_checkpoint(build_model(study, run, vocabulary).to(device).eval(), path)
+        rung: open_checkpoint(build_model(study, run, vocabulary).to(device).eval(), path)
         for rung, (run, path) in served_runs(study, objective).items()
     }
     return dict(sorted(models.items(), key=lambda item: parameters(item[1]).non_embedding))
@@ -122,8 +122,7 @@ def measure_study(
     values = pd.concat(reached, ignore_index=True)
     of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
     table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name)
-    with whole_file(paths.speed_per_query_file(study.folder)) as temporary:
-        values.to_parquet(temporary)
+    write_parquet(paths.speed_per_query_file(study.folder), values)
     with whole_file(paths.speed_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table

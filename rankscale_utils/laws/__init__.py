@@ -19,6 +19,7 @@ from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, unevenness
 from .series import Series
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
+from .two_step import TwoStepLaw
 
 __all__ = [
     "FORWARD",
@@ -36,6 +37,7 @@ __all__ = [
     "Life",
     "Prior",
     "Series",
+    "TwoStepLaw",
     "averaged",
     "best_sizes",
     "broken_law",

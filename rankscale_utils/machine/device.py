@@ -6,6 +6,7 @@ stands, and without a GPU the command just runs.
 """
 
 import argparse
+import contextlib
 import fcntl
 import os
 import platform
@@ -68,7 +69,7 @@ def lease(count: int, wanted: int = 1) -> dict[int, TextIO]:
     while True:
         held: dict[int, TextIO] = {}
         for number in range(count):
-            file = open(Path(tempfile.gettempdir()) / f"rankscale-gpu{number}.lock", "a")  # noqa: SIM115
+            file = _lock_file(Path(tempfile.gettempdir()) / f"rankscale-gpu{number}.lock")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -80,6 +81,15 @@ def lease(count: int, wanted: int = 1) -> dict[int, TextIO]:
         for file in held.values():
             file.close()
         time.sleep(random.uniform(0.1, 0.3))
+
+
+def _lock_file(path: Path) -> TextIO:
+    """Open a lock for reading, which is all that a lock needs, so that it serves every user of the machine."""
+    with contextlib.suppress(FileExistsError):
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444)
+        os.fchmod(handle, 0o444)  # whatever the user's umask
+        return open(handle)
+    return open(path)
 
 
 def main(arguments: list[str]) -> int:

@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from rankscale_utils.errors import DiskFull
+from rankscale_utils.errors import Damaged, DiskFull
 
 from .progress import say
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -86,12 +90,54 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds."""
-    return json.loads(Path(path).read_text())
+    """Return what a JSON file holds.
+
+    Raises:
+        Damaged: it is no JSON.
+    """
+    with readable(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Read a file that the package wrote, or say in one sentence which one cannot be read, and the remedy.
+
+    Raises:
+        Damaged: it is not as it was written.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, zlib.error) as error:  # pyarrow's, pandas' and json's errors are ValueErrors
+        reason = " ".join(str(error).split())[:120]
+        remedy = "delete it and run the same command again, which makes it anew"
+        raise Damaged(f"{path} is damaged or cannot be read ({reason}): {remedy}.") from error
+
+
+def write_parquet(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table with a checksum in every page, whole or not at all."""
+    with whole_file(path) as temporary:
+        table.to_parquet(temporary, write_page_checksum=True)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> "pd.DataFrame":
+    """Return the table, or some columns of it, that `write_parquet` wrote.
+
+    Raises:
+        Damaged: it is not as it was written.
+        FileNotFoundError: it is not there.
+    """
+    import pandas as pd  # which takes a while, and few commands read tables
+
+    with readable(path):
+        return pd.read_parquet(path, columns=columns, page_checksum_verification=True)
 
 
 def digest(*parts: Any, length: int = 64) -> str:
@@ -108,6 +154,29 @@ def digest(*parts: Any, length: int = 64) -> str:
         data = text if isinstance(text, bytes) else text.encode()
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()[:length]
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder by its name there, as `sha256sum` prints it."""
+    found = {}
+    for file in sorted(_files(folder)):
+        with open(file, "rb") as content:
+            found[file.relative_to(folder).as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
+    return found
+
+
+def damage_of(folder: Path, hashes: dict[str, str]) -> str:
+    """Say in words which file of a folder is not as `hashes_of` found it, or nothing; further files do not count."""
+    if not hashes:
+        return "nobody noted what its files were"
+    for name, wanted in hashes.items():
+        try:
+            with open(folder / name, "rb") as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() != wanted:
+                    return f"{name} is not what was written"
+        except OSError:
+            return f"{name} is gone or cannot be read"
+    return ""
 
 
 def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -145,9 +214,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _has_sizes(folder: Path) -> bool:
-    """Say whether every file has the size it was built with; earlier versions kept no sizes, and are trusted."""
+    """Say whether every file has the size it was built with."""
     try:
         sizes = read_json(Path(f"{folder}.sizes.json"))
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except FileNotFoundError as missing:
-        return str(missing.filename).endswith(".sizes.json")
+    except (FileNotFoundError, Damaged):
+        return False

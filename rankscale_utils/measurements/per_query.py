@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
@@ -17,7 +18,7 @@ def over_queries(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def per_query(study: Study, runs: list[Run]) -> pd.DataFrame:
     """Return the values of every query: query_id, metric, value, collection, run, objective, rung, seed, exposure, …"""
-    tables = [pd.read_parquet(paths.per_query_file(study.run_folder(run))) for run in runs]
+    tables = [read_parquet(paths.per_query_file(study.run_folder(run))) for run in runs]
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 

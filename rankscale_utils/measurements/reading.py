@@ -8,6 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
@@ -152,13 +153,13 @@ def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
     """Return the measurements of these runs; no other run's file is opened.
 
     Raises:
-        StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
+        StudyError: a run has not been evaluated, none left a measurement, a file is damaged, or a row is wrong.
     """
     files = [paths.measurements_file(study.run_folder(run)) for run in runs]
     absent = [file.parent.name for file in files if not file.exists()]
     if absent:
         raise StudyError(f"run {absent[0]} has not been evaluated: run `make study STUDY={study.name}` first.")
-    tables = [table for table in map(pd.read_parquet, files) if len(table)]  # a run may fail before its first one
+    tables = [table for table in map(read_parquet, files) if len(table)]  # a run may fail before its first one
     if not tables:
         raise StudyError(f"none of {len(runs)} runs left a measurement: lower the learning rate, for they diverged.")
     return validated(pd.concat(tables, ignore_index=True), "measurements")

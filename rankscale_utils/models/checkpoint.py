@@ -7,7 +7,6 @@ which writes a cross-encoder's raw scores or a bi-encoder's embeddings. `sentenc
 pooling as `query_mean.py`, and asks for `trust_remote_code=True`.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import read_json, whole_folder, write_json
+from rankscale_utils.machine.files import damage_of, hashes_of, read_json, whole_folder, write_json
+from rankscale_utils.study import paths
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
@@ -30,14 +30,15 @@ LINEAR = Path("2_Dense") / "model.safetensors"
 POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 
 
-def save_checkpoint(model: Model, path: Path, tokens: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """Write a checkpoint, whole or not at all, that its users' own tools load (see `layout`).
+def save_checkpoint(model: Model, path: Path, tokens: Path, weights: dict[str, Tensor] | None = None) -> dict[str, str]:
+    """Write a checkpoint, whole or not at all, that its users' own tools load; return every file's SHA-256 by name.
 
     `tokens` is the folder that holds the study's tokenizer; `weights`, the whole model's, are given when the model
     itself holds only its part of them.
     """
     with whole_folder(path) as temporary:
         write_layout(model, model.state_dict() if weights is None else weights, temporary, tokens)
+        return hashes_of(temporary)
 
 
 def load_checkpoint(model: Model, path: Path) -> Model:
@@ -49,11 +50,27 @@ def load_checkpoint(model: Model, path: Path) -> Model:
     try:
         read_layout(model, path)
     except (OSError, SafetensorError) as error:
-        raise StudyError(
-            f"checkpoint {path} is damaged or gone: delete {path.parent / 'ledger.json'} and run the study again, "
-            "which trains that run anew and nothing else."
-        ) from error
+        raise StudyError(f"checkpoint {path} is damaged or gone: train its run again.") from error
     return model
+
+
+def open_checkpoint(model: Model, path: Path) -> Model:
+    """Read a run's checkpoint into a model of the same shape, once its files are those that the run's ledger names.
+
+    Raises:
+        StudyError: a file is damaged or gone. The ledger, which vouches for it, is removed, so that the next command
+            trains the run again.
+    """
+    run, ledger = path.parent, paths.ledger_file(path.parent)
+    rows = {paths.checkpoint_file(run, row["exposure"]): row for row in read_json(ledger)["checkpoints"]}
+    damage = damage_of(path, rows[path].get("files", {}))
+    if not damage:
+        return load_checkpoint(model, path)
+    ledger.unlink()
+    raise StudyError(
+        f"checkpoint {path} is damaged: {damage}: run the same command again, which trains run {run.name} anew and "
+        "nothing else."
+    )
 
 
 def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
@@ -141,10 +158,7 @@ def _write_tokenizer(model: Model, folder: Path, tokens: Path) -> None:
     write_json(
         folder / "tokenizer_config.json", fields | {"model_input_names": ["input_ids", *types, "attention_mask"]}
     )
-    try:
-        os.link(tokens / "tokenizer.json", folder / "tokenizer.json")  # one file, however many checkpoints
-    except OSError:
-        shutil.copy(tokens / "tokenizer.json", folder)
+    shutil.copyfile(tokens / "tokenizer.json", folder / "tokenizer.json")  # a link would let one edit change them all
 
 
 def _separator(tokens: Path) -> int:

@@ -118,7 +118,7 @@ def fits_file(study: Path) -> Path:
 
 def kept_fits_file(study: Path) -> Path:
     """The fits, for the notebooks that ask for them later."""
-    return study / "fits.pickle"
+    return study / "fits.npz"
 
 
 def backtest_file(study: Path) -> Path:

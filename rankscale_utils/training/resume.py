@@ -1,24 +1,24 @@
 """What an interrupted run left on disk: its ledger, its checkpoints and the trunk it goes on from."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 
-from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import read_json, whole_file
+from rankscale_utils.errors import Damaged, StudyError
+from rankscale_utils.machine.files import damage_of, read_json, whole_file
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run
 
 from .distributed import Processes
-from .trainer import Trainer
+from .health import Health
+from .trainer import Seen, Trainer
 
 SECONDS_TO_WAIT = 10.0  # seconds in which a killed notebook's kernel notices that it is alone, and ends
 
@@ -54,35 +54,38 @@ def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
         ledger = read_json(paths.ledger_file(folder))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except Damaged:
         say(f"{folder.name}: ledger.json is damaged, so the run is trained again")
         return None
     return ledger if ledger["identity"] == identity and _whole(folder, ledger["checkpoints"]) else None
 
 
 def keep_state(trainer: Trainer, folder: Path, identity: str, trunk: dict, checkpoints: list[dict]) -> None:
-    """Write what a later process needs to go on from here."""
-    kept = {"identity": identity, "trunk": trunk, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
+    """Write what a later process needs to go on from here, as tensors and plain values: reading it runs no code."""
+    plain = trunk | {"seen": asdict(trunk["seen"])}
+    kept = {"identity": identity, "trunk": plain, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
     with whole_file(paths.resume_file(folder)) as temporary:
         torch.save(kept, temporary)
 
 
-def resume_state(trainer: Trainer, folder: Path, identity: str) -> list[dict[str, float]]:
+def resume_state(trainer: Trainer, folder: Path, identity: str) -> list[dict[str, Any]]:
     """Restore the trunk that an interrupted run of the same identity left; return its checkpoints so far."""
     kept = _kept(folder, identity)
     if kept is None:
         return []
-    trainer.restore(kept["trunk"])
+    seen = kept["trunk"]["seen"]
+    trainer.restore(kept["trunk"] | {"seen": Seen(**seen | {"health": Health(**seen["health"])})})
     trainer.micro_batches = kept["micro_batches"]
     return kept["checkpoints"]
 
 
 def _kept(folder: Path, identity: str) -> dict[str, Any] | None:
+    """Return what `keep_state` wrote for a run of that identity; of another one, or damaged, nothing is believed."""
     path = paths.resume_file(folder)
     if not path.exists():
         return None
     try:
-        kept = torch.load(path, weights_only=False, map_location="cpu")
+        kept = torch.load(path, weights_only=True, map_location="cpu")
         usable = kept["identity"] == identity
     except Exception:  # of many kinds: RuntimeError, UnpicklingError, EOFError, AttributeError, …
         say(f"{folder.name}: resume.pt is damaged, so the run starts again")
@@ -90,20 +93,11 @@ def _kept(folder: Path, identity: str) -> dict[str, Any] | None:
     return kept if usable and _whole(folder, kept["checkpoints"]) else None
 
 
-def _whole(folder: Path, checkpoints: list[dict[str, float]]) -> bool:
-    """Say whether every checkpoint's weights are there in their full length."""
+def _whole(folder: Path, checkpoints: list[dict[str, Any]]) -> bool:
+    """Say whether every file of every checkpoint is what training wrote."""
     for checkpoint in checkpoints:
         path = paths.checkpoint_file(folder, checkpoint["exposure"])
-        files = list(path.rglob("*.safetensors"))
-        if not files or not all(map(_readable, files)):
-            say(f"{folder.name}: {path.name} is damaged or gone, so the run is trained again")
+        if damage := damage_of(path, checkpoint.get("files", {})):
+            say(f"{folder.name}: {path.name} is damaged or gone ({damage}), so the run is trained again")
             return False
     return True
-
-
-def _readable(file: Path) -> bool:
-    try:
-        with safe_open(file, "pt"):
-            return True
-    except (OSError, SafetensorError):
-        return False

@@ -65,8 +65,9 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
     """Train a run, or go on where it was interrupted, and return its ledger.
 
     The ledger (`ledger.json`, written last) holds the counts, the learning rate and how it was chosen, the trunk's loss
-    curve and, for every checkpoint, exposure in pairs, queries and tokens and the training FLOPs of a run that ends
-    there. A run that fails (`health`) ends with the status `failed: …` and the checkpoints it had.
+    curve and, for every checkpoint, exposure in pairs, queries and tokens, the training FLOPs of a run that ends
+    there, and its files' SHA-256. A run that fails (`health`) ends with the status `failed: …` and the checkpoints it
+    had.
 
     Raises:
         StudyError: another process trains this run, or memory does not hold one pair.
@@ -107,8 +108,9 @@ def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> 
             trunk = trainer.state()
             trainer.advance(branch.end, cool=True, progress=progress)
             weights, path = together.weights(trainer.model), paths.checkpoint_file(folder, branch.exposure)
-            together.first(partial(save_checkpoint, trainer.model, path, trainer.tokens, weights))
-            checkpoints.append(_checkpoint(trainer, branch) | ({"dev": dev.entropy(trainer.model)} if dev else {}))
+            files = together.first(partial(save_checkpoint, trainer.model, path, trainer.tokens, weights))
+            row = _checkpoint(trainer, branch) | ({"dev": dev.entropy(trainer.model)} if dev else {})
+            checkpoints.append(row | {"files": files})
             trainer.restore(trunk)
             together.first(partial(keep_state, trainer, folder, identity, trunk, checkpoints))
     except Diverged as reason:

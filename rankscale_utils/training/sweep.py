@@ -4,7 +4,6 @@ Each factor trains the shortest exposure without a fixed part of the training qu
 decides; the test is never looked at. All runs of an objective on a rung share the choice, whatever their seed.
 """
 
-import json
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from filelock import FileLock
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import split, training_steps
+from rankscale_utils.errors import Damaged
 from rankscale_utils.machine.files import digest, read_json, write_json
 from rankscale_utils.machine.progress import Progress
 from rankscale_utils.study import paths
@@ -60,7 +60,7 @@ def _known(path: Path, identity: str) -> dict[str, float | str]:
     """Return the losses that an earlier process of the same identity left."""
     try:
         known = read_json(path)
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, Damaged):
         return {}
     return known["losses"] if known["identity"] == identity else {}
 

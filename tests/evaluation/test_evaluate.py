@@ -25,6 +25,7 @@ from rankscale_utils.evaluation.metrics import (
     reference_values,
 )
 from rankscale_utils.evaluation.trec_runs import write_run
+from rankscale_utils.machine.files import hashes_of, read_json, write_json
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import SCHEMA, measured_rows, rising
 from rankscale_utils.models.build import build_model
@@ -285,10 +286,13 @@ def test_evaluating_twice_gives_the_same_runs(trained, collection):
 
 
 def change_weights(study, change):
-    """Change every tensor of the run's last checkpoint."""
-    path = paths.checkpoint_file(study.folder / RUN, 960)
+    """Change every tensor of the run's last checkpoint, as if training had written it so."""
+    path, ledger = paths.checkpoint_file(study.folder / RUN, 960), paths.ledger_file(study.folder / RUN)
     for file, part in ((path / "model.safetensors", "encoder."), (path / LINEAR, "head.")):
         save_file({name: change(part + name, tensor) for name, tensor in load_file(file).items()}, file)
+    written = read_json(ledger)
+    written["checkpoints"][-1]["files"] = hashes_of(path)
+    write_json(ledger, written)
 
 
 def test_constant_scores_are_excluded_with_the_reason(trained, collection):

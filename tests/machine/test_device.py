@@ -161,3 +161,23 @@ def test_the_device_is_pinned_to_its_threads():
     assert chosen.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert hardware()["torch"] == torch.__version__
     assert hardware()["device"]
+
+
+def test_a_lock_serves_every_user_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        lease(1)[0].close()
+    finally:
+        os.umask(before)
+    file = tmp_path / "rankscale-gpu0.lock"
+    assert file.stat().st_mode & 0o777 == 0o444
+
+    def of_another_user(path, flags, *mode):  # what the kernel says of a file of theirs in a folder with a sticky bit
+        if flags & (os.O_WRONLY | os.O_RDWR) or (flags & os.O_CREAT and not flags & os.O_EXCL):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode)
+
+    opened = os.open
+    monkeypatch.setattr(device.os, "open", of_another_user)
+    assert list(lease(1)) == [0]

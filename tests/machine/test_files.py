@@ -6,10 +6,23 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from rankscale_utils.errors import DiskFull
-from rankscale_utils.machine.files import cached_folder, digest, read_json, whole_file, whole_folder, write_json
+from rankscale_utils.errors import Damaged, DiskFull
+from rankscale_utils.machine.files import (
+    cached_folder,
+    damage_of,
+    digest,
+    hashes_of,
+    read_json,
+    read_parquet,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_parquet,
+)
 
 # Builds the cache folder argv[1]: notes the build in argv[2], then sleeps for argv[3] seconds before it ends.
 BUILDER = """
@@ -175,3 +188,50 @@ def test_a_built_folder_is_not_built_again(tmp_path):
         raise AssertionError("built twice")
 
     assert cached_folder(tmp_path / "folder", build) == built
+
+
+def test_a_folders_hashes_are_those_of_sha256sum_and_name_what_changed(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "abc").write_text("abc")
+    (tmp_path / "deep" / "empty").write_text("")
+    hashes = hashes_of(tmp_path)
+    assert hashes == {
+        "abc": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "deep/empty": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    }
+    (tmp_path / "more").write_text("more")
+    assert damage_of(tmp_path, hashes) == ""
+    (tmp_path / "abc").write_text("abd")
+    assert damage_of(tmp_path, hashes) == "abc is not what was written"
+    (tmp_path / "abc").unlink()
+    assert damage_of(tmp_path, hashes) == "abc is gone or cannot be read"
+    assert damage_of(tmp_path, {}) == "nobody noted what its files were"
+
+
+def test_a_file_of_ours_that_is_damaged_is_one_sentence(tmp_path):
+    table = pd.DataFrame({"value": np.random.default_rng(0).random(1000)})
+    write_parquet(tmp_path / "t.parquet", table)
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "t.parquet"), table, check_exact=True)
+    assert list(read_parquet(tmp_path / "t.parquet", columns=[])) == []
+    write_json(tmp_path / "t.json", {"a": 1})
+    for name, read in (("t.parquet", read_parquet), ("t.json", read_json)):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        middle = len(whole) // 4
+        for damaged in (whole[:-5], b"", whole[:middle] + bytes(4) + whole[middle + 4 :]):
+            path.write_bytes(damaged)
+            with pytest.raises(Damaged, match=rf"{name} is damaged .*: delete it and run the same command again"):
+                read(path)
+        path.unlink()
+        with pytest.raises(FileNotFoundError):
+            read(path)
+
+
+@pytest.mark.parametrize("text", ["", '{"ids.npy": 1', None])
+def test_a_folder_whose_sizes_are_damaged_or_gone_is_built_again(tmp_path, text):
+    sizes = tmp_path / "tokens.sizes.json"
+    cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"1"))
+    sizes.unlink() if text is None else sizes.write_text(text)
+    file = cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"22")) / "ids.npy"
+    assert file.read_bytes() == b"22"
+    assert read_json(sizes) == {"ids.npy": 2}
