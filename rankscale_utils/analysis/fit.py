@@ -68,6 +68,7 @@ KINDS = (
     laws.AdditiveLaw,
     laws.Average,
     laws.BrokenLaw,
+    laws.Candidate,
     laws.Draws,
     laws.Fit,
     laws.KaplanLaw,
@@ -133,7 +134,7 @@ def fit_study(study: Study) -> list[Fitted]:
     fitted = read_store(kept, key, KINDS)
     if fitted is None:
         fitted = _fitted(study, table)
-        write_store(kept, key, fitted)
+        write_store(kept, key, fitted, KINDS)
     return fitted
 
 

@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,13 +17,13 @@ MANIFEST = "manifest"  # the array that holds the manifest's bytes
 Kinds = dict[str, type]  # dataclasses that a store may hold, by name
 
 
-def write_store(path: Path, key: str, value: Any) -> None:
-    """Write dataclasses, lists, tuples, dictionaries, arrays, tables and plain values, under a key.
+def write_store(path: Path, key: str, value: Any, kinds: Sequence[type]) -> None:
+    """Write lists, tuples, dictionaries, arrays, tables, plain values and these kinds of dataclasses, under a key.
 
     Raises:
         TypeError: the value holds something else.
     """
-    writer = _Writer()
+    writer = _Writer(kinds)
     manifest = {"key": key, "value": writer.encoded(value), "tables": writer.tables}
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
@@ -49,7 +49,8 @@ def read_store(path: Path, key: str, kinds: Sequence[type]) -> Any | None:
 class _Writer:
     """Turns values into JSON; equal arrays, and equal tables, are kept once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Sequence[type]) -> None:
+        self.kinds = kinds
         self.arrays: dict[str, NDArray] = {}
         self.tables: list[dict] = []
         self._places: dict[str, int] = {}
@@ -67,10 +68,10 @@ class _Writer:
             return {type(value).__name__: [self.encoded(item) for item in value]}
         if isinstance(value, dict):
             return {"dict": [[name, self.encoded(item)] for name, item in value.items()]}
-        if is_dataclass(value):
+        if type(value) in self.kinds:
             parts = {field.name: self.encoded(getattr(value, field.name)) for field in fields(value)}
             return {"kind": type(value).__name__, "fields": parts}
-        raise TypeError(f"a store holds no {type(value).__name__}: turn it into an array, a table or a plain value")
+        raise TypeError(f"a store holds no {type(value).__name__}: name it among the kinds, or keep it as plain values")
 
     def _array(self, array: NDArray) -> str:
         if array.dtype.hasobject:

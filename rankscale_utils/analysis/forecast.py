@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.machine.files import digest, whole_file, write_json, write_parquet
+from rankscale_utils.machine.files import digest, write_json, write_parquet
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import headlines

@@ -58,7 +58,7 @@ def test_a_hostile_store_of_fits_runs_nothing(tmp_path):
     assert read_store(path, "key", []) is None
     np.save(payload := io.BytesIO(), np.array([Hostile(mark)], object), allow_pickle=True)
     for name in (MANIFEST, "array"):
-        write_store(path, "key", {"array": np.arange(3)})
+        write_store(path, "key", {"array": np.arange(3)}, [])
         with zipfile.ZipFile(path) as whole:
             parts = {part: whole.read(part) for part in whole.namelist()}
         place = f"{MANIFEST}.npy" if name == MANIFEST else next(part for part in parts if part != f"{MANIFEST}.npy")
