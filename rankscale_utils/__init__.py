@@ -1,1 +1,33 @@
-"""Train small rerankers, forecast the large one, decide how to spend the budget, publish the evidence."""
+"""Train small rerankers, forecast the large one, decide how to spend the budget, publish the evidence.
+
+In Python or a notebook of one's own: `read_measurements`, `fit`, `forecast`, `allocate`, `open_study`, `rerank` and
+`evaluate`, each imported when it is first asked for. What cannot be used ends with one sentence, a `StudyError`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import StudyError
+    from .evaluation.rankings import evaluate
+    from .measurements.reading import read_measurements
+    from .scoring.rerank import rerank
+
+__all__ = ["StudyError", "evaluate", "read_measurements", "rerank"]
+
+_ROOMS = {
+    "StudyError": "errors",
+    "evaluate": "evaluation.rankings",
+    "read_measurements": "measurements.reading",
+    "rerank": "scoring.rerank",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

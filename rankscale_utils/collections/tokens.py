@@ -23,7 +23,7 @@ TEXTS_TOGETHER = 10_000  # texts that are tokenised at once
 
 @dataclass(frozen=True)
 class StudyTokenizer:
-    """The tokenizer that every rung of a study reads, the roles of its special tokens, and the longest pair.
+    """The tokenizer that every rung of a study reads, the roles of its special tokens, and the longest pair and query.
 
     Saved, it is a folder that transformers' AutoTokenizer loads too.
     """
@@ -31,6 +31,7 @@ class StudyTokenizer:
     tokenizer: Tokenizer
     special: dict[str, str]  # pad_token, cls_token, sep_token, …: the token
     pair_tokens: int
+    query_tokens: int | None = None  # the longest query; None: nobody says
 
     @property
     def pad(self) -> int:
@@ -57,6 +58,8 @@ class StudyTokenizer:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
         fields = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.pair_tokens}
+        if self.query_tokens is not None:
+            fields["query_tokens"] = self.query_tokens
         write_json(folder / "tokenizer_config.json", fields | self.special)
 
     @classmethod
@@ -64,7 +67,8 @@ class StudyTokenizer:
         """Read what `save` wrote."""
         fields = read_json(folder / "tokenizer_config.json")
         special = {name: token for name, token in fields.items() if name.endswith("_token")}
-        return cls(Tokenizer.from_file(str(folder / "tokenizer.json")), special, fields["model_max_length"])
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(tokenizer, special, fields["model_max_length"], fields.get("query_tokens"))
 
 
 @cache
@@ -83,7 +87,7 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
     """
     if not study.pretrained:
         tokenizer = train_tokenizer(list(training_texts), study.text.vocabulary)
-        return StudyTokenizer(tokenizer, SPECIAL, study.text.pair_tokens)
+        return StudyTokenizer(tokenizer, SPECIAL, study.text.pair_tokens, study.text.query_tokens)
     (first, (tokenizer, special)), *others = (
         (rung, read_tokenizer(rung, source)) for rung, source in study.pretrained.items()
     )
@@ -93,7 +97,7 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
                 f"ladder: {first} = {study.pretrained[first]!r} and {rung} = {study.pretrained[rung]!r} bring "
                 "different tokenizers, so the rungs would read different tokens: use encoders of one family."
             )
-    return StudyTokenizer(tokenizer, special, study.text.pair_tokens)
+    return StudyTokenizer(tokenizer, special, study.text.pair_tokens, study.text.query_tokens)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
@@ -154,6 +158,13 @@ class Texts:
         joined.flush()
         (folder / "joined.npy").replace(folder / f"{name}_ids.npy")
         np.save(folder / f"{name}_starts.npy", starts)
+
+    @classmethod
+    def encoded(cls, tokenizer: StudyTokenizer, texts: Sequence[str], longest: int) -> "Texts":
+        """Tokenise texts, each cut after `longest` tokens, in memory."""
+        pieces = tokenizer.encode(texts, longest)
+        starts = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+        return cls(np.fromiter(chain.from_iterable(pieces), np.int32, starts[-1]), starts)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "Texts":

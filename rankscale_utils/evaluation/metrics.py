@@ -13,6 +13,8 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import digest
 from rankscale_utils.study.study import Study
 
+from .rankings import in_order, measure_of, ranks_as_scores, values_per_query
+
 JUDGED = ir_measures.Judged @ 10
 
 INVERSE_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and the highest that calibration tries
@@ -42,11 +44,7 @@ class Test:
 
     def measures(self) -> dict[str, ir_measures.Measure]:
         """Return the measures as computed, by the study's names for them."""
-        return {name: self._measure(ir_measures.parse_measure(name)) for name in self.metrics}
-
-    def _measure(self, parsed: ir_measures.Measure) -> ir_measures.Measure:
-        binary = "rel" in parsed.SUPPORTED_PARAMS and "rel" not in parsed.params
-        return parsed(rel=self.relevant_from) if binary else parsed
+        return {name: measure_of(name, self.relevant_from) for name in self.metrics}
 
     @cached_property
     def evaluators(self) -> dict[str, Any]:
@@ -89,13 +87,8 @@ def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
-    """Return the retrieved candidates of every query, best first, with their score and rank (from 1).
-
-    Equal scores are ordered by document id, descending, which is trec_eval's rule.
-    """
-    table = test.candidates.assign(score=scores)[test.candidates["retrieved"]]
-    table = table.sort_values(["query_row", "score", "document_id"], ascending=[True, False, False])
-    return table.assign(rank=table.groupby("query_row").cumcount() + 1)
+    """Return the retrieved candidates of every query, best first, with their score and rank; see `in_order`."""
+    return in_order(test.candidates.assign(score=scores)[test.candidates["retrieved"]], "query_row")
 
 
 def metrics_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:
@@ -110,22 +103,9 @@ def judged_at_10(test: Test, scores: np.ndarray) -> float:
 
 def measure_ranking(test: Test, scores: np.ndarray) -> tuple[pd.DataFrame, float]:
     """Return `metrics_per_query` and `judged_at_10`, of one ranking."""
-    run = _run(test, scores)
-    values = [(v.query_id, name, v.value) for name, found in test.evaluators.items() for v in found.iter_calc(run)]
-    table = pd.DataFrame(values, columns=["query_id", "metric", "value"])
-    return table, float(np.mean([v.value for v in test.judged.iter_calc(run)]))
-
-
-def _run(test: Test, scores: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return each query's documents with their ranks in place of scores: ir-measures' providers differ in how they
-    order equal scores, and are slow to read tables.
-    """
-    ranks = ranking(test, scores)
-    columns = ranks["query_id"], ranks["document_id"], -ranks["rank"].astype(float)
-    run: dict[str, dict[str, float]] = {}
-    for query, document, score in zip(*(column.tolist() for column in columns), strict=True):
-        run.setdefault(query, {})[document] = score
-    return run
+    run = ranks_as_scores(ranking(test, scores))
+    judged = np.mean([value.value for value in test.judged.iter_calc(run)])
+    return values_per_query(test.evaluators, run), float(judged)
 
 
 def entropies_per_query(test: Test, scores: np.ndarray) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Measurements read from a user's CSV or a study's runs, checked line by line."""
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +16,87 @@ from rankscale_utils.study.study import Run, Study
 from .table import NUMBERS, ONE_ROW, REQUIRED, SCHEMA, WORDS, failed, limits
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a user's measurements; further columns are carried along.
+def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
+    """Return measurements of one's own, checked line by line as a study's CSV is; a table is checked as if written.
 
-    `seed` is 0 and `params_non_embedding` is `params` where the CSV has no such column.
+    Parameters
+    ----------
+    measurements
+        A CSV's path or a table with a row for every measurement, and the columns objective, rung, params (all
+        parameters), exposure (training pairs seen), collection, metric (in ir-measures' notation, or an entropy such
+        as CE64, in nats) and value (a share, not in percent). Where known also params_non_embedding (else params),
+        seed (else 0), queries, tokens and flops that training took, ceiling and first_stage (what a perfect reranking
+        and the order as retrieved score), and excluded (why a row is no measurement). Others are carried along.
 
-    Raises:
-        StudyError: the file is no table, a column is missing, a cell is wrong, rows repeat; one sentence says where.
+    Returns
+    -------
+    pandas.DataFrame
+        The rows with all of these columns that are known, and `run`, the independent run: objective-rung-seed.
+
+    Raises
+    ------
+    StudyError
+        There is no such file, a column is missing, a cell is wrong or rows repeat; one sentence says where.
+
+    Examples
+    --------
+    >>> import pandas as pd, rankscale_utils as rankscale
+    >>> row = {"objective": "listwise", "rung": "17m", "params": 17e6, "exposure": 1000, "collection": "dev",
+    ...        "metric": "nDCG@10", "value": 0.31}
+    >>> rankscale.read_measurements(pd.DataFrame([row]))[["run", "params_non_embedding", "value"]]
+                    run  params_non_embedding  value
+    0  listwise-17m-s0            17000000.0   0.31
+    >>> rankscale.read_measurements(pd.DataFrame([row | {"value": 31.0}]))
+    Traceback (most recent call last):
+    rankscale_utils.errors.StudyError: measurements, line 2: nDCG@10 = 31.0 is above 1, the most that it can be: give \
+it as a share, not in percent.
     """
+    if isinstance(measurements, pd.DataFrame):
+        return _read(StringIO(measurements.to_csv(index=False)), "measurements")
+    return read_csv(Path(measurements))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Return the measurements of a CSV; see `read_measurements`."""
     if not path.is_file():
-        raise StudyError(f"measurements = {str(path)!r}: there is no such file; the path is relative to the YAML.")
-    table = _cells(path)
+        raise StudyError(
+            f"measurements = {str(path)!r}: there is no such file; correct the path, which in a study is relative to "
+            "its YAML."
+        )
+    return _read(path, path.name)
+
+
+def _read(source: Path | StringIO, name: str) -> pd.DataFrame:
+    table = _cells(source, name)
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise StudyError(
-            f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
+            f"{name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
             f"{', '.join(table.columns)}; rename or add what is missing."
         )
     if table.empty:
-        raise StudyError(f"{path.name} has no rows: add a row for every measurement.")
+        raise StudyError(f"{name} has no rows: add a row for every measurement.")
     if "seed" not in table:
         table["seed"] = 0
     if "params_non_embedding" not in table:
         table["params_non_embedding"] = table["params"]
-    table["seed"] = _numbers(table, "seed", path.name).astype(int)
+    table["seed"] = _numbers(table, "seed", name).astype(int)
     table["run"] = table["objective"] + "-" + table["rung"] + "-s" + table["seed"].astype(str)
-    return validated(table, path.name).reset_index(drop=True)
+    return validated(table, name).reset_index(drop=True)
 
 
-def _cells(path: Path) -> pd.DataFrame:
+def _cells(source: Path | StringIO, name: str) -> pd.DataFrame:
     """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
     try:
         as_written = dict.fromkeys([*WORDS, *NUMBERS, "excluded"], str)
-        table = pd.read_csv(path, dtype=as_written, skip_blank_lines=False)
+        table = pd.read_csv(source, dtype=as_written, skip_blank_lines=False)
     except pd.errors.EmptyDataError:
-        raise StudyError(
-            f"{path.name} is empty: write a line of column names and a row for every measurement."
-        ) from None
+        raise StudyError(f"{name} is empty: write a line of column names and a row for every measurement.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise StudyError(f"{path.name} is no CSV in UTF-8: {reason}; correct that line.") from None
+        raise StudyError(f"{name} is no CSV in UTF-8: {reason}; correct that line.") from None
     if not isinstance(table.index, pd.RangeIndex):
-        raise StudyError(f"{path.name} has rows with more cells than there are column names: name every column.")
+        raise StudyError(f"{name} has rows with more cells than there are column names: name every column.")
     return table.dropna(how="all")
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import damage_of, hashes_of, read_json, whole_folder, write_json
@@ -22,7 +22,7 @@ from rankscale_utils.study import paths
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
-from .ed2lm import Ed2lm
+from .ed2lm import Ed2lm, Setting, build_ed2lm
 from .pretrained import without_pooler
 
 Model = CrossEncoder | BiEncoder | Ed2lm
@@ -71,6 +71,42 @@ def open_checkpoint(model: Model, path: Path) -> Model:
         f"checkpoint {path} is damaged: {damage}: run the same command again, which trains run {run.name} anew and "
         "nothing else."
     )
+
+
+def model_of_folder(folder: Path) -> Model:
+    """Return the model of a checkpoint's folder, of whatever family, ready to score; no code of the folder is run.
+
+    Raises:
+        StudyError: the folder is no checkpoint that a study wrote, or it is damaged.
+    """
+    try:
+        if not (folder / "config.json").is_file():
+            raise OSError("it has no config.json")
+        model = _empty_model(folder)
+        read_layout(model, folder)
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".:")
+        raise StudyError(
+            f"{folder} is no checkpoint that a study wrote, or it is damaged ({reason}): name a folder such as "
+            "runs/demo/listwise-w8-s0/exposure-000007680."
+        ) from None
+    return model.eval()
+
+
+def _empty_model(folder: Path) -> Model:
+    """Return a model of the shape that a checkpoint's configuration names."""
+    config = AutoConfig.from_pretrained(folder)
+    if noted := getattr(config, "ed2lm", None):
+        return build_ed2lm(config, Setting(**noted | {"poolings": tuple(noted["poolings"])}))
+    _, pooling, linear = (module["type"] for module in read_json(folder / "modules.json"))
+    written = read_json(folder / "2_Dense" / "config.json")
+    if not linear.startswith("sentence_transformers.base") or "module_output_name" not in written:
+        raise ValueError("its last module is another's")
+    encoder = AutoModel.from_config(config, **without_pooler(config))
+    if written["module_output_name"] == "scores":
+        return CrossEncoder(encoder, reads="query" if pooling == "query_mean.QueryMean" else "cls")
+    mode = read_json(folder / "1_Pooling" / "config.json")["pooling_mode"]
+    return BiEncoder(encoder, written["out_features"], mode)
 
 
 def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:

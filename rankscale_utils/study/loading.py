@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -12,6 +12,8 @@ from rankscale_utils.errors import StudyError
 from . import paths
 from .fields import Part
 from .study import Run, Study
+
+Section = TypeVar("Section", bound=Part)
 
 
 def find_study(study: str | Path) -> Path:
@@ -49,11 +51,28 @@ def load_study(study: str | Path) -> Study:
         study = Study.model_validate(fields | {"name": source.stem, "source": source})
     except ValidationError as error:
         mistakes += [sentence for mistake in error.errors() for sentence in _sentences(mistake)]
+    if mistakes:
+        raise StudyError(_said(source.name, mistakes))
+    return study
+
+
+def read_section(section: type[Section], fields: dict[str, Any]) -> Section:
+    """Return a section of a study from fields that were given without a study.
+
+    Raises:
+        StudyError: one message that names every mistake at once, with field, value and remedy.
+    """
+    try:
+        return section.model_validate(fields)
+    except ValidationError as error:
+        mistakes = [sentence for mistake in error.errors() for sentence in _sentences(mistake)]
+        raise StudyError(_said(section.__name__.lower(), mistakes)) from None
+
+
+def _said(name: str, mistakes: list[str]) -> str:
     if len(mistakes) > 1:
         mistakes = [f"{len(mistakes)} mistakes:", *(f"({n}) {said}" for n, said in enumerate(mistakes, 1))]
-    if mistakes:
-        raise StudyError(f"{source.name}: {' '.join(mistakes)}")
-    return study
+    return f"{name}: {' '.join(mistakes)}"
 
 
 def _between(fields: dict) -> list[str]:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.measurements.reading import study_measurements
+from rankscale_utils.measurements.reading import read_csv, read_measurements, study_measurements
 from rankscale_utils.measurements.table import limits, measured_rows, rising
 from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study import paths
@@ -135,7 +135,7 @@ def test_a_missing_file_is_named(brings, table, tmp_path):
     said = sentence_of(study)
     assert "measurements = " in said
     assert "ladder.csv" in said
-    assert "no such file; the path is relative to the YAML" in said
+    assert "no such file; correct the path, which in a study is relative to its YAML" in said
 
 
 @pytest.mark.parametrize(
@@ -254,3 +254,23 @@ def test_metrics_rise_and_entropies_fall(metric, rises):
     assert limits(metric) == ((0, 1) if rises else (0, np.inf))
     assert limits(metric, 0.7) == ((0, 0.7) if rises else (0, np.inf))
     assert limits(metric, np.nan) == limits(metric)
+
+
+def test_a_table_is_read_as_the_csv_that_it_would_be_written_to(tmp_path, table):
+    rng = np.random.default_rng(0)
+    table = table.assign(value=rng.random(len(table)) / 3, seed=1, note="α, β", ceiling=[0.7, None] * (len(table) // 2))
+    table.to_csv(tmp_path / "ladder.csv", index=False)
+    shuffled_index = table.set_index(pd.Index(range(100, 100 + len(table))))
+    read = read_measurements(shuffled_index)
+    pd.testing.assert_frame_equal(read, read_csv(tmp_path / "ladder.csv"), check_exact=True)
+    pd.testing.assert_frame_equal(read, read_measurements(str(tmp_path / "ladder.csv")), check_exact=True)
+    assert read["value"].tolist() == table["value"].tolist()
+    pd.testing.assert_frame_equal(read_measurements(read), read)
+
+
+@pytest.mark.parametrize(("column", "value"), [("params", -5.0), ("value", None), ("seed", 1.5), ("rung", None)])
+def test_a_wrong_cell_of_a_table_has_the_csvs_sentence(brings, table, column, value):
+    wrong = changed(table.assign(seed=0), column, value)
+    with pytest.raises(StudyError) as caught:
+        read_measurements(wrong)
+    assert str(caught.value) == sentence_of(brings(wrong)).replace("ladder.csv", "measurements")
