@@ -28,7 +28,7 @@ def build_shards(folder: Path, settings: FirstStage, documents: Iterable[tuple[s
     numbers: dict[str, int] = {}
     lengths, documents_with = [], np.zeros(0, np.int64)
     documents = iter(documents)
-    with open(folder / "ids.txt", "w") as ids:
+    with open(folder / "ids.txt", "w", encoding="utf-8", newline="\n") as ids:
         while (counted := _count(islice(documents, SHARD), numbers, ids.writelines)) is not None:
             shard, words = len(lengths), counted["words"]
             lengths.append(counted.pop("lengths"))
@@ -84,7 +84,7 @@ def search_shards(
 
     queries: texts in as many pieces as workers may share.
     """
-    ids = np.array((folder / "ids.txt").read_text().splitlines(), object)
+    ids = np.array((folder / "ids.txt").read_text("utf-8").split("\n")[:-1], object)
     found = pool.map(partial(_best, folder, len(ids), min(depth, len(ids))), queries)
     rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return ids, rows, scores

@@ -107,6 +107,10 @@ class IrDataset:
             )
         return ((scored.query_id, scored.doc_id, scored.score) for scored in self._dataset.scoreddocs_iter())
 
+    def counts(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
     def manifest(self) -> dict[str, Any]:
         """Return the id and the loader's version."""
         return {"collection": self.label, "ir_datasets": metadata.version("ir_datasets")}

@@ -1,4 +1,4 @@
-"""A file of pairs as a collection: equal texts become one query or one document, and queries are split by hash."""
+"""A file of pairs as a collection: the same texts become one query or one document; queries are split by hash."""
 
 from pathlib import Path
 
@@ -7,23 +7,29 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, write_json
+from rankscale_utils.study.collection import Columns
 
-from .readers import Pair, read_pairs
+from .normal_text import normal_rows, normal_text
+from .pair_reader import Pair, PairReader
 from .splits import split_of
 
 
-def build_pairs(folder: Path, path: Path) -> None:
+def build_pairs(folder: Path, path: Path, columns: Columns) -> None:
     """Write the collection of a file of pairs into `folder`: queries, documents, judgments, negatives, a manifest.
 
-    A query's split follows the hash of its text, so that a file that grows keeps its splits. A document is a training
-    document when a training query names it, as its positive or among its negatives.
+    Queries that are the same but for case and punctuation (`normal_text`) are one query, in its first spelling, so that
+    neither a split nor a negative parts them. A query's split follows the hash of that text, so that a file that grows
+    keeps its splits. A document is a training document when a training query names it, as its positive or among its
+    negatives.
 
     Raises:
         StudyError: lines cannot be used, or a split has no queries.
     """
-    pairs = pd.DataFrame(read_pairs(path), columns=Pair._fields)
-    query_rows, queries = pd.factorize(pairs["query"])
-    splits = pd.Series([split_of(text) for text in queries], dtype=object)
+    reader = PairReader(path, columns)
+    pairs = pd.DataFrame(reader, columns=Pair._fields)
+    query_rows = normal_rows(pairs["query"])
+    queries = pairs["query"][~pd.Series(query_rows).duplicated()].to_numpy()
+    splits = pd.Series([split_of(normal_text(text)) for text in queries], dtype=object)
     if absent := [split for split in ("train", "test") if split not in set(splits)]:
         raise StudyError(
             f"{path.name} has {len(queries)} queries, none of which falls into {' or '.join(absent)}: bring more pairs."
@@ -56,6 +62,10 @@ def build_pairs(folder: Path, path: Path) -> None:
         "collection": path.name,
         "pairs": len(pairs),
         "queries_by_split": splits.value_counts().to_dict(),
+        "queries_spelled_otherwise": pairs["query"].nunique() - len(queries),
+        "columns": reader.used,
+        "columns_unused": reader.unused,
+        "columns_named": reader.named,
         "sha256": digest(path),
     }
     write_json(folder / "manifest.json", manifest)

@@ -94,7 +94,7 @@ def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionF
     table = table.sort_values(["query_id", "rank"], key=_in_order(queries), na_position="last", ignore_index=True)
     with_positive = table[table["retrieved"] & (table["relevance"] >= lowest)]["query_id"].nunique()
     _write(folder, queries=queries, judgments=judgments, candidates=table)
-    manifest = {
+    manifest = source.counts() | {
         "collection": source.label,
         "test_queries": len(queries),
         "depth": depth,

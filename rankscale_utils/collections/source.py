@@ -34,3 +34,6 @@ class Source(Protocol):
 
     def manifest(self) -> dict[str, Any]:
         """Return what the collection is made of, for people."""
+
+    def counts(self) -> dict[str, int]:
+        """Return what is to be told of the documents, such as empty_documents."""

@@ -9,7 +9,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm, IrDatasets, PairsFile, TrecFiles
 from rankscale_utils.study.study import Study
 
-from . import docstrings, pairs_file
+from . import docstrings, normal_text, pair_reader, pairs_file
 from .docstrings import build_docstrings, chosen_packages
 from .ir_dataset import IrDataset
 from .pairs_file import build_pairs
@@ -26,8 +26,9 @@ def open_source(study: Study, form: CollectionForm, split: Literal["train", "tes
     """
     if isinstance(form, PairsFile):
         path = study.beside(form.pairs)
-        folder = paths.cache_folder() / f"pairs-{digest(path, Path(pairs_file.__file__), length=16)}"
-        cached_folder(folder, lambda inside: build_pairs(inside, path))
+        builders = [Path(module.__file__) for module in (pairs_file, pair_reader, normal_text)]
+        folder = paths.cache_folder() / f"pairs-{digest(path, form.columns.model_dump(), *builders, length=16)}"
+        cached_folder(folder, lambda inside: build_pairs(inside, path, form.columns))
         return Tables(f"{path.name.partition('.')[0]}/{split}", folder, split)
     if form == "docstrings":
         packages = chosen_packages(study.docstrings.packages)

@@ -78,6 +78,10 @@ class Tables:
         table = pd.read_parquet(path)
         return zip(table["query_id"], table["document_id"], -table["rank"].astype(float), strict=True)
 
+    def counts(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
     def manifest(self) -> dict[str, Any]:
         """Return the builder's manifest."""
         return read_json(self.folder / "manifest.json")

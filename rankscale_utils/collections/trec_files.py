@@ -76,9 +76,15 @@ class OwnFiles:
         """Yield the run's candidates; None where BM25 finds them."""
         return read_run(self.run) if self.run else None
 
+    def counts(self) -> dict[str, int]:
+        """Return how many documents have no text."""
+        with sqlite3.connect(f"file:{self._database}?mode=ro", uri=True) as database:
+            return {"empty_documents": database.execute("SELECT COUNT(*) FROM documents WHERE text = ''").fetchone()[0]}
+
     def manifest(self) -> dict[str, Any]:
-        """Return the files' names."""
-        return {"collection": self.label, "files": [self.given.name, self.queries_file.name, self.judgments_file.name]}
+        """Return the files' names, and how many documents have no text."""
+        files = [self.given.name, self.queries_file.name, self.judgments_file.name]
+        return {"collection": self.label, "files": files, **self.counts()}
 
 
 def _store(path: Path, documents: Path) -> None:
@@ -86,9 +92,9 @@ def _store(path: Path, documents: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE documents (id TEXT PRIMARY KEY, text TEXT)")
         try:
-            database.executemany("INSERT INTO documents VALUES (?, ?)", read_texts(documents))
+            database.executemany("INSERT INTO documents VALUES (?, ?)", read_texts(documents, empty=True))
         except sqlite3.IntegrityError:
-            ids = pd.Series([name for name, _ in read_texts(documents)])
+            ids = pd.Series([name for name, _ in read_texts(documents, empty=True)])
             _refuse_repeats(ids, documents)
     database.close()
 

@@ -54,6 +54,15 @@ class TrecFiles(JudgedCollection):
         return [self.documents, self.queries, self.judgments, *super().files]
 
 
+class Columns(Part):
+    """What a file of pairs calls its columns, where they have none of the usual names."""
+
+    query: str | None = None
+    positive: str | None = Field(None, description="a text, or a list of them")
+    negatives: tuple[str, ...] = Field((), description="beside those whose names say it, such as negative_1 or neg")
+    grade: str | None = None
+
+
 class PairsFile(Part):
     """A file of pairs (.jsonl, .tsv, also .gz, or .parquet): query, positive and, if known, negatives and grade.
 
@@ -61,6 +70,7 @@ class PairsFile(Part):
     """
 
     pairs: str
+    columns: Columns = Field(Columns(), description="such as {query: asked, positive: found}")
 
     @property
     def files(self) -> list[str]:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.collections.readers import Pair, read_judgments, read_pairs, read_run, read_texts
+from rankscale_utils.collections.pair_reader import Pair, PairReader
+from rankscale_utils.collections.readers import read_judgments, read_run, read_texts
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.metrics import open_test
@@ -41,12 +42,12 @@ TABS = (
     ("name", "text"), [("p.jsonl", JSON_LINES), ("p.jsonl.gz", JSON_LINES), ("p.tsv", TABS), ("p.tsv.gz", TABS)]
 )
 def test_pairs_are_read_from_every_kind_of_file(tmp_path, name, text):
-    assert list(read_pairs(write(tmp_path / name, text))) == PAIRS
+    assert list(PairReader(write(tmp_path / name, text))) == PAIRS
 
 
 def test_pairs_are_read_from_parquet(tmp_path):
     pd.DataFrame(PAIRS).to_parquet(tmp_path / "p.parquet")
-    assert list(read_pairs(tmp_path / "p.parquet")) == PAIRS
+    assert list(PairReader(tmp_path / "p.parquet")) == PAIRS
 
 
 @pytest.mark.parametrize(
@@ -54,53 +55,95 @@ def test_pairs_are_read_from_parquet(tmp_path):
     [
         ("p.jsonl", '{"query": "a", "positive": "b"}\n{"query": "a"\n\nx\n', "p.jsonl has 2 lines that cannot be used, "
          "the first line 2: no JSON (expecting ',' delimiter at character 13); correct or remove them."),
-        ("p.jsonl", '{"question": "a", "positive": "b"}\n', "1 line that cannot be used, the first line 1: no query "
-         "among question, positive; correct or remove it."),
+        ("p.jsonl", '{"asked": "a", "positive": "b"}\n', "1 line that cannot be used, the first line 1: no query "
+         "among asked, positive (name the columns in the study, such as columns: {query: NAME"),
         ("p.jsonl", '{"query": "a", "positive": "b"}\n{"query": " ", "positive": "b"}\n', "line 2: query is ' '"),
         ("p.jsonl", '{"query": "a", "positive": "b", "grade": 1.5}', "line 1: grade 1.5 is no whole number"),
-        ("p.jsonl", '{"query": "a", "positive": "b", "negatives": [1]}', "line 1: negatives are no texts"),
+        ("p.jsonl", '{"query": "a", "positive": "b", "negatives": [1]}', "line 1: negatives holds [1], which is no te"),
         ("p.jsonl", '["a", "b"]', "line 1: JSON, but no object with field names"),
-        ("p.tsv", "question\tanswer\na\tb\n", "line 1: 'question\\tanswer' names no column query and no column "),
+        ("p.tsv", "asked\tfound\na\tb\n", "line 1: 'asked\\tfound' names no column query and no column "),
         ("p.tsv", "query\tpositive\na\tb\na\tb\tc\n", "line 3: 3 cells, but there are 2 columns"),
-        ("p.tsv", "query\tpositive\na\tb\na\n", "line 3: no positive among query"),
+        ("p.tsv", "query\tpositive\na\tb\na\n", "line 3: positive is '', which holds no text"),
         ("p.csv", "query,positive\n", "p.csv is no file of pairs: use .jsonl, .tsv"),
     ],
 )  # fmt: skip
 def test_bad_lines_are_counted_and_the_first_is_shown(tmp_path, name, text, sentence):
     with pytest.raises(StudyError) as caught:
-        list(read_pairs(write(tmp_path / name, text)))
+        list(PairReader(write(tmp_path / name, text)))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_bytes_that_are_no_text_and_files_that_are_cut_are_refused(tmp_path):
-    (tmp_path / "p.jsonl").write_bytes(b'{"query": "a", "positive": "b"}\n{"query": "\xff"}\n')
-    with pytest.raises(StudyError, match="line 2: no UTF-8"):
-        list(read_pairs(tmp_path / "p.jsonl"))
     whole = gzip.compress(JSON_LINES.encode() * 50)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match=r"cut\.jsonl\.gz cannot be read"):
-        list(read_pairs(tmp_path / "cut.jsonl.gz"))
+        list(PairReader(tmp_path / "cut.jsonl.gz"))
     (tmp_path / "p.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(StudyError, match=r"p\.parquet cannot be read"):
-        list(read_pairs(tmp_path / "p.parquet"))
+        list(PairReader(tmp_path / "p.parquet"))
 
 
 @pytest.mark.parametrize(
-    ("read", "text", "sentence"),
+    ("data", "sentence"),
     [
-        (read_texts, "d1\tan apple\nno tab here\nd3\t\n", "2 lines .* line 2: 'no tab here' is not id<TAB>text"),
-        (read_texts, "d 1\tan apple\n", "line 1: id 'd 1' is empty or has spaces, which TREC's files cannot hold"),
-        (read_judgments, "q 0 d 1\nq 0 d\n", "line 2: 3 fields instead of four: query, iteration, document, grade"),
-        (read_judgments, "q 0 d good\n", "line 1: grade 'good' is no whole number"),
-        (read_run, "q Q0 d 1 high run\n", "line 1: score 'high' is no number"),
-        (read_run, "q Q0 d 1 nan run\n", "line 1: score 'nan' is no number"),
-        (read_run, "q\td\t1\n", "line 1: 3 fields instead of six"),
+        ("q1\tein Apfel\nq2\tÄpfel\n".encode("latin-1"), "is no UTF-8: on line 2 stands the byte C4, which is 'Ä' in "
+         "Latin-1: convert it, such as with `iconv -f LATIN1 -t UTF-8`."),
+        ("q1\tein Apfel\n".encode("utf-16"), "is UTF-16: convert it, such as with `iconv -f UTF-16 -t UTF-8`."),
+        ("q1\tein Apfel\n".encode("utf-16-be"), "has a NUL byte on line 1, so it is UTF-16 or no text"),
+        (gzip.compress(b"q1\tapple\n", mtime=0), "is gzip: let its name end in .gz, or unpack it."),
+        (b"PK\x03\x04\x14\x00\x06\x00", "is a ZIP archive or a spreadsheet: unpack it, or save it as text."),
     ],
-)
-def test_bad_lines_of_other_files_too(tmp_path, read, text, sentence):
-    with pytest.raises(StudyError, match=sentence):
-        list(read(write(tmp_path / "file.txt", text)))
+)  # fmt: skip
+def test_a_file_of_another_encoding_is_named(tmp_path, data, sentence):
+    (tmp_path / "queries.tsv").write_bytes(data)
+    with pytest.raises(StudyError) as caught:
+        list(read_texts(tmp_path / "queries.tsv"))
+    assert f"queries.tsv {sentence}" in str(caught.value)
+
+
+def test_fields_are_parted_by_ascii_blanks_alone(tmp_path):
+    judged = write(tmp_path / "judged.txt", "q\u00a01 0  d\u20281\t1\nNA 0 None -1\n")
+    assert read_judgments(judged).to_numpy().tolist() == [["q\u00a01", "d\u20281", 1], ["NA", "None", -1]]
+    run = write(tmp_path / "a.run", "q\u00a01 Q0 d\u20281 1 2.5 my-run\n")
+    assert list(read_run(run)) == [("q\u00a01", "d\u20281", 2.5)]
+    assert list(read_texts(write(tmp_path / "q.tsv", "q\u00a01\tan apple\n"))) == [("q\u00a01", "an apple")]
+
+
+BEIR_QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td7\t2\n"
+JSON_QRELS = '{"query-id": "q1", "corpus-id": "d1", "score": 1.0}\n{"query-id": "q2", "corpus-id": "d7", "score": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("test.tsv", BEIR_QRELS),
+        ("test.tsv.gz", BEIR_QRELS),
+        ("qrels.txt", "q1 0 d1 1\r\nq2 0 d7 2\r\n"),
+        ("named.txt", "qid iter docid rel\nq1 0 d1 1\nq2 0 d7 2\n"),
+        ("test.jsonl", JSON_QRELS),
+    ],
+)  # fmt: skip
+def test_judgments_are_read_as_trec_and_beir_write_them(tmp_path, name, text):
+    table = read_judgments(write(tmp_path / name, text))
+    assert table.to_numpy().tolist() == [["q1", "d1", 1], ["q2", "d7", 2]]
+
+
+def test_documents_may_have_a_title_alone_or_nothing(tmp_path):
+    lines = [
+        {"_id": "d1", "title": "On pears", "text": ""},
+        {"_id": "d2", "title": "", "text": "apples"},
+        {"_id": "d3", "title": "", "text": " ", "metadata": {}},
+        {"_id": "d4", "title": "On figs", "text": None},
+        {"id": 5, "contents": "plums"},
+    ]
+    file = write(tmp_path / "corpus.jsonl", "\n".join(map(json.dumps, lines)))
+    expected = [("d1", "On pears"), ("d2", "apples"), ("d3", ""), ("d4", "On figs"), ("5", "plums")]
+    assert list(read_texts(file, empty=True)) == expected
+    with pytest.raises(StudyError, match="1 line that cannot be used, the first line 3: 'd3' has an empty text"):
+        list(read_texts(file))
+    tabs = write(tmp_path / "corpus.tsv", "id\ttext\ttitle\n1\tapples grow\tApples\n2\t\tPears\n3\t\t\n")
+    assert list(read_texts(tabs, empty=True)) == [("1", "Apples apples grow"), ("2", "Pears"), ("3", "")]
 
 
 def tale(number):
@@ -216,6 +259,19 @@ def test_a_candidate_that_the_documents_lack_is_refused(new_study, trec_files, t
     study = new_study(collection="docstrings", evaluation={"depth": 10, "tests": {"mine": given}})
     with pytest.raises(StudyError, match=r"asked: the candidates name document nowhere, which the collection lacks"):
         open_collection(study)
+
+
+def test_documents_without_a_word_are_kept_and_counted(new_study, trec_files, tmp_path):
+    """BEIR's TREC-COVID has titles alone, its FiQA some with neither."""
+    docs = [{"_id": f"d{n}", "title": f"On {tale(n)}", "text": ""} for n in range(60)] + [{"_id": "none", "text": ""}]
+    write(tmp_path / "params" / "data" / "docs.jsonl.gz", "\n".join(map(json.dumps, docs)))
+    study = new_study(evaluation={"depth": 10, "tests": {"mine": trec_files}})
+    collection = open_collection(study)
+    assert collection.manifest["tests"]["mine"]["empty_documents"] == 1
+    test = open_test(study, collection)
+    first = test.candidates[test.candidates["rank"] == 1].set_index("query_id")["document_id"]
+    assert first[["q6", "q7", "q8", "q9"]].tolist() == ["d6", "d7", "d8", "d9"]
+    assert f"On {tale(7)}" in set(collection.documents()["text"])
 
 
 def test_ids_that_repeat_are_refused(new_study, trec_files, tmp_path):

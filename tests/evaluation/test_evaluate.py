@@ -22,9 +22,10 @@ from rankscale_utils.evaluation.metrics import (
     judged_at_10,
     metrics_per_query,
     open_test,
+    ranking,
     reference_values,
 )
-from rankscale_utils.evaluation.trec_runs import write_run
+from rankscale_utils.evaluation.trec_runs import distinct_scores, scores_of_run, write_run
 from rankscale_utils.machine.files import hashes_of, read_json, write_json
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import SCHEMA, measured_rows, rising
@@ -134,6 +135,42 @@ def test_metrics_equal_those_of_the_run_that_was_written(test, tmp_path, ties):
     assert own == theirs
     assert len(own) == 40 * len(measures)
     assert [p.name for p in tmp_path.glob("*x.run*")] == ["x.run.gz"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9, 0.0, 1e30])
+def test_written_scores_never_tie_in_single_precision(test, tmp_path, scale):
+    scores = (7.0 + scale * np.round(random_scores(test), 1)) * np.where(np.arange(len(test.candidates)) % 2, 1, -1)
+    scores[:3] = np.nan, np.inf, -np.inf
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, 1.0), "some-run")
+    run = pd.DataFrame(read_run(tmp_path / "x.run.gz"), columns=["query_id", "document_id", "score"])
+    single = run.assign(score=run["score"].astype(np.float32)).groupby("query_id")["score"]
+    assert single.diff().dropna().lt(0).all()
+    assert single.nunique().eq(10).all()
+    expected = ranking(test, scores)
+    assert run["document_id"].tolist() == expected["document_id"].tolist()
+    finite = np.isfinite(expected["score"].to_numpy())
+    assert run["score"].to_numpy()[finite] == pytest.approx(expected["score"].to_numpy()[finite], rel=1e-5)
+
+
+def test_equal_scores_at_zero_are_written_apart():
+    ranks = np.array([1, 2, 3, 1, 2])
+    scores = distinct_scores(np.array([0.0, 0.0, -0.0, -1.5, -1.5]), ranks)
+    assert scores.dtype == np.float32
+    assert (scores[0], scores[3]) == (0, -1.5)
+    assert scores[0] > scores[1] > scores[2] > -1e-40
+    assert scores[4] == np.nextafter(np.float32(-1.5), np.float32(-2))
+
+
+def test_ids_with_quotes_and_missing_values_names_survive_a_run(by_hand, tmp_path):
+    names = dict(zip("apbcde", ['"a"', "NA", "None", "b\u00a0c", "nan", "'"], strict=True))
+    test = dataclasses.replace(by_hand, candidates=by_hand.candidates.replace({"document_id": names}))
+    scores = np.arange(len(test.candidates), dtype=float)
+    path = paths.run_file(tmp_path / "10.safetensors", test.name)
+    write_run(path, Ranked(test, scores, None, None, 1.0), "some-run")
+    ours = [document for _, document, _ in read_run(path)]
+    assert ours == ranking(test, scores)["document_id"].tolist()
+    again = scores_of_run(test, tmp_path / "10.safetensors")
+    assert metrics_per_query(test, again).equals(metrics_per_query(test, scores))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""When two texts are the same for a reader: case, width, punctuation and blanks make no difference."""
+
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+
+class _LettersAndDigits(dict):
+    """Maps a character's number to itself where it is a letter, a mark on one, or a digit; else to a blank."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = kept = chr(code) if unicodedata.category(chr(code))[0] in "LMN" else " "
+        return kept
+
+
+_KEPT = _LettersAndDigits()
+
+
+def normal_text(text: str) -> str:
+    """Return a text in NFKC, case-folded, each run of what is no letter and no digit as one blank.
+
+    A text without a letter or digit, such as an emoticon, is itself, without blanks around it.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.translate(_KEPT).split()) or text.strip()
+
+
+def normal_rows(texts: Iterable[str]) -> np.ndarray:
+    """Return a number for every text, equal for texts that are the same: (texts,)."""
+    return pd.factorize(pd.Series([normal_text(text) for text in texts], dtype=object))[0]
