@@ -16,6 +16,6 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Return the table that `write_table` wrote; one without columns comes back without rows."""
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])  # NA and None are labels
     except pd.errors.EmptyDataError:
         return pd.DataFrame()

@@ -9,11 +9,14 @@ import pandas as pd
 import pandera.pandas as pa
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
 from .table import NUMBERS, ONE_ROW, REQUIRED, SCHEMA, WORDS, failed, limits
+
+MISSING = ["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"]  # of a number that there is not
 
 
 def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
@@ -52,7 +55,7 @@ def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
 it as a share, not in percent.
     """
     if isinstance(measurements, pd.DataFrame):
-        return _read(StringIO(measurements.to_csv(index=False)), "measurements")
+        return _read(measurements.to_csv(index=False), "measurements")
     return read_csv(Path(measurements))
 
 
@@ -63,11 +66,11 @@ def read_csv(path: Path) -> pd.DataFrame:
             f"measurements = {str(path)!r}: there is no such file; correct the path, which in a study is relative to "
             "its YAML."
         )
-    return _read(path, path.name)
+    return _read(_text(path), path.name)
 
 
-def _read(source: Path | StringIO, name: str) -> pd.DataFrame:
-    table = _cells(source, name)
+def _read(text: str, name: str) -> pd.DataFrame:
+    table = _cells(text, name)
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise StudyError(
@@ -85,19 +88,40 @@ def _read(source: Path | StringIO, name: str) -> pd.DataFrame:
     return validated(table, name).reset_index(drop=True)
 
 
-def _cells(source: Path | StringIO, name: str) -> pd.DataFrame:
+def _cells(text: str, name: str) -> pd.DataFrame:
     """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
     try:
         as_written = dict.fromkeys([*WORDS, *NUMBERS, "excluded"], str)
-        table = pd.read_csv(source, dtype=as_written, skip_blank_lines=False)
+        columns = pd.read_csv(StringIO(text), nrows=0).columns
+        missing = {column: [""] if column in WORDS else MISSING for column in columns}  # NA and None are labels
+        table = pd.read_csv(
+            StringIO(text), dtype=as_written, keep_default_na=False, na_values=missing, skip_blank_lines=False
+        )
     except pd.errors.EmptyDataError:
         raise StudyError(f"{name} is empty: write a line of column names and a row for every measurement.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except pd.errors.ParserError as error:
         reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
         raise StudyError(f"{name} is no CSV in UTF-8: {reason}; correct that line.") from None
     if not isinstance(table.index, pd.RangeIndex):
         raise StudyError(f"{name} has rows with more cells than there are column names: name every column.")
     return table.dropna(how="all")
+
+
+def _text(path: Path) -> str:
+    """Return a file's text, once it is in UTF-8 and commas part its cells."""
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        if (text := decode_utf8(line)) is None:
+            raise StudyError(f"{path.name} {instead_of_utf8(lines[0], line, number)}.")
+        if number == 1 and "," not in text:
+            for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+                if sign in text:
+                    raise StudyError(
+                        f"{path.name} parts its cells by {name}, and may write decimal commas: save it with commas "
+                        f"between cells and decimal points, such as by pandas.read_csv(FILE, sep={sign!r}, decimal=',')"
+                        ".to_csv(FILE, index=False)."
+                    )
+    return b"\n".join(lines).decode("utf-8-sig")
 
 
 def validated(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -274,3 +274,38 @@ def test_a_wrong_cell_of_a_table_has_the_csvs_sentence(brings, table, column, va
     with pytest.raises(StudyError) as caught:
         read_measurements(wrong)
     assert str(caught.value) == sentence_of(brings(wrong)).replace("ladder.csv", "measurements")
+
+
+def test_labels_called_na_and_none_are_labels(table, brings):
+    names = {"17m": "NA", "32m": "None", "68m": "nan"}
+    read = study_measurements(brings(table.replace({"rung": names, "collection": {"dev": "null"}})), fitted_only=False)
+    assert list(read["rung"].unique()) == ["NA", "None", "nan", "1b"]
+    assert set(read["collection"]) == {"null"}
+    assert read["run"].iloc[0] == "listwise-NA-s0"
+    fitted = study_measurements(brings(table.replace({"rung": {"1b": "NA"}}), held_out=("NA",)), fitted_only=True)
+    assert "NA" not in set(fitted["rung"])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lambda text: text.replace("listwise", "Größe").encode("latin-1"), "is no UTF-8: on line 2 stands the byte F6, "
+         "which is 'ö' in Latin-1: convert it, such as with `iconv -f LATIN1 -t UTF-8`."),
+        (lambda text: text.encode("utf-16"), "is UTF-16: convert it, such as with `iconv -f UTF-16 -t UTF-8`."),
+        (lambda text: text.replace(",", ";").replace(".", ",").encode(), "parts its cells by semicolons, and may write "
+         "decimal commas: save it with commas between cells and decimal points, such as by pandas.read_csv(FILE, "
+         "sep=';', decimal=',').to_csv(FILE, index=False)."),
+        (lambda text: text.replace(",", "\t").encode(), "parts its cells by tabs, and may write decimal commas"),
+        (lambda text: b"PK\x03\x04\x14\x00" + text.encode(), "is a ZIP archive or a spreadsheet: unpack it, or"),
+    ],
+)  # fmt: skip
+def test_what_is_no_csv_in_utf8_is_named(table, brings, tmp_path, data, said):
+    study = brings(table)
+    (tmp_path / "ladder.csv").write_bytes(data(table.to_csv(index=False)))
+    assert f"ladder.csv {said}" in sentence_of(study)
+
+
+def test_a_csv_may_begin_with_a_byte_order_mark(table, brings, tmp_path):
+    study = brings(table)
+    (tmp_path / "ladder.csv").write_bytes(b"\xef\xbb\xbf" + table.to_csv(index=False).encode())
+    assert len(study_measurements(study, fitted_only=False)) == len(table)
