@@ -237,8 +237,8 @@ def test_a_real_collection_with_human_judgments_is_searched_and_annotated(ir_dat
     runs = tmp_path / "runs" / "nfcorpus"
     assert json.loads((runs / "collection.json").read_text())["tests"]["nfcorpus"]["documents"] == 3633
     table = pd.read_parquet(runs / "contrastive-w12-s0" / "measurements.parquet")
-    last = table[table["exposure"] == 640].set_index(["collection", "metric"])
-    searched, reranked = (last.loc[name] for name in ("nfcorpus, searched", "nfcorpus"))
+    last = table[table["exposure"] == 640].set_index(["collection", "task", "metric"])
+    searched, reranked = (last.loc["nfcorpus", task] for task in ("search", "rerank"))
     assert 0 < searched.loc["CE256", "value"] < 10
     assert searched.loc["nDCG@10", "first_stage"] == pytest.approx(0.3044, abs=5e-4)  # BM25, as everywhere here
     assert searched.loc["R@10", "ceiling"] > reranked.loc["R@10", "ceiling"]

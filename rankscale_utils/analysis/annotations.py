@@ -24,7 +24,7 @@ from .results import write_table
 from .sealing import SealBroken, read_sealed, seal_forecasts
 
 NAMED = ["rung", "params", "params_non_embedding", "N"]
-SEALED = ["objective", "metric", "collection", "source", *NAMED, "annotations", "D"]
+SEALED = ["objective", "metric", "collection", "task", "source", *NAMED, "annotations", "D"]
 
 
 @dataclass(frozen=True)

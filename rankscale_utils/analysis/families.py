@@ -13,7 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import SEARCHED, measured_rows
+from rankscale_utils.measurements.table import OWN, RERANK, SEARCH, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -101,12 +101,13 @@ def training_options(study: Study, systems: Options) -> tuple[str, Options, Opti
     if table.empty:
         raise StudyError(f"none of {len(study.runs)} runs left a usable measurement: lower the learning rates.")
     rows, values = (
-        one[one["metric"] == systems.metric] for one in (table, measured_rows(per_query(study, study.runs)))
+        one[(one["metric"] == systems.metric) & (one["score"] == OWN)]
+        for one in (table, measured_rows(per_query(study, study.runs)))
     )
-    first = next(name for name in rows["collection"] if not name.endswith(SEARCHED))
+    first = rows.loc[rows["task"] == RERANK, "collection"].iloc[0]
     found = []
-    for name in (first, first + SEARCHED):
-        mine, of_queries = (one[one["collection"] == name] for one in (rows, values))
+    for task in (RERANK, SEARCH):
+        mine, of_queries = (one[(one["collection"] == first) & (one["task"] == task)] for one in (rows, values))
         level = study.forecasting.level
         found.append(None if mine.empty else checkpoint_options(mine, of_queries, systems.first_stage, level))
     return first, *found

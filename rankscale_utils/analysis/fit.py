@@ -18,7 +18,7 @@ from rankscale_utils.study.study import Study
 
 from .fit_store import read_store, write_store
 
-SERIES_COLUMNS = ["objective", "metric", "collection"]
+SERIES_COLUMNS = ["objective", "metric", "collection", "task", "score"]
 COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
 ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  # beside this module
 CODE_OF_FITS = [Path(__file__), *(file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py")))]
@@ -27,7 +27,7 @@ NEEDED = 3  # exposures that show how a curve bends
 
 @dataclass(frozen=True)
 class Fitted:
-    """One series — an objective, a metric and a collection — with what was fitted to it.
+    """One series — an objective and a metric of a collection, task and score — with what was fitted to it.
 
     raw: its measurements; table: the rows that laws see, with N and D. average: the laws that the ladder's past could
     not tell apart. joint: the law of size and exposure that budgets are allocated with. data: a data law for each rung.
@@ -38,6 +38,8 @@ class Fitted:
     objective: str
     metric: str
     collection: str
+    task: str
+    score: str
     raw: pd.DataFrame
     average: laws.Average
     joint: laws.Draws | None
@@ -140,7 +142,7 @@ def fit_study(study: Study) -> list[Fitted]:
 
 def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
     wanted = study.forecasting.metrics or tuple(table["metric"].unique())
-    groups = measured_rows(table[table["metric"].isin(wanted)]).groupby(SERIES_COLUMNS, sort=False)
+    groups = _as_often(measured_rows(table[table["metric"].isin(wanted)])).groupby(SERIES_COLUMNS, sort=False)
     raws = [rows.reset_index(drop=True) for _, rows in groups]
     all_series, draws = [series_of(raw, study) for raw in raws], study.forecasting.draws
     prior = prior_of(study, pd.concat([series.table for series in all_series]))
@@ -163,6 +165,17 @@ def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
         )
         for raw, average, joint in zip(raws, averages, joints, strict=True)
     ]
+
+
+def _as_often(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without scores that were measured at fewer exposures than another one of the same series.
+
+    A score beside the objective's own is measured at the last checkpoint alone, which would leave all series without
+    laws of exposure, since every candidate is fitted to all of them.
+    """
+    exposures = table.groupby(SERIES_COLUMNS)["exposure"].transform("nunique")
+    most = exposures.groupby([table[name] for name in SERIES_COLUMNS if name != "score"]).transform("max")
+    return table[exposures == most]
 
 
 def _joints(
@@ -240,8 +253,8 @@ def design_of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_first_collection(fitted: Sequence[Fitted]) -> list[Fitted]:
-    """Return the series of the first collection, which opening sentences, figures and budgets are about."""
-    return [one for one in fitted if one.collection == fitted[0].collection]
+    """Return the series of the first collection and task, which opening sentences, figures and budgets are about."""
+    return [one for one in fitted if (one.collection, one.task) == (fitted[0].collection, fitted[0].task)]
 
 
 def fitted_rows(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: 
                                                for one, series in zip(fitted, all_series, strict=True)])  # fmt: skip
     rows = []
     for place, (one, series) in enumerate(zip(fitted, all_series, strict=True)):
-        if one.metric != metric or one.collection != fitted[0].collection:
+        if one.metric != metric or (one.collection, one.task) != (fitted[0].collection, fitted[0].task):
             continue
         at = design_of_series(one, design).sort_values("N").iloc[[-1]]
         numbers = [series.on_scale(law[place].predict(at["N"], at["D"])) for law in found]

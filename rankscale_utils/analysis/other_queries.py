@@ -47,8 +47,9 @@ def on_other_queries(
 
 def _query_values(one: Fitted, values: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Return what every test query (columns) gave the rows that laws see of a series; all metrics have all columns."""
-    values = values[values["collection"] == one.collection]
-    mine = values[(values["metric"] == one.metric) & values["run"].isin(one.table["run"])]
+    values = values[(values["collection"] == one.collection) & (values["task"] == one.task)]
+    same = (values["metric"] == one.metric) & (values["score"] == one.score)
+    mine = values[same & values["run"].isin(one.table["run"])]
     wide = mine.astype({"exposure": float}).pivot(index=["run", "exposure"], columns="query_id", values="value")
     windows = laws.averaged(wide.reset_index(), study.forecasting.checkpoints, study.forecasting.burn_in)
     rows = pd.MultiIndex.from_frame(one.table[["run", "exposure"]])

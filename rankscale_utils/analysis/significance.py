@@ -9,46 +9,52 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from rankscale_utils.measurements import per_query as per_query_module
-from rankscale_utils.measurements.table import measured_rows
+from rankscale_utils.measurements.table import OWN, RERANK, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .results import write_table
 
-COMPARED_COLUMNS = ["objective", "collection", "metric", "smaller", "larger", "difference", "lo", "hi", "p", "p_holm"]
+COMPARED_COLUMNS = ["objective", "collection", "task", "metric", "score", "smaller", "larger", "difference", "lo", "hi",
+                    "p", "p_holm"]  # fmt: skip
 
 
 def compare_study(study: Study, metric: str) -> pd.DataFrame:
-    """Write `rung_differences.csv` and return it: `compare_rungs` on every collection.
+    """Write `rung_differences.csv` and return it: `compare_rungs` on every collection and task.
 
     It has no rows where a study brings its measurements, as these hold no values of single queries.
     """
     table = pd.DataFrame(columns=COMPARED_COLUMNS)
     if study.runs:
         values = per_query_module.per_query(study, study.runs)
-        compared = [compare_rungs(values, metric, collection) for collection in values["collection"].unique()]
+        places = values[["collection", "task"]].drop_duplicates().itertuples(index=False)
+        compared = [compare_rungs(values, metric, *place) for place in places]
         table = pd.concat(compared, ignore_index=True)
     write_table(paths.rung_differences_file(study.folder), table)
     return table
 
 
-def compare_rungs(per_query: pd.DataFrame, metric: str, collection: str, level: float = 0.95) -> pd.DataFrame:
+def compare_rungs(
+    per_query: pd.DataFrame, metric: str, collection: str, task: str = RERANK, level: float = 0.95
+) -> pd.DataFrame:
     """Return a paired t-test over queries for every pair of neighbouring rungs of an objective at the last exposure.
 
-    Columns: objective, collection, metric, smaller, larger (rungs), difference (larger less smaller, in the metric's
-    unit), lo, hi (its interval at `level`, not corrected), p, and p_holm, corrected for all rows of the table (Holm,
-    1979). A rung's value on a query is the mean over its seeds, and failed runs do not count; the test speaks of these
-    trained models on queries like these, not of what other seeds would give.
+    Columns: objective, collection, task, metric, score (the objective's own), smaller, larger (rungs), difference
+    (larger less smaller, in the metric's unit), lo, hi (its interval at `level`, not corrected), p, and p_holm,
+    corrected for all rows of the table (Holm, 1979). A rung's value on a query is the mean over its seeds, and failed
+    runs do not count; the test speaks of these trained models on queries like these, not of what other seeds would
+    give.
     """
     rows = measured_rows(per_query)
-    rows = rows[(rows["metric"] == metric) & (rows["collection"] == collection)]
+    place = {"collection": collection, "task": task, "metric": metric, "score": OWN}
+    rows = rows[(rows[list(place)] == pd.Series(place)).all(axis=1)]
     rows = rows[rows["exposure"] == rows["exposure"].max()]
     found = [
         _compared(mine, smaller, larger, level) | {"objective": objective}
         for objective, mine in rows.groupby("objective", sort=False)
         for smaller, larger in _neighbours(mine)
     ]
-    table = pd.DataFrame(found, columns=COMPARED_COLUMNS).assign(metric=metric, collection=collection)
+    table = pd.DataFrame(found, columns=COMPARED_COLUMNS).assign(**place)
     return table.assign(p_holm=holm(table["p"]))
 
 

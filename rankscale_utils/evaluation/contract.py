@@ -3,7 +3,6 @@
 import ir_measures
 
 from rankscale_utils.collections import Collection
-from rankscale_utils.measurements.table import SEARCHED
 from rankscale_utils.study.study import Study
 
 from .metrics import first_stage_scores, judged_at_10, open_test, reference_values
@@ -47,7 +46,7 @@ def _dense_contract(study: Study, said: dict) -> dict[str, str]:
     """Return what a bi-encoder's own numbers mean."""
     settings, dimensions = study.evaluation, study.bi_encoder.dimensions
     return {
-        SEARCHED.strip(", "): f"exact search by inner product ({dimensions} dimensions) over all {said['documents']:,} "
+        "searched": f"exact search by inner product ({dimensions} dimensions) over all {said['documents']:,} "
         f"documents, the {settings.depth} best; its ceiling is the judged documents in their best order",
         settings.entropy: f"−log softmax of the relevant document against {settings.negatives} random documents, "
         f"from a pool of {min(settings.pool, said['documents']):,} or as many as are relevant to no test query, mean "

@@ -17,7 +17,7 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
-from rankscale_utils.measurements.table import SEARCHED
+from rankscale_utils.measurements.table import OWN, SEARCH
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.scoring.embeddings import embed
 from rankscale_utils.scoring.exact_search import NotFinite, search_exactly
@@ -93,10 +93,10 @@ class DenseScorer:
         ids, each = self.test_queries[test.name], found.shape[1]
         table = pd.DataFrame({"query_id": np.repeat(ids.to_numpy(), each), "query_row": np.repeat(ids.index, each)})
         table["document_id"] = self.ids[self.corpora[test.name]][found.ravel()]
-        own = replace(test, name=test.name + SEARCHED, candidates=table.assign(retrieved=True))
+        own = replace(test, candidates=table.assign(retrieved=True))
         metrics, judged = measure_ranking(own, scores.ravel())
-        values = pd.concat([metrics, self._entropies(test, queries, documents)])
-        return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged)
+        values = pd.concat([metrics, self._entropies(test, queries, documents)]).assign(score=OWN)
+        return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged, SEARCH)
 
     def _entropies(self, test: Test, queries: NDArray, documents: NDArray) -> pd.DataFrame:
         """Return query_id, metric, value: every query's contrastive entropy with its positive."""

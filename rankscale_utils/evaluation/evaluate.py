@@ -9,6 +9,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import read_json, write_parquet
 from rankscale_utils.machine.progress import Progress
+from rankscale_utils.measurements.table import RERANK, SEARCH
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.study import paths
@@ -21,6 +22,7 @@ from .trec_runs import write_run
 
 OF_QUERIES = (
     "collection",
+    "task",
     "run",
     "objective",
     "rung",
@@ -49,10 +51,10 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
         path = paths.checkpoint_file(folder, checkpoint["exposure"])
         open_checkpoint(model, path)
         for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
-            write_run(paths.run_file(path, ranked.test.name), ranked, run.name)
-            columns = _columns(study, ledger, checkpoint, ranked.test, _reason(ledger["status"], ranked))
+            write_run(paths.run_file(path, ranked.test.name, ranked.task == SEARCH), ranked, run.name)
+            columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, _reason(ledger["status"], ranked))
             per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
-            means = ranked.values.groupby("metric", sort=False)["value"].mean().rename("value").reset_index()
+            means = ranked.values.groupby(["metric", "score"], sort=False)["value"].mean().reset_index()
             judged = {"judged@10": ranked.judged}
             measured.append(means.assign(**columns).join(ranked.limits, on="metric").assign(**judged))
         progress.advance(1)
@@ -67,18 +69,18 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
 def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.DataFrame:
     """Write tables that have their columns and no rows."""
     seen = dict.fromkeys(("exposure", "queries", "tokens", "flops"), 0)
-    columns = _columns(study, ledger, seen, test, "")
+    columns = _columns(study, ledger, seen, test, RERANK, "")
     limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
-    nothing = pd.DataFrame([{"metric": "", "value": 0.0, **columns, **limits}]).iloc[:0]
-    write_parquet(paths.per_query_file(folder), nothing[["metric", "value", *OF_QUERIES]].assign(query_id=""))
+    nothing = pd.DataFrame([{"metric": "", "score": "", "value": 0.0, **columns, **limits}]).iloc[:0]
+    write_parquet(paths.per_query_file(folder), nothing[["metric", "score", "value", *OF_QUERIES]].assign(query_id=""))
     write_parquet(paths.measurements_file(folder), nothing)
     return nothing
 
 
-def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, excluded: str) -> dict:
+def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, task: str, excluded: str) -> dict:
     named = ("run", "family", "objective", "rung", "seed", "source", "annotations", "params", "params_non_embedding")
     seen = ("exposure", "queries", "tokens", "flops")
-    columns = {"study": study.name, "collection": test.name} | {name: ledger[name] for name in named}
+    columns = {"study": study.name, "collection": test.name, "task": task} | {name: ledger[name] for name in named}
     columns["flops_per_pair"] = ledger["flops_per_pair"]
     return columns | {name: checkpoint[name] for name in seen} | {"excluded": excluded}
 

@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import digest
+from rankscale_utils.measurements.table import OWN, RERANK
 from rankscale_utils.study.study import Study
 
 from .rankings import in_order, measure_of, ranks_as_scores, values_per_query
@@ -67,9 +68,10 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
 
 
 class Ranked(NamedTuple):
-    """A test as a checkpoint scored it. scores: of the rows of `test.candidates`; values: query_id, metric, value.
+    """A test as a checkpoint scored it.
 
-    limits: `reference_values`, whose metrics are its index; judged: see `judged_at_10`.
+    scores: of the rows of `test.candidates`; values: query_id, metric, score (by which it ranks), value.
+    limits: `reference_values`, whose metrics are its index; judged: see `judged_at_10`; task: of `measurements.table`.
     """
 
     test: Test
@@ -77,13 +79,14 @@ class Ranked(NamedTuple):
     values: pd.DataFrame
     limits: pd.DataFrame
     judged: float
+    task: str = RERANK
 
 
 def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
     """Return a test whose candidates were scored, with every metric and entropy of every query."""
     metrics, judged = measure_ranking(test, scores)
     values = pd.concat([metrics, entropies_per_query(test, scores)], ignore_index=True)
-    return Ranked(test, scores, values, limits, judged)
+    return Ranked(test, scores, values.assign(score=OWN), limits, judged)
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:

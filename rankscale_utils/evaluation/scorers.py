@@ -20,8 +20,6 @@ from rankscale_utils.study.study import Study
 from .dense_scorer import DenseScorer
 from .metrics import Ranked, Test, metrics_per_query, open_test, ranked_test, reference_values
 
-BY = " by "  # between a metric and the score that is not the objective's own
-
 
 class PairScorer:
     """Scores the candidates of every test with a cross-encoder, the pairs of all tests in one pass."""
@@ -53,10 +51,7 @@ class Ed2lmScorer:
         self.texts = documents.written(self.rows)
 
     def rank(self, model: Ed2lm, last: bool = True) -> Iterator[Ranked]:
-        """Yield the model's order of every test's candidates; for the last checkpoint by every score.
-
-        Metrics of scores that do not rank are called `nDCG@10 by …`.
-        """
+        """Yield the model's order of every test's candidates; of the last checkpoint the metrics by every score."""
         kinds = self.kinds if last else self.kinds[:1]
         with tempfile.TemporaryDirectory() as folder:
             store = encode_collection(model, self.texts, Path(folder), "float32")
@@ -72,12 +67,8 @@ class Ed2lmScorer:
 
     def _ranked(self, test: Test, scores: dict[str, np.ndarray], limits: pd.DataFrame) -> Ranked:
         ranked = ranked_test(test, scores[self.kinds[0]], limits)
-        values, known = [ranked.values], [limits]
-        for kind in [kind for kind in scores if kind != self.kinds[0]]:
-            named = metrics_per_query(test, scores[kind])
-            values.append(named.assign(metric=named["metric"] + BY + kind))
-            known.append(limits.rename(index=lambda metric, kind=kind: metric + BY + kind))
-        return ranked._replace(values=pd.concat(values, ignore_index=True), limits=pd.concat(known))
+        others = [metrics_per_query(test, scores[kind]).assign(score=kind) for kind in scores if kind != self.kinds[0]]
+        return ranked._replace(values=pd.concat([ranked.values, *others], ignore_index=True))
 
 
 def scorer(study: Study, objective: str, collection: Collection) -> PairScorer | DenseScorer | Ed2lmScorer:

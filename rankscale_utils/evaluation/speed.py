@@ -12,7 +12,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import whole_file, write_parquet
 from rankscale_utils.measurements.per_query import over_queries
-from rankscale_utils.measurements.table import rising
+from rankscale_utils.measurements.table import DEFAULTS, rising
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import Model, open_checkpoint
 from rankscale_utils.models.counts import parameters
@@ -121,7 +121,7 @@ def measure_study(
         timed = benchmark_calls(found, pairs.queries, pairs.documents, groups, repeats=repeats)
     values = pd.concat(reached, ignore_index=True)
     of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
-    table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name)
+    table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name, **DEFAULTS)
     write_parquet(paths.speed_per_query_file(study.folder), values)
     with whole_file(paths.speed_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)

@@ -9,7 +9,7 @@ from .resampling import Draws, add_on_scale, robust_sd, spare_runs, t_quantile
 
 KINDS = ("mean_law", "new_run")
 
-LABELS = ("objective", "metric", "collection")  # columns that tell measurements apart, where a table has them
+LABELS = ("objective", "metric", "collection", "task", "score")  # what tells measurements apart, where tables have it
 
 
 def forecast(
@@ -78,7 +78,7 @@ def score_forecasts(
 ) -> pd.DataFrame:
     """Forecasts with what was measured: actual, error, relative_error, covered and skill.
 
-    truth: columns run, `size`, `exposure`, value, and objective, metric and collection where forecasts have them.
+    truth: columns run, `size`, `exposure`, value, and those of `LABELS` that forecasts have.
     actual: mean over runs; error: forecast − actual; covered: for mean_law 1 where the interval holds the actual, for
     new_run the share of single runs that it holds; skill: 1 − |error| / |error of persistence|; interval_score:
     see there. A forecast without truth keeps empty cells. Raises ValueError where no forecast has any.

@@ -51,7 +51,7 @@ class Series:
     def entropy_among(self, all_series: Sequence["Series"]) -> int | None:
         """Index of the first entropy that was measured on the same runs at the same exposures, if there is one."""
         for index, other in enumerate(all_series):
-            same = other.labels.get("collection") == self.labels.get("collection")
+            same = all(other.labels.get(name) == self.labels.get(name) for name in ("collection", "task"))
             if not other.rising and same and self._checkpoints.equals(other._checkpoints):
                 return index
         return None

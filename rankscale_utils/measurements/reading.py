@@ -14,7 +14,7 @@ from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
-from .table import NUMBERS, ONE_ROW, REQUIRED, SCHEMA, WORDS, failed, limits
+from .table import DEFAULTS, NUMBERS, ONE_ROW, REQUIRED, RERANK, SCHEMA, SEARCH, WORDS, failed, limits
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"]  # of a number that there is not
 
@@ -29,7 +29,8 @@ def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
         parameters), exposure (training pairs seen), collection, metric (in ir-measures' notation, or an entropy such
         as CE64, in nats) and value (a share, not in percent). Where known also params_non_embedding (else params),
         seed (else 0), queries, tokens and flops that training took, ceiling and first_stage (what a perfect reranking
-        and the order as retrieved score), and excluded (why a row is no measurement). Others are carried along.
+        and the order as retrieved score), task (rerank the candidates, or search among all documents; else rerank),
+        score (by which an ED2LM ranks; else own) and excluded (why a row is no measurement). Others are carried along.
 
     Returns
     -------
@@ -91,9 +92,10 @@ def _read(text: str, name: str) -> pd.DataFrame:
 def _cells(text: str, name: str) -> pd.DataFrame:
     """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
     try:
-        as_written = dict.fromkeys([*WORDS, *NUMBERS, "excluded"], str)
+        labels = [*WORDS, *DEFAULTS]
+        as_written = dict.fromkeys([*labels, *NUMBERS, "excluded"], str)
         columns = pd.read_csv(StringIO(text), nrows=0).columns
-        missing = {column: [""] if column in WORDS else MISSING for column in columns}  # NA and None are labels
+        missing = {column: [""] if column in labels else MISSING for column in columns}  # NA and None are labels
         table = pd.read_csv(
             StringIO(text), dtype=as_written, keep_default_na=False, na_values=missing, skip_blank_lines=False
         )
@@ -130,10 +132,15 @@ def validated(table: pd.DataFrame, name: str) -> pd.DataFrame:
     Raises:
         StudyError: one sentence for the first thing wrong, with its line, column, value and the remedy.
     """
-    table = table.copy()
-    for column in WORDS:
+    table = table.assign(**{column: word for column, word in DEFAULTS.items() if column not in table})
+    for column in [*WORDS, *DEFAULTS]:
         if (empty := table[column].isna()).any():
             raise StudyError(f"{name}, line {_line(empty)}: {column} is empty: fill it in or drop the row.")
+    if (strange := ~table["task"].isin([RERANK, SEARCH])).any():
+        raise StudyError(
+            f"{name}, line {_line(strange)}: task = {table['task'][strange].iloc[0]!r}: must be {RERANK} or {SEARCH}; "
+            "correct it, or give the column another name."
+        )
     if "excluded" in table:
         table["excluded"] = table["excluded"].fillna("")
     for column in [column for column in NUMBERS if column in table]:

@@ -1,4 +1,4 @@
-"""The measurements: one tidy table at which everything meets, its schema, and the reading of a user's CSV."""
+"""The measurements: one tidy table at which everything meets, and its schema."""
 
 import re
 from collections.abc import Callable
@@ -8,11 +8,12 @@ import pandera.pandas as pa
 
 from rankscale_utils.study.study import Study
 
-SEARCHED = ", searched"  # what a collection's name ends in where a model found its own documents
-
+RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
+OWN = "own"  # the score that an objective's models rank by
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
-ONE_ROW = ["run", "exposure", "collection", "metric"]
+DEFAULTS = {"task": RERANK, "score": OWN}  # of columns that a user's CSV may lack
+ONE_ROW = ["run", "exposure", "collection", "metric", *DEFAULTS]
 ENTROPIES = re.compile(r"^(CE\d*(-T)?|.*entropy.*|.*loss.*)$", re.IGNORECASE)
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 
@@ -54,6 +55,8 @@ SCHEMA = pa.DataFrameSchema(
         "params_non_embedding": pa.Column(float, pa.Check.gt(0), coerce=True, description="without embedding tables"),
         "exposure": pa.Column(float, pa.Check.gt(0), coerce=True, description="training pairs seen"),
         "collection": pa.Column(str),
+        "task": pa.Column(str, pa.Check.isin([RERANK, SEARCH]), description="whose documents are ranked"),
+        "score": pa.Column(str, description="what ranks them: own, or another of an ED2LM's scores"),
         "metric": pa.Column(str, description="in ir-measures' notation, or CEk, CEk-T: contrastive entropies, nats"),
         "value": pa.Column(float, nullable=True, coerce=True, description="may lack in rows that are excluded"),
         "queries": pa.Column(float, required=False, nullable=True, coerce=True, description="training queries seen"),
@@ -98,8 +101,24 @@ def headline(study: Study, table: pd.DataFrame) -> str:
 
 
 def first_collection(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the first collection, which opening sentences, figures and budgets are about."""
-    return table[table["collection"] == table["collection"].iloc[0]] if len(table) else table
+    """Return the rows of the first collection and task, which opening sentences, figures and budgets are about."""
+    keys = ["collection", "task"]
+    return table[(table[keys] == table[keys].iloc[0]).all(axis=1)] if len(table) else table
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with collections and metrics as people tell them apart.
+
+    A collection is called “nfcorpus, searched” where a model found its own documents, and a metric “nDCG@10 by
+    true_false” where that score, not the objective's own, ranked them.
+    """
+    if table.empty or not {"collection", "metric", *DEFAULTS} <= set(table):
+        return table
+    searched, other = table["task"] == SEARCH, table["score"] != OWN
+    return table.assign(
+        collection=table["collection"].where(~searched, table["collection"] + ", searched"),
+        metric=table["metric"].where(~other, table["metric"] + " by " + table["score"]),
+    )
 
 
 def measured_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscale_utils.measurements.table import first_collection, headline
+from rankscale_utils.measurements.table import OWN, first_collection, headline, labelled
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
@@ -13,7 +13,7 @@ from . import figures, tables
 
 def exposure_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return one run's metrics, a row for each collection, with a column an exposure and the candidates' limits."""
-    keys = ["collection", "metric"]
+    keys, table = ["collection", "metric"], labelled(table)
     wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False)
     wide.columns = [f"at_{int(exposure)}" for exposure in wide.columns]
     limits = table.groupby(keys, sort=False)[["first_stage", "ceiling"]].first()
@@ -34,7 +34,8 @@ def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
 def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
     """Say what the run's last checkpoint reached on the first collection, beside its first stage and its ceiling."""
     metric = headline(study, table)
-    last = first_collection(table[table["metric"] == metric]).sort_values("exposure").iloc[-1]
+    rows = table[(table["metric"] == metric) & (table["score"] == OWN)]
+    last = first_collection(rows).sort_values("exposure").iloc[-1]
     beats = "above" if last["value"] > last["first_stage"] else "below"
     excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
     return (
@@ -45,7 +46,7 @@ def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
 
 def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
     """One run's metrics against exposure, with the first stage's value and the candidates' ceiling, a panel each."""
-    panels = []
+    panels, table = [], labelled(table)
     shown = table[table["metric"].isin(list(metrics))].sort_values("exposure", kind="stable")
     for (metric, collection), rows in shown.groupby(["metric", "collection"], sort=False):
         axes = figures.panel(metric + figures.where(collection, table), "training pairs seen", figures.unit(metric))

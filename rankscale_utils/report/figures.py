@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.speedup import pareto_front
-from rankscale_utils.measurements.table import rising
+from rankscale_utils.measurements.table import labelled, rising
 
 INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
@@ -80,8 +80,14 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
 
 
 def where(collection: str, table: pd.DataFrame) -> str:
-    """Return what a title adds where a table holds several collections."""
+    """Return what a title adds where a table, `labelled` like the collection, holds several of them."""
     return f" on {collection}" if table["collection"].nunique() > 1 else ""
+
+
+def name_series(rows: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str, str]:
+    """Return the objective and the metric of one series' rows of a table, and the title of its panel."""
+    objective, metric, collection = labelled(rows.iloc[:1])[["objective", "metric", "collection"]].iloc[0]
+    return objective, metric, f"{objective}: {metric}{where(collection, labelled(table))}"
 
 
 def unit(metric: str) -> str:

@@ -138,8 +138,8 @@ def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | 
     """
     panels = []
     along = curves[curves["along"] == "size"]
-    for (objective, metric, collection), lines in along.groupby(SERIES_COLUMNS, sort=False):
-        title = f"{objective}: {metric}{figures.where(collection, along)}"
+    for _, lines in along.groupby(SERIES_COLUMNS, sort=False):
+        objective, metric, title = figures.name_series(lines, along)
         axes, mine = (
             figures.panel(title, "non-embedding parameters", figures.unit(metric)),
             figures.rows_like(table, lines),
@@ -184,8 +184,8 @@ def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Itera
     """
     panels = []
     along = curves[curves["along"] == "exposure"]
-    for (objective, metric, collection), lines in along.groupby(SERIES_COLUMNS, sort=False):
-        title = f"{objective}: {metric}{figures.where(collection, along)}"
+    for _, lines in along.groupby(SERIES_COLUMNS, sort=False):
+        _, metric, title = figures.name_series(lines, along)
         axes, mine = figures.panel(title, "training pairs seen", figures.unit(metric)), figures.rows_like(table, lines)
         rungs, ends = lines.sort_values("params_non_embedding")["rung"].unique(), []
         for rung, colour in figures.rung_colours(rungs).items():

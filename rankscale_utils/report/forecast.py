@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecasts
-from rankscale_utils.measurements.table import first_collection, headline
+from rankscale_utils.measurements.table import first_collection, headline, labelled
 from rankscale_utils.study.study import Study
 
 from . import allocate as allocate_page
@@ -56,7 +57,7 @@ def side_by_side(scored: pd.DataFrame) -> pd.DataFrame:
 
 def beside_p0(scored: pd.DataFrame) -> pd.DataFrame:
     """Return the averages' scored forecasts with P0's: p0_forecast, p0_interval, p0_error, p0_hit."""
-    keys = ["objective", "metric", "collection", "rung"]
+    keys = [*SERIES_COLUMNS, "rung"]
     theirs = new_run_forecasts(scored[scored["law"] == "P0 size"]).drop(columns="error")
     theirs = theirs.rename(columns={"relative_error": "error"})
     theirs = theirs.set_index(keys)[["forecast", "interval", "error", "hit"]].add_prefix("p0_")
@@ -127,7 +128,7 @@ def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
     Thick bar: the law's mean; thin bar: one new run; dot: forecast; diamond: what was measured; bar tick: no change;
     cross, with its own interval: P0's size law.
     """
-    panels = []
+    panels, scored = [], labelled(scored)
     for (metric, collection), rows in scored.groupby(["metric", "collection"], sort=False):
         names = rows[["objective", "rung"]].drop_duplicates().itertuples(index=False)
         axes = figures.panel(
@@ -201,7 +202,7 @@ def significance_sentence(table: pd.DataFrame, alpha: float = 0.05) -> str:
             "Values of single queries were not measured here, so neighbouring rungs cannot be compared query by query."
         )
     metric, said = table["metric"].iloc[0], []
-    for collection, rows in table.groupby("collection", sort=False):
+    for collection, rows in labelled(table).groupby("collection", sort=False):
         sure = rows["p_holm"] <= alpha
         better, worse = (int((sure & (rows["difference"] * side > 0)).sum()) for side in (1, -1))
         said.append(f"on {collection} {better} of {len(rows)} steps up the ladder raise it and {worse} lower it")

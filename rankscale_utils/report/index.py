@@ -24,7 +24,7 @@ from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import first_collection, headline, measured_rows
+from rankscale_utils.measurements.table import first_collection, headline, labelled, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -159,6 +159,7 @@ def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]
     if study.annotations:
         annotated = measured_rows(read_runs(study, study.annotation_runs))
         table = pd.concat([table, first_collection(annotated)])
+    table = labelled(table)  # a metric by another score than the objective's own has another name
     rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
     for run in study.all_runs:
         ledger = read_json(paths.ledger_file(study.run_folder(run)))

@@ -6,6 +6,8 @@ from html import escape
 import pandas as pd
 from IPython.display import HTML
 
+from rankscale_utils.measurements.table import labelled
+
 from .prose import si
 
 _TEXT = ' class="text"'
@@ -13,19 +15,20 @@ _TEXT = ' class="text"'
 
 def collection_column(table: pd.DataFrame) -> dict[str, str]:
     """Return the heading of the collection, where a table holds several."""
-    return {"collection": "collection"} if len(table) and table["collection"].nunique() > 1 else {}
+    return {"collection": "collection"} if len(table) and labelled(table)["collection"].nunique() > 1 else {}
 
 
 def styled(table: pd.DataFrame, **columns: str) -> HTML:
     """Return the table with only the columns named; each value is a heading, then `|` and a format: `N="params|,.0f"`.
 
     A column without a format is text; `si` is a number people read at a glance, 38k. Absent values become a dash.
+    Collections and metrics are `labelled`.
     """
     heads = {name: spec.partition("|") for name, spec in columns.items()}
     head = "".join(f"<th{'' if form else _TEXT}>{escape(title)}</th>" for title, _, form in heads.values())
     body = "".join(
         "<tr>" + "".join(_cell(row[name], form) for name, (_, _, form) in heads.items()) + "</tr>"
-        for row in table.to_dict("records")
+        for row in labelled(table).to_dict("records")
     )
     return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 

@@ -61,9 +61,10 @@ def checkpoint_file(run: Path, exposure: int) -> Path:
     return run / f"exposure-{exposure:09d}"
 
 
-def run_file(checkpoint: Path, test: str) -> Path:
-    """The TREC run of a checkpoint on a test."""
-    return checkpoint.with_name(f"{checkpoint.name}.{NO_NAME.sub('-', test)}.run.gz")
+def run_file(checkpoint: Path, test: str, searched: bool = False) -> Path:
+    """The TREC run of a checkpoint on a test: its order of the candidates, or what it found itself."""
+    name = NO_NAME.sub("-", test) + "-searched" * searched
+    return checkpoint.with_name(f"{checkpoint.name}.{name}.run.gz")
 
 
 def source_mark(study: Path) -> Path:

@@ -74,9 +74,9 @@ def write_measurements(study, runs, rng):
                    "tokens": 40 * exposure, "flops": 100.0 * SIZES[run.rung] * exposure, "excluded": "",
                    "ceiling": 0.9, "first_stage": 0.5}  # fmt: skip
         value = true_value(run) + rng.normal(0, NOISE)
-        rows = [{"collection": "c, searched", "metric": "CE256", "value": value, **columns, "ceiling": np.nan},
-                {"collection": "c, searched", "metric": "nDCG@10", "value": 0.4, **columns},
-                {"collection": "d, searched", "metric": "CE256", "value": 9.0, **columns}]  # fmt: skip
+        rows = [{"collection": "c", "task": "search", "metric": "CE256", "value": value, **columns, "ceiling": np.nan},
+                {"collection": "c", "task": "search", "metric": "nDCG@10", "value": 0.4, **columns},
+                {"collection": "d", "task": "search", "metric": "CE256", "value": 9.0, **columns}]  # fmt: skip
         study.run_folder(run).mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_parquet(study.run_folder(run) / "measurements.parquet")
 
@@ -115,7 +115,7 @@ def test_the_headline_entropy_of_runs_that_did_not_fail_is_read(study):
     pd.read_parquet(file).assign(excluded="constant scores").to_parquet(file)
     table = annotated_measurements(study, study.fitted_annotation_runs)
     assert set(table["metric"]) == {"CE256"}
-    assert set(table["collection"]) == {"c, searched"}
+    assert set(zip(table["collection"], table["task"], strict=True)) == {("c", "search")}
     assert len(table) == len(study.fitted_annotation_runs) - 1
     assert run.name not in set(table["run"])
     assert (table["D"] == table["annotations"]).all()

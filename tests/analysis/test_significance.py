@@ -23,7 +23,8 @@ def values(shifts, queries=60, seeds=(0,), **columns):
             tables.append(pd.DataFrame({"query_id": np.arange(queries).astype(str), "value": value, "rung": rung,
                 "params_non_embedding": size, "seed": seed, "run": f"{rung}-{seed}"}))  # fmt: skip
     table = pd.concat(tables, ignore_index=True)
-    fixed = {"metric": "nDCG@10", "collection": "dl19", "objective": "listwise", "exposure": 100, "excluded": ""}
+    fixed = {"metric": "nDCG@10", "collection": "dl19", "task": "rerank", "score": "own", "objective": "listwise",
+             "exposure": 100, "excluded": ""}  # fmt: skip
     return table.assign(**fixed | columns)
 
 
@@ -48,7 +49,8 @@ def test_neighbouring_rungs_are_compared_query_by_query():
 
 def test_only_the_metric_the_collection_and_the_last_exposure_count():
     table = values([0, 0.1, 0.0, 0.1])
-    noise = [table.assign(value=0.5, **other) for other in ({"metric": "AP"}, {"collection": "x"}, {"exposure": 50})]
+    others = ({"metric": "AP"}, {"collection": "x"}, {"exposure": 50}, {"task": "search"}, {"score": "true_false"})
+    noise = [table.assign(value=0.5, **other) for other in others]
     failed = table.assign(value=9.0, excluded="constant scores", run="broken", seed=7)
     found = compare_rungs(pd.concat([*noise, table, failed]), "nDCG@10", "dl19")
     pd.testing.assert_frame_equal(found, compare_rungs(table, "nDCG@10", "dl19"))

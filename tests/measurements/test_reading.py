@@ -4,7 +4,7 @@ import pytest
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import read_csv, read_measurements, study_measurements
-from rankscale_utils.measurements.table import limits, measured_rows, rising
+from rankscale_utils.measurements.table import first_collection, labelled, limits, measured_rows, rising
 from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -309,3 +309,22 @@ def test_a_csv_may_begin_with_a_byte_order_mark(table, brings, tmp_path):
     study = brings(table)
     (tmp_path / "ladder.csv").write_bytes(b"\xef\xbb\xbf" + table.to_csv(index=False).encode())
     assert len(study_measurements(study, fitted_only=False)) == len(table)
+
+
+def test_task_and_score_tell_rows_apart_and_may_be_absent(brings, table):
+    read = study_measurements(brings(table), fitted_only=False)
+    assert set(read["task"]) == {"rerank"}
+    assert set(read["score"]) == {"own"}
+    other = table.assign(value=0.25)
+    both = pd.concat([table.assign(task="rerank"), other.assign(task="search")], ignore_index=True)
+    read = study_measurements(brings(both.assign(score="own")), fitted_only=False)
+    assert len(read) == 2 * len(table)
+    assert set(labelled(read)["collection"]) == {"dev", "dev, searched"}
+    assert first_collection(read)["task"].unique().tolist() == ["rerank"]
+    both = pd.concat([table.assign(score="own"), other.assign(score="true_false")], ignore_index=True)
+    read = study_measurements(brings(both), fitted_only=False)
+    assert set(labelled(read)["metric"]) == {"nDCG@10", "CE64", "nDCG@10 by true_false", "CE64 by true_false"}
+    strange = changed(table.assign(task="rerank"), "task", "qa")
+    assert sentence_of(brings(strange)) == (
+        "ladder.csv, line 5: task = 'qa': must be rerank or search; correct it, or give the column another name."
+    )

@@ -12,6 +12,7 @@ from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.table import headline, headlines
 from rankscale_utils.report import evaluate as evaluate_page
 from rankscale_utils.report import fit as fit_page
+from rankscale_utils.report import tables
 from rankscale_utils.report import train as train_page
 
 RUN = "listwise-w8-s0"
@@ -71,6 +72,14 @@ def test_a_runs_metrics_stand_beside_their_limits(trained):
     both = evaluate_page.exposure_table(twice).set_index(["collection", "metric"])
     assert both.loc[("another", "AP"), "at_480"] == 0.5
     assert both.loc[(table["collection"].iloc[0], "AP"), "at_480"] == expected
+    searched = pd.concat([table, table.assign(task="search", value=0.25)])
+    assert list(evaluate_page.exposure_columns(searched)) == ["collection", *headings]
+    both = evaluate_page.exposure_table(searched).set_index(["collection", "metric"])
+    assert both.loc[("docstrings/test, searched", "AP"), "at_480"] == 0.25
+    assert both.loc[("docstrings/test", "AP"), "at_480"] == expected
+    shown = tables.styled(searched.assign(score="both").tail(1), collection="collection", metric="metric").data
+    assert "docstrings/test, searched" in shown
+    assert " by both" in shown
 
 
 @pytest.mark.parametrize(("value", "side"), [(0.9, "above"), (0.1, "below")])
@@ -78,13 +87,18 @@ def test_the_sentence_on_evaluation_compares_with_the_first_stage(tiny_study, va
     row = {
         "metric": "nDCG@10",
         "collection": "first",
+        "task": "rerank",
+        "score": "own",
         "exposure": 960.0,
         "value": value,
         "first_stage": 0.5,
         "ceiling": 0.95,
         "excluded": "",
     }
-    table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row, row | {"collection": "second", "value": 0.2}])
+    others = [
+        row | other | {"value": 0.2} for other in ({"collection": "second"}, {"task": "search"}, {"score": "both"})
+    ]
+    table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row, *others])
     said = evaluate_page.last_checkpoint_sentence(tiny_study, table)
     assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} the candidates' own order (0.5000)" in said
     assert "0.9500" in said

@@ -24,7 +24,6 @@ from rankscale_utils.evaluation.metrics import metrics_per_query, open_test
 from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.evaluation.speed import measure_study
 from rankscale_utils.machine.files import read_json
-from rankscale_utils.measurements.table import SEARCHED
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import load_checkpoint
 from rankscale_utils.models.counts import parameters
@@ -153,9 +152,10 @@ def test_search_and_entropy_are_those_of_sentence_transformers_embeddings_by_bru
     theirs.max_seq_length = families.text.query_tokens + 2
     asked = queries[queries["test"] == test.name]
     scores = theirs.encode(asked["text"].tolist()) @ embedded.T
-    own = table[table["exposure"] == ledger["checkpoints"][-1]["exposure"]].set_index(["collection", "metric"])["value"]
+    own = table[table["exposure"] == ledger["checkpoints"][-1]["exposure"]].set_index(["task", "metric"])["value"]
+    assert set(table["collection"]) == {test.name}
 
-    ids, name = documents["document_id"].to_numpy(), test.name + SEARCHED
+    ids = documents["document_id"].to_numpy()
     rows = [
         pd.DataFrame({"query_id": query, "query_row": row, "document_id": ids[best], "score": of[best]})
         for row, query, of in zip(asked.index, asked["query_id"], scores, strict=True)
@@ -164,7 +164,7 @@ def test_search_and_entropy_are_those_of_sentence_transformers_embeddings_by_bru
     found = pd.concat(rows, ignore_index=True).assign(retrieved=True)
     brute = metrics_per_query(dataclasses.replace(test, candidates=found), found["score"].to_numpy())
     for metric, values in brute.groupby("metric")["value"]:
-        assert own[name, metric] == pytest.approx(values.mean(), abs=1e-6), metric
+        assert own["search", metric] == pytest.approx(values.mean(), abs=1e-6), metric
     run_file = path.with_name(f"{path.name}.docstrings-test-searched.run.gz")
     lines = gzip.decompress(run_file.read_bytes()).decode().splitlines()
     assert len(lines) == families.evaluation.depth * len(asked)
@@ -175,7 +175,7 @@ def test_search_and_entropy_are_those_of_sentence_transformers_embeddings_by_bru
     margins = scores[places] - scores[places, positives["document_row"]][:, None]
     pool = np.exp(margins[:, np.isin(ids, others)]).mean(1)
     expected = np.log1p(100 * pool).mean()  # by Jensen's inequality above what draws of 100 give, and near it
-    assert own[name, "CE100"] == pytest.approx(expected, rel=0.05)
+    assert own["search", "CE100"] == pytest.approx(expected, rel=0.05)
 
 
 def test_a_projection_multiplied_out_changes_no_score(families):
@@ -238,12 +238,13 @@ def test_an_ed2lm_is_measured_by_the_scores_that_its_saved_folder_gives(families
         scores = model(*batches[0], *batches[1]).scores(kind).numpy()
     (ranked,) = scorer(families, objective, collection).rank(model)
     np.testing.assert_allclose(ranked.scores, scores, atol=2e-5 * np.abs(scores).max())
-    own = table[table["exposure"] == ledger["checkpoints"][-1]["exposure"]].set_index("metric")["value"]
-    for metric, values in ranked.values.groupby("metric")["value"]:
+    last = table[table["exposure"] == ledger["checkpoints"][-1]["exposure"]]
+    own = last[last["score"] == "own"].set_index("metric")["value"]
+    for metric, values in ranked.values[ranked.values["score"] == "own"].groupby("metric")["value"]:
         assert own[metric] == pytest.approx(values.mean(), rel=1e-9), metric
-    others = [metric for metric in own.index if " by " in metric]
     beside = {"log_likelihood", "true_false"} if kind == "both" else set()
-    assert {metric.split(" by ")[1] for metric in others} == beside
+    assert set(last["score"]) == {"own"} | beside
+    assert set(table.loc[table["exposure"] < last["exposure"].iloc[0], "score"]) <= {"own"}  # others at the end alone
 
 
 def test_families_are_prepared_forecast_scored_and_timed_together(families):
@@ -264,9 +265,12 @@ def test_families_are_prepared_forecast_scored_and_timed_together(families):
         train(few, run, collection, CPU)
         evaluate(few, run, collection, CPU)
     fitted = fit_study(few)
-    series = {(one.objective, one.metric, one.collection) for one in fitted}
-    searched = ("contrastive", "nDCG@10", "docstrings/test, searched")
-    assert {("listwise", "nDCG@10", "docstrings/test"), ("true_false", "nDCG@10", "docstrings/test"), searched} < series
+    series = {(one.objective, one.metric, one.collection, one.task) for one in fitted}
+    assert {
+        ("listwise", "nDCG@10", "docstrings/test", "rerank"),
+        ("true_false", "nDCG@10", "docstrings/test", "rerank"),
+        ("contrastive", "nDCG@10", "docstrings/test", "search"),
+    } < series
     sealed = seal_study(few, fitted)
     sizes = sealed.groupby("objective")["params"].unique().str[0].to_dict()
     assert sizes == {name: rungs[few.family_of(name)]["w12"]["params"] for name in few.objectives}
@@ -288,9 +292,9 @@ def forecasts_are_the_sealed_ones_at_the_rungs(study, fitted, sealed, timed):
     stored = ["states projected", "states", "keys and values"]  # pooled states rank otherwise than was evaluated
     names = ["ED2LM in full", *(f"ED2LM, {way}" for way in stored), "bi-encoder", "cross-encoder"]
     assert made["name"].unique().tolist() == names
-    assert set(made["collection"]) == {"docstrings/test"}  # not what the bi-encoder found itself
+    assert set(made["task"]) == {"rerank"}  # not what the bi-encoder found itself
     wanted = (sealed["law"] == "average") & (sealed["kind"] == "new_run") & (sealed["metric"] == "nDCG@10")
-    theirs = sealed[wanted & (sealed["collection"] == "docstrings/test")].set_index("objective")
+    theirs = sealed[wanted & (sealed["task"] == "rerank")].set_index("objective")
     sizes = {"params_non_embedding": float}
     rungs = laws_are_of.astype(sizes).merge(made, on=["name", *sizes], suffixes=("_timed", ""))
     assert len(rungs) == 6 * 4
