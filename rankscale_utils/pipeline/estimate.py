@@ -7,6 +7,7 @@ the smallest rung, turn them into hours. What is assumed is printed beside them.
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
+from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
@@ -31,14 +33,11 @@ H100 = 1e14  # FLOP/s sustained in bf16, assumed where this machine has no GPU
 MEMORY = 80e9  # bytes of a GPU, likewise
 REACHED = 0.5  # share of the matrix product's rate that the largest models' steps reach at best
 TEST_QUERIES = 7000  # of a test that does not say how many it has
-ETTIN = {  # layers, hidden, MLP, heads: arXiv 2507.11412
-    "17m": (7, 256, 384, 4),
-    "32m": (10, 384, 576, 6),
-    "68m": (19, 512, 768, 8),
-    "150m": (22, 768, 1152, 12),
-    "400m": (28, 1024, 2624, 16),
-    "1b": (28, 1792, 3840, 28),
-}
+STATE_BYTES = 16  # a parameter in training: its weight, its gradient and AdamW's two moments, float32 each
+RESUME_BYTES = 12  # a parameter in resume.pt: its weight and AdamW's two moments
+CHECKPOINT_BYTES = 4  # a parameter of a saved model
+INPUT_BYTES = 4  # a token and unit of hidden size that a recomputed layer keeps of what it read
+SCORE_BYTES = 25  # a scored pair in a compressed TREC run
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,10 @@ class Machine:
 
 def planned_config(study: Study, rung: str, family: Family) -> PretrainedConfig:
     """Return a rung's configuration; Ettin's are known here, so that planning downloads nothing."""
-    size = study.pretrained.get(rung, "").removeprefix("jhu-clsp/ettin-encoder-")
-    if size not in ETTIN:
+    size = study.pretrained.get(rung, "").removeprefix(ETTIN)
+    if size not in ETTIN_SHAPES:
         return rung_config(study, family, rung, study.text.vocabulary if not study.pretrained else 0)
-    layers, hidden, width, heads = ETTIN[size]
+    layers, hidden, width, heads = ETTIN_SHAPES[size]
     return AutoConfig.for_model(
         "modernbert", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=width, num_attention_heads=heads
     )
@@ -86,48 +85,84 @@ def estimate_costs(study: Study, machine: Machine, tokens: float) -> pd.DataFram
     return pd.concat([_of_family(study, family, machine, tokens) for family in study.families], ignore_index=True)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a family's runs on the whole collection do on any rung, in pairs.
+
+    trained: cool-downs and sweeps included; scored: at evaluation; checkpoints: saved models.
+    """
+
+    trained: int
+    scored: int
+    checkpoints: int
+
+    @classmethod
+    def of(cls, study: Study, family: Family) -> "Work":
+        """Count the work of a study's objectives of one family."""
+        training, evaluation = study.training, study.evaluation
+        objectives = [objective for name, objective in study.objectives.items() if study.family_of(name) == family]
+        runs = sum(len(objective.seeds) for objective in objectives)
+        tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
+        steps = planned_steps(plan_branches(study)) * runs
+        queries = [getattr(test, "queries", None) or TEST_QUERIES for test in evaluation.tests.values()]
+        checkpoints = len(training.exposures) * runs
+        return cls(
+            trained=steps * training.groups.pairs_per_step + training.exposures[0] * tried,
+            scored=sum(queries or [evaluation.queries]) * evaluation.depth * checkpoints,
+            checkpoints=checkpoints,
+        )
+
+
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
-    settings, rows = study.training, []
+    """Return the rows of one family's rungs; a larger rung's steps are faster in proportion to its hidden size."""
+    work, rows, smallest = Work.of(study, family), [], None
     query = study.text.query_tokens * tokens / study.text.pair_tokens
-    objectives = [settings for name, settings in study.objectives.items() if study.family_of(name) == family]
-    runs = sum(len(objective.seeds) for objective in objectives)
-    tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
-    trained = (
-        planned_steps(plan_branches(study)) * settings.groups.pairs_per_step * runs + settings.exposures[0] * tried
-    )
-    queries = [getattr(test, "queries", None) or TEST_QUERIES for test in study.evaluation.tests.values()]
-    scored = sum(queries or [study.evaluation.queries]) * study.evaluation.depth * len(settings.exposures) * runs
-    share = -(-settings.groups.queries_per_step // settings.gpus) * settings.groups.size
-    at_once = min(settings.micro_batch or share, share)
-    again = settings.gradient_checkpointing + (at_once < share)  # further forward passes of every training step
-    smallest = None
     for rung in study.ladder:
-        settings_of = planned_config(study, rung, family)
-        model = empty_model(study, family, rung, settings_of)
-        counts, forward = parameters(model), pair_flops(model, query, tokens - query - 3)
-        smallest = smallest or settings_of.hidden_size
-        annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
-        further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * settings.groups.pairs_per_step
-        cost = forward * ((trained + further) * (3 + again) + scored)
-        rate = min(machine.step * settings_of.hidden_size / smallest, max(machine.step, REACHED * machine.product))
-        states = 16 * counts.total / (settings.gpus if settings.sharded else 1)
-        layers = settings_of.num_hidden_layers
-        pair = machine.saved * tokens * settings_of.hidden_size * (1 if settings.gradient_checkpointing else layers)
-        pair += 4 * tokens * settings_of.hidden_size * layers * settings.gradient_checkpointing
+        config = planned_config(study, rung, family)
+        model, smallest = empty_model(study, family, rung, config), smallest or config.hidden_size
+        counts = parameters(model)
+        flops = pair_flops(model, query, tokens - query - 3) * _passes(study, family, rung, work)
+        rate = min(machine.step * config.hidden_size / smallest, max(machine.step, REACHED * machine.product))
         rows.append(
             {
                 "rung": rung if len(study.families) == 1 else f"{family} {rung}",
                 "params": counts.total,
                 "non_embedding": counts.non_embedding,
-                "flops": cost,
-                "hours": cost / rate / 3600,
-                "hours_h100": cost / H100 / 3600,
-                "memory": states + at_once * pair,
-                "fit": int((machine.memory - states) // pair),
-                "disk": 4 * counts.total * len(settings.exposures) * runs + 25 * scored,
+                "flops": flops,
+                "hours": flops / rate / 3600,
+                "hours_h100": flops / H100 / 3600,
+                **_memory(study, machine, config, counts.total, tokens),
+                "disk": CHECKPOINT_BYTES * counts.total * work.checkpoints + SCORE_BYTES * work.scored,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _passes(study: Study, family: Family, rung: str, work: Work) -> int:
+    """Return the forward passes over a pair that all runs of a rung cost: a backward pass counts as two."""
+    annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
+    further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * study.training.groups.pairs_per_step
+    share, at_once = _pairs_at_once(study)
+    recomputed = study.training.gradient_checkpointing + (at_once < share)  # further forward passes of every step
+    return (work.trained + further) * (3 + recomputed) + work.scored
+
+
+def _memory(
+    study: Study, machine: Machine, config: PretrainedConfig, params: int, tokens: float
+) -> dict[str, float | int]:
+    """Return a training step's peak `memory` in bytes, and the pairs at once that `fit` in the machine's."""
+    training, layers = study.training, config.num_hidden_layers
+    states = STATE_BYTES * params / (training.gpus if training.sharded else 1)
+    pair = machine.saved * tokens * config.hidden_size * (1 if training.gradient_checkpointing else layers)
+    pair += INPUT_BYTES * tokens * config.hidden_size * layers * training.gradient_checkpointing
+    return {"memory": states + _pairs_at_once(study)[1] * pair, "fit": int((machine.memory - states) // pair)}
+
+
+def _pairs_at_once(study: Study) -> tuple[int, int]:
+    """Return a process's share of a step in pairs, and how many of them are in memory at once."""
+    training = study.training
+    share = -(-training.groups.queries_per_step // training.gpus) * training.groups.size
+    return share, min(training.micro_batch or share, share)
 
 
 def measure_machine(study: Study) -> Machine:
@@ -164,7 +199,7 @@ def measure_machine(study: Study) -> Machine:
     return Machine(str(hardware()["device"]), visible_gpus() if cuda else 0, memory, product, rate, kept / unit)
 
 
-def _seconds(action, device: torch.device, budget: float = 3.0) -> float:
+def _seconds(action: Callable[[], object], device: torch.device, budget: float = 3.0) -> float:
     """Return the fastest of an action's repetitions within a few seconds."""
     fastest, until = np.inf, time.monotonic() + budget
     while time.monotonic() < until:
@@ -181,7 +216,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
     table, settings = estimate_costs(study, machine, tokens), study.training
     at_once = machine.gpus // settings.gpus if machine.gpus else (os.cpu_count() or 1) // settings.threads
     at_once = min(max(1, at_once), len(study.runs))
-    resume = 12 * table["params"].max() * at_once
+    resume = RESUME_BYTES * table["params"].max() * at_once
     shown = pd.DataFrame(
         {
             "rung": table["rung"],
@@ -211,8 +246,8 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         "token, layer and unit of hidden size.",
         f"Tokens of a pair: {tokens:.0f}, {source}.",
         f"Assumed: a larger rung's steps are faster in proportion to its hidden size, up to {REACHED:.0%} of the "
-        "product's rate; evaluation runs at the rate of training; 16 bytes a parameter for weights, gradients and "
-        f"AdamW, and a GPU of {machine.memory / 1e9:.0f} GB; an H100 sustains {H100 / 1e12:.0f} TFLOP/s; "
+        f"product's rate; evaluation runs at the rate of training; {STATE_BYTES} bytes a parameter for weights, "
+        f"gradients and AdamW, and a GPU of {machine.memory / 1e9:.0f} GB; an H100 sustains {H100 / 1e12:.0f} TFLOP/s; "
         f"a test that names no number of queries has {TEST_QUERIES:,}.",
     ]
     return "\n".join(lines)

@@ -7,7 +7,16 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from .fields import FolderName, Part, Whole, refusal
 
-LADDERS = {"ettin": {size: f"jhu-clsp/ettin-encoder-{size}" for size in ("17m", "32m", "68m", "150m", "400m", "1b")}}
+ETTIN = "jhu-clsp/ettin-encoder-"
+ETTIN_SHAPES = {  # layers, hidden, MLP, heads: arXiv 2507.11412
+    "17m": (7, 256, 384, 4),
+    "32m": (10, 384, 576, 6),
+    "68m": (19, 512, 768, 8),
+    "150m": (22, 768, 1152, 12),
+    "400m": (28, 1024, 2624, 16),
+    "1b": (28, 1792, 3840, 28),
+}
+LADDERS = {"ettin": {size: ETTIN + size for size in ETTIN_SHAPES}}
 
 
 class Rung(Part):
