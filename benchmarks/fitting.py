@@ -12,7 +12,11 @@ import scipy
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from rankscale_utils.laws import DRAWN, EXACT, EXPONENTS, Fit, Problem, fit, joint_law, refit, resample, wild_targets
+from rankscale_utils.laws import Fit, fit, joint_law, refit, resample
+from rankscale_utils.laws.forms import EXPONENTS
+from rankscale_utils.laws.problem import Problem
+from rankscale_utils.laws.refitting import DRAWN, EXACT
+from rankscale_utils.laws.resampling import wild_targets
 
 REPEATS = 7
 RESAMPLES = 2000

@@ -5,7 +5,6 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
-from rankscale_utils.laws import parabola
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
 from rankscale_utils.study.study import Study
@@ -108,7 +107,7 @@ def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd
 def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
     """Compare the law's pick with the best of the rungs really trained, at equal compute, a row a series and budget."""
     tables = [
-        laws.equal_compute(rows_of_series(one, table), one.joint.fit, cost, **SIZE_AND_EXPOSURE).assign(**one.labels)
+        laws.equal_compute(_measured(one, table, cost), one.joint.fit, cost).assign(**one.labels)
         for one in fitted
         if one.joint is not None
     ]
@@ -140,6 +139,10 @@ def isoflop_tables(
     return curves, optima[optima["exposure"].between(*reach)], pd.concat(measured)
 
 
+def _measured(one: Fitted, table: pd.DataFrame, cost: laws.Cost) -> list[laws.Measured]:
+    return laws.measured_at_equal_compute(rows_of_series(one, table), cost, **SIZE_AND_EXPOSURE)
+
+
 def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
     """Return the series with a joint law of the headline metric, then those of the first entropy where there is one."""
     joint = [one for one in fitted if one.joint is not None]
@@ -154,12 +157,12 @@ def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
 def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
     """Compare the law's optimum with the isoFLOP parabola's vertex, a row an objective and budget; headline metric.
 
-    Its columns are those of `laws.allocation.parabola` and the series' labels; no rows where no three rungs ever spent
+    Its columns are those of `laws.parabola` and the series' labels; no rows where no three rungs ever spent
     the same.
     """
     metric = headline(study, table)
     tables = [
-        parabola(rows_of_series(one, table), one.joint.fit, cost, **SIZE_AND_EXPOSURE).assign(**one.labels)
+        laws.parabola(_measured(one, table, cost), one.joint.fit, cost).assign(**one.labels)
         for one in fitted
         if one.joint is not None and one.metric == metric
     ]

@@ -107,8 +107,8 @@ def _baselines(one: Fitted, at: pd.DataFrame, study: Study) -> pd.DataFrame:
     last, level = study.forecasting.checkpoints, study.forecasting.level
     up = {"rising": one.average.series.rising, "draws": 200}
     made = [
-        laws.p0_size(one.raw, at, last=last, level=level, **up),
-        laws.p0_joint(one.raw, at, last=last, level=level, **up),
+        laws.p0_forecast("size", one.raw, at, last=last, level=level, **up),
+        laws.p0_forecast("joint", one.raw, at, last=last, level=level, **up),
         laws.persistence(one.raw, at, last=last, level=level),
     ]
     unchanged = made[-1]["forecast"].to_numpy()

@@ -1,8 +1,8 @@
 """Scaling laws: fit, resample, forecast, audit, allocate. NumPy, SciPy and pandas only."""
 
-from .allocation import equal_compute, exponents, isoflop, optimal, parabola
+from .allocation import Measured, equal_compute, exponents, isoflop, measured_at_equal_compute, optimal, parabola
 from .averaging import Average, kept_averages
-from .baselines import p0_joint, p0_size, persistence
+from .baselines import p0_forecast, persistence
 from .broken import BrokenLaw, broken_law
 from .calibration import Calibration, calibrated, coverage, expanding_intervals
 from .candidates import Candidate, candidates, choose, expanding, kept_of
@@ -10,7 +10,8 @@ from .cost import Cost
 from .design import candidate_runs, plan_runs, rank_runs
 from .fitting import Fit, fit
 from .forecasting import KINDS, forecast, score_forecasts
-from .forms import AdditiveLaw, KaplanLaw, Law, data_law, joint_law, kaplan_law, size_law
+from .forms import AdditiveLaw, KaplanLaw, data_law, joint_law, kaplan_law, size_law
+from .law import Law
 from .lifetime import FORWARD, Life, best_sizes, least_cost, search_window, within_budget
 from .pooling import Prior, pool
 from .query_resampling import query_errors, query_shifts
@@ -35,6 +36,7 @@ __all__ = [
     "KaplanLaw",
     "Law",
     "Life",
+    "Measured",
     "Prior",
     "Series",
     "TwoStepLaw",
@@ -62,9 +64,9 @@ __all__ = [
     "kept_averages",
     "kept_of",
     "least_cost",
+    "measured_at_equal_compute",
     "optimal",
-    "p0_joint",
-    "p0_size",
+    "p0_forecast",
     "parabola",
     "persistence",
     "plan_runs",

@@ -1,6 +1,6 @@
 """Compute-optimal size and exposure, and what equal compute really bought."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from .cost import Cost
 from .fitting import Fit
 from .forecasting import interval
-from .forms import KaplanLaw, Law
+from .forms import KaplanLaw
+from .law import Law
 from .resampling import Draws, robust_sd, t_quantile
+
+Measured = tuple[float, NDArray, NDArray]  # at one budget: its FLOPs, sizes (rungs,) and values (rungs,)
 
 
 def optimal(law: Fit | Draws, cost: Cost, flops: ArrayLike, *, level: float = 0.95) -> pd.DataFrame:
@@ -40,10 +43,10 @@ def terms(law: Law, coefficients: ArrayLike) -> tuple[NDArray, ...]:
     The power is 1 but for Kaplan's law, whose A^(α/β), α/β and 1 stand for A, α and β, and whose power is β.
     """
     log_A, alpha, log_B, beta = np.moveaxis(law.to_working(coefficients)[..., 1:], -1, 0)
-    one = np.ones_like(beta)
+    unity = np.ones_like(beta)
     if isinstance(law, KaplanLaw):
-        return alpha / beta * log_A, alpha / beta, log_B, one, beta
-    return log_A, alpha, log_B, beta, one
+        return alpha / beta * log_A, alpha / beta, log_B, unity, beta
+    return log_A, alpha, log_B, beta, unity
 
 
 def log_sum(parts: tuple[NDArray, ...], log_N: ArrayLike, log_D: ArrayLike) -> NDArray:
@@ -103,53 +106,62 @@ def isoflop(fit: Fit, cost: Cost, flops: ArrayLike, sizes: ArrayLike) -> pd.Data
     return pd.DataFrame({"flops": budget, "size": size, "exposure": exposure, "value": fit.predict(size, exposure)})
 
 
-def equal_compute(
+def measured_at_equal_compute(
     table: pd.DataFrame,
-    fit: Fit,
     cost: Cost,
     *,
     levels: int = 12,
     size: str = "params_non_embedding",
     exposure: str = "exposure",
-) -> pd.DataFrame:
-    """At equal training compute, which of the rungs really trained does the law pick, and which was best?
+) -> list[Measured]:
+    """What the rungs really trained measured at equal training compute: FLOPs, sizes and values of each budget.
 
     A rung's curve is its mean over runs, linear in log FLOPs between its own checkpoints and never beyond them; budgets
-    are `levels` evenly spaced logarithms, kept where two or more rungs were measured. Returns columns flops, rungs
-    (compared), picked, best (sizes), picked_value, best_value, regret (≥ 0, value lost by the law's choice).
+    are `levels` evenly spaced logarithms, kept where two or more rungs were measured. Sizes and values are (rungs,),
+    from the smallest size.
+    """
+    curves = {float(N): _curve(rung.groupby(exposure)["value"].mean(), N, cost) for N, rung in table.groupby(size)}
+    ends = [(curve.index.min(), curve.index.max()) for curve in curves.values()]
+    measured = []
+    for log_flops in np.linspace(min(low for low, _ in ends), max(high for _, high in ends), levels):
+        trained = [N for N, (low, high) in zip(curves, ends, strict=True) if low <= log_flops <= high]
+        if len(trained) >= 2:
+            values = np.array([np.interp(log_flops, curves[N].index, curves[N]) for N in trained])
+            measured.append((float(np.exp(log_flops)), np.array(trained), values))
+    return measured
+
+
+def equal_compute(measured: Sequence[Measured], fit: Fit, cost: Cost) -> pd.DataFrame:
+    """At equal training compute, which of the rungs really trained does the law pick, and which was best?
+
+    measured: from `measured_at_equal_compute`. Returns columns flops, rungs (compared), picked, best (sizes),
+    picked_value, best_value, regret (≥ 0, value lost by the law's choice), a row a budget.
     """
     check_joint(fit)
     rows = []
-    for flops, sizes, measured in _at_equal_compute(table, cost, levels, 2, size, exposure):
+    for flops, sizes, actual in measured:
         predicted = fit.predict(sizes, flops / cost.flops_per_unit(sizes))
-        picked, best = (int(np.argmin(fit.law.sign * found)) for found in (predicted, measured))
-        rows.append((flops, len(sizes), sizes[picked], sizes[best], measured[picked], measured[best]))
+        picked, best = (int(np.argmin(fit.law.sign * outcome)) for outcome in (predicted, actual))
+        rows.append((flops, len(sizes), sizes[picked], sizes[best], actual[picked], actual[best]))
     compared = pd.DataFrame(rows, columns=["flops", "rungs", "picked", "best", "picked_value", "best_value"])
     return compared.assign(regret=(compared["best_value"] - compared["picked_value"]).abs())
 
 
-def parabola(
-    table: pd.DataFrame,
-    fit: Fit,
-    cost: Cost,
-    *,
-    levels: int = 12,
-    size: str = "params_non_embedding",
-    exposure: str = "exposure",
-) -> pd.DataFrame:
+def parabola(measured: Sequence[Measured], fit: Fit, cost: Cost) -> pd.DataFrame:
     """The isoFLOP parabola beside the law: a cross-check of the optimum that needs no law.
 
-    At budgets where three rungs or more have checkpoints (as in `equal_compute`), least squares of the measured value
-    on log N and its square; the vertex is the best size. Source: arXiv 2203.15556, approach 2. Returns columns flops,
+    measured: as in `equal_compute`. At budgets that three rungs or more spent, least squares of the measured value on
+    log N and its square; the vertex is the best size. Source: arXiv 2203.15556, approach 2. Returns columns flops,
     rungs, vertex (NaN where there is none inside the measured sizes), law_size, ratio (law_size / vertex) and status:
     `inside`, `bends the wrong way`, or `beyond the smallest rung` or `largest`.
     """
     check_joint(fit)
     rows = []
-    for flops, sizes, measured in _at_equal_compute(table, cost, levels, 3, size, exposure):
-        vertex, status = _vertex(np.log(sizes), fit.law.sign * measured)
-        law_size = optimal(fit, cost, flops)["size"].iloc[0]
-        rows.append((flops, len(sizes), vertex, law_size, law_size / vertex, status))
+    for flops, sizes, actual in measured:
+        if len(sizes) >= 3:
+            vertex, status = _vertex(np.log(sizes), fit.law.sign * actual)
+            law_size = optimal(fit, cost, flops)["size"].iloc[0]
+            rows.append((flops, len(sizes), vertex, law_size, law_size / vertex, status))
     return pd.DataFrame(rows, columns=["flops", "rungs", "vertex", "law_size", "ratio", "status"])
 
 
@@ -162,19 +174,6 @@ def _vertex(log_sizes: NDArray, falling: NDArray) -> tuple[float, str]:
     if not log_sizes[0] <= vertex <= log_sizes[-1]:
         return np.nan, f"beyond the {'smallest' if vertex < log_sizes[0] else 'largest'} rung"
     return float(np.exp(vertex)), "inside"
-
-
-def _at_equal_compute(
-    table: pd.DataFrame, cost: Cost, levels: int, rungs: int, size: str, exposure: str
-) -> Iterator[tuple[float, NDArray, NDArray]]:
-    """Yield a budget, the sizes (rungs,) that were measured at it, increasing, and their values (rungs,)."""
-    curves = {float(N): _curve(rung.groupby(exposure)["value"].mean(), N, cost) for N, rung in table.groupby(size)}
-    ends = [(curve.index.min(), curve.index.max()) for curve in curves.values()]
-    for log_flops in np.linspace(min(low for low, _ in ends), max(high for _, high in ends), levels):
-        trained = [N for N, (low, high) in zip(curves, ends, strict=True) if low <= log_flops <= high]
-        if len(trained) >= rungs:
-            measured = np.array([np.interp(log_flops, curves[N].index, curves[N]) for N in trained])
-            yield float(np.exp(log_flops)), np.array(trained), measured
 
 
 def _curve(values: pd.Series, N: float, cost: Cost) -> pd.Series:

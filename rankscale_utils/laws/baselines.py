@@ -6,17 +6,18 @@ and `forecast` are this project's.
 """
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from rankscale_utils.machine.files import digest
-
-from .fitting import DISTINCT_NEEDED, Fit, Problem
+from .fitting import DISTINCT_NEEDED, Fit
 from .forms import AdditiveLaw, joint_law, size_law
+from .problem import Problem
 from .refitting import DRAWN, refit
+from .resampling import check_level
 from .rows import measurements
 
 LETTERS = "abcde"  # P0's names, in the order of the law's coefficients
@@ -26,7 +27,8 @@ NEAR = 1e-4  # of a bound, in units of the values' spread; exponents as they are
 NEVER = 1e6  # spreads at which Huber's loss turns: plain squares
 
 
-def p0_size(
+def p0_forecast(
+    form: Literal["size", "joint"],
     table: pd.DataFrame,
     at: pd.DataFrame,
     *,
@@ -36,57 +38,43 @@ def p0_size(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Forecast by P0's size law y = a + b·N^c, fitted to the last checkpoints of every run.
+    """Forecast by P0's size law y = a + b·N^c or its joint law y = a + b·N^c + d·D^e.
 
     table: one objective's, metric's and collection's measurements of the fitted rungs, columns run, params_nominal
     (or params, where it has no complete params_nominal), step (or else exposure) and value in the metric's own units.
-    at: a row for each forecast, with the same size column; other columns are carried along. rising: whether the
-    metric grows with N, which gives b its sign, and a the bounds 0 to 1 rather than 0 to ∞; b and c have the bounds of
-    `AdditiveLaw`, which no published fit touches. last: how many checkpoints of each run count, each as one row.
+    at: a row for each forecast, with the same size column and, for the joint law, the same exposure column; where a
+    cell of it holds several exposures, the forecast is the mean over them (P0 forecasts the held-out run's last step).
+    Other columns are carried along. rising: whether the metric grows with N, which gives b its sign, and a the bounds 0
+    to 1 rather than 0 to ∞; the others have the bounds of `AdditiveLaw`, which no published fit touches. last: how
+    many checkpoints of each run the size law is fitted to, each as one row; the joint law is fitted to all of them.
 
-    Returns `at` with forecast, lo, hi, level, law and status: "converged", "at a bound: " and P0's letters, or "did
-    not converge: " and why, with an empty forecast. The fit is `scipy.optimize.curve_fit`'s. The interval is a
-    percentile one over `draws` samples of rows with replacement, each refitted from that fit by `refit`, which finds
-    the same least squares in a batch. Raises ValueError where a column, a value or an argument cannot be used.
-    Source: arXiv 2603.04816. On the values read from its figures, its public forecasts are met to 1.3e-4 for retrieval
-    metrics and 2.4e-4 for contrastive entropy, and its intervals' ends to 7e-4 and 1e-2.
+    Returns `at` with forecast, lo, hi (values in the metric's units), level, law and status: "converged", "at a bound:
+    " and P0's letters, or "did not converge: " and why, with an empty forecast. The fit is `scipy.optimize.curve_fit`.
+    The interval is a percentile one over `draws` samples of rows with replacement, each refitted from that fit by
+    `refit`, which finds the same least squares in a batch. Raises ValueError where a column, a value or an argument
+    cannot be used.
+
+    Source: arXiv 2603.04816. On the values read from its figures, the size law's public forecasts are met to 1.3e-4
+    for retrieval metrics and 2.4e-4 for contrastive entropy, and its intervals' ends to 7e-4 and 1e-2; the joint law's
+    to 9e-5 and 3e-4, and so, to 1.1e-4 and 2.4e-4, are its biases (mean actual − forecast over all checkpoints of a
+    held-out run). Its listwise intervals' ends are met to 3e-3 and 6e-3; its pointwise intervals reach up to 0.044
+    further, as resamples refitted to the least squares do not.
     """
-    data = _latest(_rows(table), last)
-    return _forecast(size_law(rising), data, at, _places(table, at, exposure=None), "P0 size", level, draws, seed)
-
-
-def p0_joint(
-    table: pd.DataFrame,
-    at: pd.DataFrame,
-    *,
-    rising: bool,
-    last: int = 10,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Forecast by P0's joint law y = a + b·N^c + d·D^e, fitted to every checkpoint of every run.
-
-    Arguments, result and errors as in `p0_size`, with d and e bounded as b and c are; `last` changes nothing, as P0
-    fits all checkpoints. D is the step where the table has one in every row, else the exposure; `at` needs the same
-    column. Where a cell of it holds several exposures, the forecast is the mean over them; P0 forecasts the held-out
-    run's last step.
-    Source: arXiv 2603.04816. On the values read from its figures, its public forecasts are met to 9e-5 for retrieval
-    metrics and 3e-4 for contrastive entropy, and so, to 1.1e-4 and 2.4e-4, are its biases (mean actual − forecast over
-    all checkpoints of a held-out run). The listwise intervals' ends are met to 3e-3 and 6e-3; its pointwise intervals
-    reach up to 0.044 further, as resamples refitted to the least squares do not.
-    """
-    exposure = _exposure_column(table)
-    return _forecast(joint_law(rising), _rows(table), at, _places(table, at, exposure), "P0 joint", level, draws, seed)
+    data = _rows(table)
+    if form == "size":
+        law, data, places = size_law(rising), _latest(data, last), _places(table, at, exposure=None)
+    else:
+        law, places = joint_law(rising), _places(table, at, _exposure_column(table))
+    return _forecast(law, data, at, places, level, draws, seed)
 
 
 def persistence(table: pd.DataFrame, at: pd.DataFrame, *, last: int = 10, level: float = 0.95) -> pd.DataFrame:
     """Forecast no change: the mean over the last checkpoints of the largest fitted size's runs.
 
-    table, last: as in `p0_size`. Returns `at` with forecast (the same in every row), lo and hi (empty: no change has
-    no interval), level, law and status ("not fitted"). Raises ValueError as `p0_size` does.
+    table, last: as in `p0_forecast`. Returns `at` with forecast (the same in every row), lo and hi (empty: no change
+    has no interval), level, law and status ("not fitted"). Raises ValueError as `p0_forecast` does.
     """
-    _check_level(level)
+    check_level(level)
     data = _latest(_rows(table), last)
     value = data.loc[data["N"] == data["N"].max(), "value"].mean()
     return at.assign(forecast=value, lo=np.nan, hi=np.nan, level=level, law="no change", status="not fitted")
@@ -133,29 +121,23 @@ def _forecast(
     data: pd.DataFrame,
     at: pd.DataFrame,
     places: list[tuple[float, NDArray]],
-    name: str,
     level: float,
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
     """The rows of `at` with the law's forecast and interval at each place."""
-    _check_level(level)
+    check_level(level)
     forecast, lo, hi, status = np.nan, np.nan, np.nan, _too_little(law, data)
     if status is None:
         try:
-            found = _least_squares(law, data)
+            fit = _least_squares(law, data)
         except RuntimeError:
             status = f"did not converge: no least squares after {EVALUATIONS} evaluations of the law"
         else:
-            status, forecast = found.status, _predict(law, found.vector, places)
+            status, forecast = fit.status, _predict(law, fit.vector, places)
             tails = (1 - level) / 2, (1 + level) / 2
-            lo, hi = np.quantile(_predict(law, _resampled_rows(found, draws, seed), places), tails, axis=0)
-    return at.assign(forecast=forecast, lo=lo, hi=hi, level=level, law=name, status=status)
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
+            lo, hi = np.quantile(_predict(law, _resampled_rows(fit, draws, seed), places), tails, axis=0)
+    return at.assign(forecast=forecast, lo=lo, hi=hi, level=level, law=f"P0 {law.name}", status=status)
 
 
 def _too_little(law: AdditiveLaw, data: pd.DataFrame) -> str | None:
@@ -193,27 +175,23 @@ def _least_squares(law: AdditiveLaw, data: pd.DataFrame) -> Fit:
     bound = (working - low < near) | (high - working < near)
     letters = [letter for letter, pinned in zip(LETTERS, bound, strict=False) if pinned]
     residuals = y - law.predict(working, **problem.axes)
-    return Fit(
-        law=law,
-        coefficients=dict(zip(law.coefficient_names, law.in_units(working, 1 / problem.units).tolist(), strict=True)),
-        status="at a bound: " + ", ".join(letters) if letters else "converged",
+    return Fit.of(
+        law,
+        data,
+        law.in_units(working, 1 / problem.units),
+        "at a bound: " + ", ".join(letters) if letters else "converged",
+        residuals=residuals,
         scale="value",
         noise=NEVER * spread,
-        objective=float((residuals**2).sum() / 2),
-        r2=float(1 - (residuals**2).sum() / max(((y - y.mean()) ** 2).sum(), np.finfo(float).tiny)),
-        rmse=float(np.sqrt((residuals**2).mean())),
-        residuals=residuals,
-        data=data,
-        data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
     )
 
 
-def _resampled_rows(found: Fit, draws: int, seed: int) -> NDArray:
+def _resampled_rows(fit: Fit, draws: int, seed: int) -> NDArray:
     """Coefficients (draws, k) of the law refitted to rows drawn with replacement, whichever run they are from."""
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(found.rows, np.full(found.rows, 1 / found.rows), size=draws)
-    values = np.broadcast_to(found.data["value"].to_numpy(), counts.shape)
-    return refit(found, values, weights=counts.astype(float), patience=DRAWN)
+    counts = rng.multinomial(fit.rows, np.full(fit.rows, 1 / fit.rows), size=draws)
+    values = np.broadcast_to(fit.data["value"].to_numpy(), counts.shape)
+    return refit(fit, values, weights=counts.astype(float), patience=DRAWN)
 
 
 def _predict(law: AdditiveLaw, coefficients: NDArray, places: list[tuple[float, NDArray]]) -> NDArray:

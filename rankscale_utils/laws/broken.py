@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .forms import AMPLITUDES, EXPONENTS, EXPOSURE_GRID, Law, default_limits
+from .forms import AMPLITUDES, EXPONENTS, EXPOSURE_GRID, default_limits
+from .law import Law
 from .scales import Scale
 
 
@@ -22,13 +23,14 @@ class BrokenLaw(Law):
     name = "broken"
 
     @property
-    def between_run_coefficients(self) -> int:  # noqa: D102
+    def between_run_coefficients(self) -> int:
+        """All six in size; of exposure the level alone."""
         return 6 if self.axes == ("N",) else 1
 
     def _parts(self, coefficients: NDArray, N: NDArray, D: NDArray) -> tuple[NDArray, ...]:
         """The term (..., n) and what its derivatives are made of."""
         x = np.log(N if self.axes == ("N",) else D)
-        A, alpha, change, breakpoint_, smoothness = (coefficients[..., place, None] for place in range(1, 6))
+        A, alpha, change, breakpoint_, smoothness = (coefficients[..., index, None] for index in range(1, 6))
         beyond = x - np.log(breakpoint_)
         bend = smoothness * np.logaddexp(0, beyond / smoothness)
         return np.exp(np.log(A) - alpha * x - change * bend), x, change, beyond, bend, smoothness
@@ -42,13 +44,15 @@ class BrokenLaw(Law):
         rows = [term, term, -term * x, -term * bend, term * change * side, -term * change * (bend - side * beyond)]
         return np.stack(rows, axis=-2)
 
-    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:  # noqa: D102
+    def in_units(self, coefficients: ArrayLike, units: ArrayLike) -> NDArray:
+        """The amplitude takes up the unit; the breakpoint is counted in it."""
         scaled, unit = np.array(coefficients, float), np.asarray(units, float)[0]
         scaled[..., 1] *= unit ** -scaled[..., 2]
         scaled[..., 4] /= unit
         return scaled
 
-    def term_bounds(self, spread: float) -> list[tuple[float, float]]:  # noqa: D102
+    def term_bounds(self, spread: float) -> list[tuple[float, float]]:
+        """Amplitude, exponent, its change, breakpoint and smoothness."""
         amplitude = tuple(np.log(spread * np.array(AMPLITUDES)))
         return [amplitude, EXPONENTS, (-4.0, 20.0), (-12.0, 12.0), (np.log(0.003), np.log(10.0))]
 
@@ -62,10 +66,12 @@ class BrokenLaw(Law):
         """The changes: a fit seldom gets from one to a very different one, above all to one of the other sign."""
         return shapes[:, 1]
 
-    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:  # noqa: D102
+    def terms(self, shapes: NDArray, N: NDArray, D: NDArray) -> NDArray:
+        """The term with an amplitude of one."""
         return self._sum(self.assemble(shapes, np.ones((len(shapes), 2))), N, D)[:, None]
 
-    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:  # noqa: D102
+    def assemble(self, shapes: NDArray, linear: NDArray) -> NDArray:
+        """Asymptote and amplitude, then the shapes."""
         return np.concatenate([linear, shapes], axis=-1)
 
 

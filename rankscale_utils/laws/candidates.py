@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from . import fitting, refitting
 from .fitting import DISTINCT_NEEDED, Fit
-from .forms import Law, joint_law, kaplan_law, size_law
+from .forms import joint_law, kaplan_law, size_law
+from .law import Law
 from .pooling import Grid, Prior, pool, refit_pooled, seeds
 from .refitting import DRAWN
 from .resampling import Draws, degrees_of_freedom, noise_sds, wild_targets

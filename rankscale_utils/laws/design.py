@@ -1,31 +1,23 @@
 """What to train next: which further runs narrow a forecast most for their FLOPs.
 
-Linear theory at the fitted coefficients, on the scale of the fit's residuals (the law's own, where a fit is pooled). A
-run whose checkpoints have the Jacobian J (n, k) and the covariance Σ = within²·I + between²·11ᵀ adds the information
-Jᵀ Σ⁻¹ J. The law's variance at a target with the derivatives g is gᵀ I⁻¹ g, to which a new run adds between² + within²;
-the half width is Student's t times the root of that, and each added run brings one more degree of freedom.
-Choosing runs by that variance is c-optimal design: Atkinson, Donev and Tobias, Optimum Experimental Designs (2007),
-ch. 10; one run at a time is the sequential design of Wynn, Annals of Mathematical Statistics 41 (1970).
-
-What it takes on trust: the law and its coefficients, noise that is the same at every size, and a fit that weighs its
-rows by Σ. Where runs differ in their checkpoints plain least squares is a little less certain. It ranks runs; how wide
-the interval is now, `forecast` says.
+Choosing runs by the variance of a forecast is c-optimal design: Atkinson, Donev and Tobias, Optimum Experimental
+Designs (2007), ch. 10; one run at a time is the sequential design of Wynn, Annals of Mathematical Statistics 41 (1970).
+`information` says how that variance is foreseen and what it takes on trust. It ranks runs; how wide the interval is
+now, `forecast` says.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from .cost import Cost
-from .fitting import Fit, Problem
-from .forecasting import interval
+from .fitting import Fit
+from .information import Goal, Theory
 from .pooling import Prior
-from .resampling import Draws, spare_runs, t_quantile
+from .resampling import Draws
 
-SMALLEST_NOISE = 0.1  # share of the residuals' rmse below which no noise is believed
 SMALLEST_SHRINKAGE = 0.01  # a run that narrows the interval by less is not worth planning
 SAME_EXPOSURE = 1e-6  # share by which two exposures differ and still are the same checkpoint
 RUN_COLUMNS = (
@@ -63,11 +55,8 @@ def rank_runs(
     by which the latter falls; shrinkage_per_flop. Raises ValueError where there is nothing to choose from, nothing to
     judge noise by, or a number that no run can have.
     """
-    theory = _Theory.of(draws, prior, level)
-    _check_rows(theory, "target", target, size, exposure)
-    flops, informations = _costs_and_informations(theory, cost, candidates, size, exposure)
-    goal = _Goal.of(theory, target, size, exposure)
-    table = _judged(candidates, flops, theory, goal, theory.information, informations, 0)
+    choice = _Choice.of(draws, cost, candidates, target, level, prior, size, exposure)
+    table = choice.judged(choice.goal.theory.information, 0)
     return table.sort_values("shrinkage_per_flop", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -87,24 +76,22 @@ def plan_runs(
 
     A candidate may come again (another seed). Ends when nothing affordable narrows the interval by 1% or more, so the
     budget need not be spent whole; greedy choices need not be the best set. Arguments, columns and errors as in
-    `next_runs`, where _now is before the row's run and _after is with it; also cumulative_flops. Raises ValueError
+    `rank_runs`, where _now is before the row's run and _after is with it; also cumulative_flops. Raises ValueError
     where the budget buys no candidate.
     """
-    theory = _Theory.of(draws, prior, level)
-    _check_rows(theory, "target", target, size, exposure)
-    flops, informations = _costs_and_informations(theory, cost, candidates, size, exposure)
+    choice = _Choice.of(draws, cost, candidates.reset_index(drop=True), target, level, prior, size, exposure)
+    flops, known = choice.flops, choice.goal.theory.information
     if not budget_flops >= flops.min():
         raise ValueError(f"budget_flops is {budget_flops:g}; the cheapest candidate costs {flops.min():g}, give more")
-    goal, known = _Goal.of(theory, target, size, exposure), theory.information
     left, steps = float(budget_flops), []
     while True:
-        table = _judged(candidates.reset_index(drop=True), flops, theory, goal, known, informations, len(steps))
+        table = choice.judged(known, len(steps))
         worth = table[(table["flops"] <= left) & (table["shrinkage"] >= SMALLEST_SHRINKAGE)]
         if worth.empty:
             break
         best = worth["shrinkage_per_flop"].idxmax()
         steps.append(table.loc[[best]])
-        left, known = left - flops[best], known + informations[best]
+        left, known = left - flops[best], known + choice.informations[best]
     chosen = pd.concat(steps, ignore_index=True) if steps else table.iloc[:0]
     return chosen.assign(cumulative_flops=chosen["flops"].cumsum())
 
@@ -137,135 +124,46 @@ def candidate_runs(
 
 
 @dataclass(frozen=True)
-class _Theory:
-    """A fit's linear theory, with its axes in units of the data's middle.
+class _Choice:
+    """Candidates with their FLOPs (candidates,) and information (candidates, k, k), and what they are judged by."""
 
-    between, within: standard deviations on the fit's scale, never quite zero.
-    """
-
-    fit: Fit
-    between: float
-    within: float
-    degrees: int
-    level: float
-    prior: Prior | None
+    candidates: pd.DataFrame
+    flops: NDArray
+    informations: NDArray
+    goal: Goal
 
     @classmethod
-    def of(cls, draws: Draws, prior: Prior | None, level: float) -> "_Theory":
-        """The theory of a resampled fit; ValueError where its noise, its exponent or the level is unknown."""
-        fit = draws.fit
-        if not 0 < level < 1:
-            raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
-        if spare_runs(fit) < 1:
-            raise ValueError(f"the law passes through all {fit.runs} runs; train another rung or seed, or pool series")
-        if prior is not None and "N" not in fit.law.axes:
-            raise ValueError("a data law has no size exponent; leave the prior out")
-        floor = max(SMALLEST_NOISE * fit.rmse, 1e-9 * Problem.of(fit.law, fit.data, fit.scale).spread)
-        sds = (max(sd, floor) for sd in (draws.between_sd, draws.within_sd))
-        return cls(fit, *sds, draws.degrees, level, (prior or Prior()) if fit.pooled else prior)
+    def of(
+        cls,
+        draws: Draws,
+        cost: Cost,
+        candidates: pd.DataFrame,
+        target: pd.DataFrame,
+        level: float,
+        prior: Prior | None,
+        size: str,
+        exposure: str,
+    ) -> "_Choice":
+        """Arguments and errors as in `rank_runs`."""
+        theory = Theory.of(draws, prior, level)
+        for name, rows in (("target", target), ("candidates", candidates)):
+            _check_rows(theory, name, rows, size, exposure)
+        N, D = candidates[size].to_numpy(float), candidates[exposure].to_numpy(float)
+        counts = candidates["checkpoints"].tolist() if "checkpoints" in candidates else [None] * len(N)
+        informations = []
+        for run_N, end, count in zip(N, D, counts, strict=True):
+            exposures = _exposures(theory.fit, end, count)
+            informations.append(theory.of_run(np.full(len(exposures), run_N), exposures))
+        goal = Goal.of(theory, target, size, exposure)
+        return cls(candidates, cost.flops_per_unit(N) * D, np.stack(informations), goal)
 
-    @cached_property
-    def problem(self) -> Problem:
-        """The fit's units and bounds."""
-        return Problem.of(self.fit.law, self.fit.data, self.fit.scale)
-
-    def derivatives(self, N: NDArray, D: NDArray) -> NDArray:
-        """Jacobian (n, k) on the fit's scale with respect to the working coefficients."""
-        law, units = self.fit.law, dict(zip(self.fit.law.axes, self.problem.units, strict=True))
-        coefficients = law.in_units(self.fit.vector, self.problem.units)
-        return law.jacobian(coefficients, N / units.get("N", 1.0), D / units.get("D", 1.0), scale=self.fit.scale)
-
-    def of_run(self, N: NDArray, D: NDArray) -> NDArray:
-        """Information Jᵀ Σ⁻¹ J (k, k) of one run's n checkpoints.
-
-        Sherman and Morrison's inverse of Σ, written as what checkpoints tell around the run's mean plus what that mean
-        tells: both parts are sums of squares, so nothing cancels.
-        """
-        J, n = self.derivatives(N, D), len(D)
-        mean = J.mean(0)
-        around = J - mean
-        return around.T @ around / self.within**2 + n * np.outer(mean, mean) / (self.within**2 + n * self.between**2)
-
-    @cached_property
-    def information(self) -> NDArray:
-        """Information (k, k) of the fitted runs, the prior and the coefficients' bounds.
-
-        A bound counts as the variance of a uniform distribution between the bounds: next to nothing, but a coefficient
-        that the data say nothing about keeps a finite variance.
-        """
-        low, high = self.problem.bounds
-        total = np.diag(12 / (high - low) ** 2)
-        for _, run in self.fit.data.groupby("run"):
-            total = total + self.of_run(run["N"].to_numpy(float), run["D"].to_numpy(float))
-        if self.prior is not None:
-            place = self.fit.law.coefficient_names.index("alpha")
-            total[place, place] += 1 / (self.prior.sd**2 + self.prior.between**2)
-        return total
-
-    def variances(self, information: NDArray, g: NDArray) -> NDArray:
-        """The law's variance gᵀ I⁻¹ g (..., targets) for information (..., k, k) and derivatives g (targets, k)."""
-        size = 1 / np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))  # coefficients of very unlike size
-        scaled = information * size[..., :, None] * size[..., None, :]
-        scaled_g = g * size[..., None, :]
-        solved = np.linalg.solve(scaled, np.swapaxes(scaled_g, -1, -2))
-        return np.maximum(np.einsum("...tk,...kt->...t", scaled_g, solved), 0.0)
-
-
-@dataclass(frozen=True)
-class _Goal:
-    """What is to be forecast: derivatives (targets, k) and forecasts (targets,) in the metric's unit."""
-
-    theory: _Theory
-    derivatives: NDArray
-    centre: NDArray
-
-    @classmethod
-    def of(cls, theory: _Theory, target: pd.DataFrame, size: str, exposure: str) -> "_Goal":
-        """The rows of `target`."""
-        N, D = target[size].to_numpy(float), target[exposure].to_numpy(float)
-        return cls(theory, theory.derivatives(N, D), theory.fit.predict(N, D))
-
-    def half_widths(self, information: NDArray, added: int) -> tuple[NDArray, NDArray]:
-        """Mean half width (...) of the new-run interval on the fit's scale and in the metric's unit.
-
-        information: (..., k, k), with `added` more runs than were fitted.
-        """
-        theory = self.theory
-        variance = theory.variances(information, self.derivatives) + theory.between**2 + theory.within**2
-        sd, degrees = np.sqrt(variance), theory.degrees + added
-        lo, hi = interval(theory.fit, self.centre, sd, theory.level, degrees)
-        return t_quantile(theory.level, degrees) * sd.mean(-1), ((hi - lo) / 2).mean(-1)
-
-
-def _judged(
-    candidates: pd.DataFrame,
-    flops: NDArray,
-    theory: _Theory,
-    goal: _Goal,
-    known: NDArray,
-    informations: NDArray,
-    added: int,
-) -> pd.DataFrame:
-    """Candidates with what each would do, `added` runs after the fitted ones and with the information `known`."""
-    now_on_scale, now = goal.half_widths(known, added)
-    after_on_scale, after = goal.half_widths(known + informations, added + 1)
-    shrinkage = 1 - after_on_scale / now_on_scale
-    columns = (flops, now, after, now_on_scale, after_on_scale, shrinkage, shrinkage / flops)
-    return candidates.assign(**dict(zip(RUN_COLUMNS, columns, strict=True)))
-
-
-def _costs_and_informations(
-    theory: _Theory, cost: Cost, candidates: pd.DataFrame, size: str, exposure: str
-) -> tuple[NDArray, NDArray]:
-    """FLOPs (candidates,) and information (candidates, k, k)."""
-    _check_rows(theory, "candidates", candidates, size, exposure)
-    N, D = candidates[size].to_numpy(float), candidates[exposure].to_numpy(float)
-    counts = candidates["checkpoints"].tolist() if "checkpoints" in candidates else [None] * len(N)
-    informations = []
-    for one_N, end, count in zip(N, D, counts, strict=True):
-        exposures = _exposures(theory.fit, end, count)
-        informations.append(theory.of_run(np.full(len(exposures), one_N), exposures))
-    return cost.flops_per_unit(N) * D, np.stack(informations)
+    def judged(self, known: NDArray, added: int) -> pd.DataFrame:
+        """Candidates with what each would do, `added` runs after the fitted ones and with the information `known`."""
+        now_on_scale, now = self.goal.half_widths(known, added)
+        after_on_scale, after = self.goal.half_widths(known + self.informations, added + 1)
+        shrinkage = 1 - after_on_scale / now_on_scale
+        columns = (self.flops, now, after, now_on_scale, after_on_scale, shrinkage, shrinkage / self.flops)
+        return self.candidates.assign(**dict(zip(RUN_COLUMNS, columns, strict=True)))
 
 
 def _possible_exposures(fit: Fit, end: float) -> NDArray:
@@ -281,11 +179,11 @@ def _exposures(fit: Fit, end: float, count: float | None) -> NDArray:
         return possible
     if not (1 <= count <= len(possible) and float(count).is_integer()):
         raise ValueError(f"checkpoints is {count} at exposure {end:g}; give a whole number from 1 to {len(possible)}")
-    places = np.linspace(len(possible) - 1, 0, int(count)).round().astype(int)
-    return possible[places[::-1]]
+    indices = np.linspace(len(possible) - 1, 0, int(count)).round().astype(int)
+    return possible[indices[::-1]]
 
 
-def _check_rows(theory: _Theory, name: str, rows: pd.DataFrame, size: str, exposure: str) -> None:
+def _check_rows(theory: Theory, name: str, rows: pd.DataFrame, size: str, exposure: str) -> None:
     """Raise ValueError where rows are missing or the law cannot speak of their sizes and exposures."""
     if rows.empty:
         raise ValueError(f"{name} has no rows; give at least one run")

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .fitting import Fit
-from .resampling import Draws, add_on_scale, robust_sd, spare_runs, t_quantile
+from .resampling import Draws, add_on_scale, check_level, robust_sd, spare_runs, t_quantile
 
 KINDS = ("mean_law", "new_run")
 
@@ -27,8 +27,7 @@ def forecast(
     largest fitted size at that exposure ("no change"). Raises ValueError where a column is missing or the level is
     not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
+    check_level(level)
     for name in (size, exposure):
         if name not in at:
             raise ValueError(f"column {name!r} is missing from the rows to forecast; add it, or name the one to use")
@@ -53,8 +52,9 @@ def standard_errors(fit: Fit, predictions: NDArray, between_sd: NDArray, within_
 
 
 def interval(fit: Fit, centre: NDArray, sd: NDArray, level: float, degrees: int) -> tuple[NDArray, NDArray]:
-    """Interval centre ± t · sd on the fit's scale, clipped to the limits that the metric is known to have.
+    """Values of the ends (..., n), centre ± t · sd, clipped to the limits that the metric is known to have.
 
+    centre: values in the metric's units; sd: on the fit's scale, where it is added.
     A law that passes through every run leaves nothing to judge it by: its interval is all that the limits allow.
     """
     if spare_runs(fit) < 1:

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankscale_utils.machine.files import digest
-
-from .fitting import SMALLEST, Fit, Problem, check_limits
-from .forms import Curve, Law
+from .fitting import Fit, check_limits
+from .law import Curve, Law
+from .problem import SMALLEST, Problem
 from .rows import measurements
 
 RESAMPLES_TOGETHER = 250  # resamples that are projected together: their arrays stay small
@@ -69,30 +68,30 @@ def pool(
     for law, rows in zip(laws, data, strict=True):
         check_limits(law, rows, law.scale)
     grids = [Grid.of(law, rows) for law, rows in zip(laws, data, strict=True)]
-    found = _posteriors(grids, [grid.z[None] for grid in grids], prior, None)
+    posteriors = _posteriors(grids, [grid.z[None] for grid in grids], prior, None)
     widest = PRIOR_LED * np.hypot(prior.sd, prior.between)
     return [
         squares_fit(law, rows, coefficients[0], "led by the prior" if spread[0] > widest else "converged")
-        for law, rows, (coefficients, spread) in zip(laws, data, found, strict=True)
+        for law, rows, (coefficients, spread) in zip(laws, data, posteriors, strict=True)
     ]
 
 
 def refit_pooled(
     grids: Sequence["Grid"], targets: Sequence[NDArray], prior: Prior, seed: int | None = None
 ) -> list[NDArray]:
-    """Coefficients (B, k) of every series for other numbers (B, rows) on the laws' scale.
+    """Natural coefficients (B, k) of every series for other numbers (B, rows), which are on the laws' scale.
 
     seed: with one, the prior too is drawn anew for each of the B, as a prior that never moved would make resamples look
     surer than it is (randomise, then optimise: Bardsley et al., SIAM J. Sci. Comput. 36, 2014).
     """
     moves = None if seed is None else _moves(grids, len(targets[0]), prior, seed)
-    found: list[list[NDArray]] = [[] for _ in grids]
+    chunks: list[list[NDArray]] = [[] for _ in grids]
     for first in range(0, len(targets[0]), RESAMPLES_TOGETHER):
         chunk = [target[first : first + RESAMPLES_TOGETHER] for target in targets]
         moved = None if moves is None else [move[first : first + RESAMPLES_TOGETHER] for move in moves]
-        for coefficients, (new, _) in zip(found, _posteriors(grids, chunk, prior, moved), strict=True):
-            coefficients.append(new)
-    return [np.concatenate(coefficients) for coefficients in found]
+        for coefficients, (refitted, _) in zip(chunks, _posteriors(grids, chunk, prior, moved), strict=True):
+            coefficients.append(refitted)
+    return [np.concatenate(coefficients) for coefficients in chunks]
 
 
 def _moves(grids: Sequence["Grid"], count: int, prior: Prior, seed: int) -> list[NDArray]:
@@ -106,7 +105,7 @@ def _moves(grids: Sequence["Grid"], count: int, prior: Prior, seed: int) -> list
 def seeds(fits: Sequence[Fit], seed: int) -> list[list[int]]:
     """One seed for each set of runs, so that series of the same runs move together and others apart."""
     sets = [tuple(sorted(fit.data["run"].unique())) for fit in fits]
-    order = {runs: place for place, runs in enumerate(dict.fromkeys(sets))}
+    order = {runs: index for index, runs in enumerate(dict.fromkeys(sets))}
     return [[seed, order[runs]] for runs in sets]
 
 
@@ -151,7 +150,7 @@ class Grid:
         of_run = np.eye(len(roots))[self.runs] / roots  # (n, runs)
         by_run = np.einsum("cml,mr,cnl->rnc", q, of_run, q, optimize=True)
         means = of_run.T[:, :, None] - by_run
-        return tuple(np.ascontiguousarray(one) for one in (projections, amplitudes, means))
+        return tuple(np.ascontiguousarray(maps) for maps in (projections, amplitudes, means))
 
     def design(self, shapes: NDArray) -> NDArray:
         """Columns (choices, n, l) that the linear coefficients multiply."""
@@ -168,7 +167,7 @@ class Grid:
         is impossible where a term turns negative, unless that is so of all.
         """
         projections, amplitudes, means = self.maps
-        possible = np.logical_and.reduce([z @ one > 0 for one in amplitudes])
+        possible = np.logical_and.reduce([z @ amplitude > 0 for amplitude in amplitudes])
         possible |= ~possible.any(1, keepdims=True)
         between, runs = _sum_of_squares(z, means), len(means)
         trace, free = (1e-9 * np.var(z, axis=1) + 1e-24)[:, None], z.shape[1] - runs
@@ -199,8 +198,8 @@ class Grid:
 def _sum_of_squares(z: NDArray, maps: NDArray) -> NDArray:
     """Return Σ (z @ map)², (B, choices), for numbers z (B, n) and maps (…, n, choices), one map after the other."""
     total = 0.0
-    for one in maps:
-        product = z @ one
+    for matrix in maps:
+        product = z @ matrix
         total = total + np.square(product, out=product)
     return total
 
@@ -216,16 +215,14 @@ def _posteriors(
         peak = weights.max(2, initial=LEAST)
         likelihoods.append(np.exp(weights - peak[:, :, None]))  # of shapes with the same exponent
         evidence.append(peak + _log(likelihoods[-1].sum(2)))
-    found = []
-    for grid, z, likelihood, exponents in zip(
-        grids, targets, likelihoods, _pooled(grids, evidence, prior, moves), strict=True
-    ):
+    pooled, posteriors = _pooled(grids, evidence, prior, moves), []
+    for grid, z, likelihood, exponents in zip(grids, targets, likelihoods, pooled, strict=True):
         share = exponents / np.maximum(likelihood.sum(2), np.finfo(float).tiny)
         shares = (likelihood * share[:, :, None]).reshape(len(z), -1)
         shapes = shares @ grid.shapes
         spread = np.sqrt(np.maximum(shares @ grid.shapes[:, 0] ** 2 - shapes[:, 0] ** 2, 0))
-        found.append((grid.coefficients(z, shapes), spread))
-    return found
+        posteriors.append((grid.coefficients(z, shapes), spread))
+    return posteriors
 
 
 def _log(positive: NDArray) -> NDArray:
@@ -246,16 +243,16 @@ def _pooled(
     around = [_around(alphas, widths, move, prior.between) for move in moves or [np.zeros(1)] * len(grids)]
     copies = Counter(grid.names for grid in grids)
     shares: dict[tuple[str, ...], NDArray | float] = dict.fromkeys(copies, 0.0)
-    for grid, one, near in zip(grids, evidence, around, strict=True):
-        peak = one.max(1, keepdims=True)
-        of_mean = _log((np.exp(one - peak)[:, None] @ near)[:, 0]) + peak
+    for grid, own, near in zip(grids, evidence, around, strict=True):
+        peak = own.max(1, keepdims=True)
+        of_mean = _log((np.exp(own - peak)[:, None] @ near)[:, 0]) + peak
         shares[grid.names] = shares[grid.names] + of_mean / copies[grid.names]
     posteriors = []
-    for grid, one, near in zip(grids, evidence, around, strict=True):
+    for grid, own, near in zip(grids, evidence, around, strict=True):
         others = log_prior + sum((share for names, share in shares.items() if names != grid.names), 0.0)
-        others = np.broadcast_to(others, one.shape)
+        others = np.broadcast_to(others, own.shape)
         expected = (near @ np.exp(others - others.max(1, keepdims=True))[:, :, None])[:, :, 0]
-        posterior = one + _log(expected)
+        posterior = own + _log(expected)
         posterior = np.exp(posterior - posterior.max(1, keepdims=True))
         posteriors.append(posterior / posterior.sum(1, keepdims=True))
     return posteriors
@@ -270,19 +267,6 @@ def _around(alphas: NDArray, widths: NDArray, moves: NDArray, between: float) ->
 
 def squares_fit(law: Curve, data: pd.DataFrame, coefficients: NDArray, status: str) -> Fit:
     """The Fit of pooled coefficients (k,) to the columns run, N, D and value: squared residuals on the law's scale."""
-    z = law.to_scale(data["value"].to_numpy(float))
-    residuals = z - law.predict(coefficients, data["N"], data["D"], scale=law.scale)
-    return Fit(
-        law=law,
-        coefficients=dict(zip(law.coefficient_names, coefficients.tolist(), strict=True)),
-        status=status,
-        scale=law.scale,
-        noise=np.inf,
-        objective=float(0.5 * (residuals**2).sum()),
-        r2=float(1 - (residuals**2).sum() / max(((z - z.mean()) ** 2).sum(), np.finfo(float).tiny)),
-        rmse=float(np.sqrt((residuals**2).mean())),
-        residuals=residuals,
-        data=data,
-        data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
-        pooled=True,
-    )
+    numbers = law.to_scale(data["value"].to_numpy(float))
+    residuals = numbers - law.predict(coefficients, data["N"], data["D"], scale=law.scale)
+    return Fit.of(law, data, coefficients, status, residuals=residuals, scale=law.scale, noise=np.inf, pooled=True)

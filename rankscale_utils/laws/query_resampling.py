@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from .averaging import Average
 from .candidates import Candidate
-from .fitting import Problem
 from .pooling import Prior
+from .problem import Problem
 from .resampling import robust_sd
 
 

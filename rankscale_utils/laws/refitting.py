@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .fitting import Fit, Problem
+from .fitting import Fit
+from .problem import Problem
 
 BATCH = 250  # refits that move together: their arrays stay in the processor's cache
 AT_BOUND = 1e-9  # distance at which a coefficient counts as being at its bound

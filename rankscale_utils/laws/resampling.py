@@ -49,7 +49,10 @@ def resample(fit: Fit, *, by: Literal["run"] = "run", draws: int = 1000, seed: i
 
 
 def wild_targets(fit: Fit, residuals: NDArray, fitted: NDArray, draws: int, seed: int | np.random.Generator) -> NDArray:
-    """Values (..., draws, rows): fitted values plus a run's residuals (..., rows) times one Webb weight a run."""
+    """Values (..., draws, rows): fitted values plus, on the fit's scale, a run's residuals times one Webb weight a run.
+
+    residuals: (..., rows) on the fit's scale; fitted: (..., rows) values.
+    """
     rng = np.random.default_rng(seed)
     runs, _ = _run_of_row(fit)
     weights = rng.choice(WEBB, size=(*residuals.shape[:-1], draws, runs.max() + 1))[..., runs]
@@ -83,10 +86,16 @@ def spare_runs(fit: Fit) -> int:
 
 
 def robust_sd(draws: NDArray) -> NDArray:
-    """Standard deviation (..., n) of draws (..., draws, n), with wild draws pulled in to a number of robust ones."""
+    """Standard deviation (..., n) of draws (..., draws, n), on their scale, wild ones pulled in to `WILD` of it."""
     low, centre, high = np.quantile(draws, [norm.cdf(-1), 0.5, norm.cdf(1)], axis=-2, keepdims=True)
     reach = WILD * (high - low) / 2
     return np.clip(draws, centre - reach, centre + reach).std(axis=-2)
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError where a level is no share between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
 
 
 def t_quantile(level: float, degrees: int) -> float:

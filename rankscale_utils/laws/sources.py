@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from .fitting import fit
-from .forms import Law
+from .law import Law
 from .resampling import Draws, resample, robust_sd, t_quantile
 
 

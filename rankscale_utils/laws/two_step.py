@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .fitting import Fit
-from .forms import Curve, Law, joint_law
+from .forms import joint_law
+from .law import Curve, Law
 from .pooling import Grid, Prior, pool, refit_pooled, squares_fit
 from .rows import measurements
 from .scales import Scale, to_scale

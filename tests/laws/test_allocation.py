@@ -13,11 +13,13 @@ from rankscale_utils.laws import (
     isoflop,
     joint_law,
     kaplan_law,
+    measured_at_equal_compute,
     optimal,
+    parabola,
     resample,
     size_law,
 )
-from rankscale_utils.laws.allocation import _vertex, parabola
+from rankscale_utils.laws.allocation import _vertex
 
 from .conftest import EXPOSURES, SIZES, TRUTH
 
@@ -80,16 +82,17 @@ def test_intervals_hold_the_truth(law, ladder):
 
 def test_equal_compute_shows_the_regret_of_a_wrong_law(law, ladder):
     table, right = ladder(between=0, within=0), fit(law, ladder(between=0, within=0))
-    compared = equal_compute(table, right, Cost.six_n())
+    measured = measured_at_equal_compute(table, Cost.six_n())
+    compared = equal_compute(measured, right, Cost.six_n())
     assert (compared["rungs"] >= 2).all()
     assert compared["regret"].max() < 5e-3  # only interpolation between checkpoints is left
     wrong = fit(law, ladder(between=0, within=0, truth=np.array([0.45, 1.5, 0.35, 0.05, 0.3])))
-    assert equal_compute(table, wrong, Cost.six_n())["regret"].max() > 1e-2
+    assert equal_compute(measured, wrong, Cost.six_n())["regret"].max() > 1e-2
 
 
 def test_equal_compute_never_reads_beyond_a_rungs_checkpoints(law, ladder):
     table = ladder(between=0, within=0)
-    compared = equal_compute(table, fit(law, table), Cost.six_n())
+    compared = equal_compute(measured_at_equal_compute(table, Cost.six_n()), fit(law, table), Cost.six_n())
     for row in compared.itertuples():
         for size in (row.picked, row.best):
             assert 6 * size * EXPOSURES[0] <= row.flops <= 6 * size * EXPOSURES[-1]
@@ -137,7 +140,8 @@ def test_intervals_on_the_gap_stay_within_the_limits(law, ladder):
 
 def test_the_parabola_agrees_with_a_law_that_it_can_see(law, ladder):
     table = ladder(between=0, within=0, sizes=tuple(np.geomspace(2e3, 2e6, 12)))
-    checked = parabola(table, fit(law, table), Cost.six_n(), levels=20)
+    measured = measured_at_equal_compute(table, Cost.six_n(), levels=20)
+    checked = parabola(measured, fit(law, table), Cost.six_n())
     inside = checked[checked["status"] == "inside"]
     assert len(inside) >= 4
     assert (checked["rungs"] >= 3).all()

@@ -1,6 +1,7 @@
 """P0's forecasts, made again from its measurements, are the ones that it published."""
 
 import ast
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from scipy.optimize import curve_fit
 
 import rankscale_utils
-from rankscale_utils.laws import baselines
-from rankscale_utils.laws.baselines import p0_joint, p0_size, persistence
+from rankscale_utils.laws import baselines, p0_forecast, persistence
 
+p0_size, p0_joint = partial(p0_forecast, "size"), partial(p0_forecast, "joint")
 HELD_OUT = ["400m", "1b"]
 OBJECTIVES = {"listnet": "listwise", "bce": "pointwise"}
 METRICS = {"ndcg@10": "nDCG@10", "recall@10": "R@10", "MAP": "AP@100", "MRR": "RR@100", "CE": "CE64",

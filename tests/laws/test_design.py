@@ -6,7 +6,8 @@ import pytest
 
 from rankscale_utils.laws import Cost, fit, forecast, joint_law, resample, size_law
 from rankscale_utils.laws.candidates import Candidate
-from rankscale_utils.laws.design import _Goal, _Theory, candidate_runs, plan_runs, rank_runs
+from rankscale_utils.laws.design import candidate_runs, plan_runs, rank_runs
+from rankscale_utils.laws.information import Goal, Theory
 from rankscale_utils.laws.pooling import Prior, pool
 from rankscale_utils.laws.refitting import refit
 from rankscale_utils.laws.resampling import t_quantile
@@ -45,7 +46,7 @@ def without_bounds(theory):
 
 
 def test_information_is_what_dense_algebra_finds(draws):
-    theory = _Theory.of(draws, None, 0.95)
+    theory = Theory.of(draws, None, 0.95)
     J, covariance = dense(theory)
     np.testing.assert_allclose(without_bounds(theory), J.T @ np.linalg.solve(covariance, J), rtol=1e-8)
     g = theory.derivatives(np.array([4.4e5]), np.array([1.6e5]))
@@ -54,7 +55,7 @@ def test_information_is_what_dense_algebra_finds(draws):
 
 
 def test_a_prior_tells_of_alpha_alone(draws):
-    with_prior, without = (_Theory.of(draws, prior, 0.95).information for prior in (Prior(sd=0.3, between=0.4), None))
+    with_prior, without = (Theory.of(draws, prior, 0.95).information for prior in (Prior(sd=0.3, between=0.4), None))
     expected = np.zeros((5, 5))
     expected[2, 2] = 1 / 0.5**2
     np.testing.assert_allclose(with_prior - without, expected, atol=1e-6)
@@ -68,7 +69,7 @@ def test_law_variance_is_what_refitting_simulated_ladders_finds(law, ladder):
     noise = rng.normal(0, 5e-4, (800, fitted.runs))[:, run] + rng.normal(0, 3e-4, (800, fitted.rows))
     refitted = refit(fitted, fitted.predict(fitted.data["N"], fitted.data["D"]) + noise)
     simulated = law.predict(refitted, 4.4e5, 1.6e5).std()
-    theory = _Theory.of(known, None, 0.95)
+    theory = Theory.of(known, None, 0.95)
     g = theory.derivatives(np.array([4.4e5]), np.array([1.6e5]))
     assert np.sqrt(theory.variances(theory.information, g)[0]) == pytest.approx(simulated, rel=0.1)
 
@@ -81,8 +82,8 @@ def test_half_width_now_is_near_the_forecasts(draws, held_out):
 
 def test_an_added_run_never_widens_the_law(draws, short, held_out):
     for one in (draws, short):
-        theory = _Theory.of(one, None, 0.95)
-        goal = _Goal.of(theory, held_out, SIZE, "exposure")
+        theory = Theory.of(one, None, 0.95)
+        goal = Goal.of(theory, held_out, SIZE, "exposure")
         now = theory.variances(theory.information, goal.derivatives)
         for N in (1e3, 1.2e4, 1e6):
             for D in (EXPOSURES[:1], EXPOSURES, 4 * EXPOSURES):

@@ -4,7 +4,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from rankscale_utils.laws import fit, forecast, joint_law, refit, resample
-from rankscale_utils.laws.fitting import Problem
+from rankscale_utils.laws.problem import Problem
 from rankscale_utils.laws.resampling import WEBB, noise_sds, robust_sd, wild_targets
 
 from .conftest import TRUTH
