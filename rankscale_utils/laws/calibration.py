@@ -1,4 +1,4 @@
-"""How far intervals must reach: simulated studies of the same design."""
+"""How far intervals must reach, and how often they hold the truth: simulated studies of the same design."""
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 
 from .averaging import Average, combined, kept_averages
 from .candidates import Candidate
-from .fitting import DISTINCT_NEEDED
+from .fitting import DISTINCT_NEEDED, Fit
 from .forecasting import KINDS, interval, standard_errors
 from .pooling import Prior, seeds
-from .refitting import DRAWN, refit
 from .resampling import Draws, noise_sds, t_quantile, wild_targets
 from .series import Series
 
-DRAWS_A_STUDY = 29  # resamples of a simulated study: enough for a standard deviation
-
-DRAWS_EACH = 60  # resamples of a simulated study
+RESAMPLES_FOR_REACH = 29  # of a simulated study in `calibrated`: enough for a standard deviation
+RESAMPLES_FOR_COVERAGE = 60  # of a simulated study in `coverage`, which has few of them
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Calibration:
 
 
 def calibrated(
-    found: Sequence[Average],
+    averages: Sequence[Average],
     ats: Sequence[pd.DataFrame],
     kept: Sequence[Candidate],
     prior: Prior,
@@ -56,20 +54,20 @@ def calibrated(
     than Student's t at the degrees of freedom of all independent runs. Which laws are kept is taken as known.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 12.5.
     """
-    truths = [place for place, one in enumerate(kept) if one.form != "size"] or [*range(len(kept))]
-    each = max(-(-simulations // (2 * len(truths))), 1)
-    work = partial(_simulate, found=found, kept=kept, ats=ats, prior=prior, simulations=2 * each, seed=seed)
+    truths = [index for index, candidate in enumerate(kept) if candidate.form != "size"] or [*range(len(kept))]
+    half = max(-(-simulations // (2 * len(truths))), 1)
+    work = partial(_simulate, averages=averages, kept=kept, ats=ats, prior=prior, simulations=2 * half, seed=seed)
     pivots = list(_processes().map(work, truths))
-    reach, held = [], []
-    for place in range(len(KINDS)):
+    least, reach, held = t_quantile(level, _degrees_of_all(averages)), [], []
+    for kind in range(len(KINDS)):
         first, second = (
-            [np.concatenate([truth[series][place][half] for truth in pivots]) for series in range(len(found))]
-            for half in (slice(each), slice(each, None))
+            [np.concatenate([truth[series][kind][rows] for truth in pivots]) for series in range(len(averages))]
+            for rows in (slice(half), slice(half, None))
         )
-        simulated = np.quantile(np.concatenate([rows.ravel() for rows in first]), level)
-        reach.append(max(float(simulated), t_quantile(level, _degrees_of_all(found))))
-        held.append([(rows <= reach[-1]).mean() for rows in second])
-    return Calibration(tuple(reach), np.array(held).T, each * len(truths))
+        simulated = np.quantile(np.concatenate([errors.ravel() for errors in first]), level)
+        reach.append(max(float(simulated), least))
+        held.append([(errors <= reach[-1]).mean() for errors in second])
+    return Calibration(tuple(reach), np.array(held).T, half * len(truths))
 
 
 @cache
@@ -78,10 +76,10 @@ def _processes() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
 
 
-def _degrees_of_all(found: Sequence[Average]) -> int:
+def _degrees_of_all(averages: Sequence[Average]) -> int:
     """Degrees of freedom of all independent runs together; series of the same runs count once."""
     by_runs: dict[tuple[str, ...], int] = {}
-    for average in found:
+    for average in averages:
         runs = tuple(sorted(average.series.table["run"].unique()))
         by_runs[runs] = min(by_runs.get(runs, average.degrees), average.degrees)
     return sum(by_runs.values())
@@ -99,40 +97,43 @@ def expanding_intervals(
 
     Returns the rows of `Average.forecast` with the series' labels, rung, rungs_fitted, actual, error and covered.
     """
-    sizes = np.unique(np.concatenate([one.table["N"] for one in all_series]))
+    sizes = np.unique(np.concatenate([series.table["N"] for series in all_series]))
     tables = []
     for fitted in range(DISTINCT_NEEDED, len(sizes)):
-        nexts = [one.end[one.end["N"] == sizes[fitted]] for one in all_series]
-        enough = [one.sizes_below(sizes[fitted]) >= DISTINCT_NEEDED for one in all_series]
-        measured = [place for place, rows in enumerate(nexts) if len(rows) and enough[place]]
+        following = [series.end[series.end["N"] == sizes[fitted]] for series in all_series]
+        measured = [
+            (series, rows)
+            for series, rows in zip(all_series, following, strict=True)
+            if len(rows) and series.sizes_below(sizes[fitted]) >= DISTINCT_NEEDED
+        ]
         if not measured:
             continue
-        found = kept_averages([all_series[place].below(sizes[fitted]) for place in measured], kept, prior, draws)
-        ats = [nexts[place][["rung", "N", "D"]].drop_duplicates() for place in measured]
-        reach = calibrated(found, ats, kept, prior, level=level, simulations=simulations).reach
-        for average, at, place in zip(found, ats, measured, strict=True):
-            made = average.forecast(at.assign(**average.series.labels, rungs_fitted=fitted), level, reach)
-            actual = nexts[place]["value"].mean()
-            inside = (made["lo"] <= actual) & (actual <= made["hi"])
-            tables.append(made.assign(actual=actual, error=made["forecast"] - actual, covered=inside))
+        averages = kept_averages([series.below(sizes[fitted]) for series, _ in measured], kept, prior, draws)
+        ats = [rows[["rung", "N", "D"]].drop_duplicates() for _, rows in measured]
+        reach = calibrated(averages, ats, kept, prior, level=level, simulations=simulations).reach
+        for average, at, (series, rows) in zip(averages, ats, measured, strict=True):
+            forecasts = average.forecast(at.assign(**series.labels, rungs_fitted=fitted), level, reach)
+            actual = rows["value"].mean()
+            inside = (forecasts["lo"] <= actual) & (actual <= forecasts["hi"])
+            tables.append(forecasts.assign(actual=actual, error=forecasts["forecast"] - actual, covered=inside))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _simulate(
     truth: int,
-    found: Sequence[Average],
+    averages: Sequence[Average],
     kept: Sequence[Candidate],
     ats: Sequence[pd.DataFrame],
     prior: Prior,
     simulations: int,
     seed: int,
 ) -> list[list[NDArray]]:
-    """Errors in standard errors, of each series and kind (simulations, n), with the kept law of this place as truth."""
-    true = [average.laws[kept[truth].name] for average in found]
+    """Errors in standard errors, of each series and kind (simulations, n), with the kept law of this index as truth."""
+    true = [average.laws[kept[truth].name] for average in averages]
     rngs = [np.random.default_rng([*number, truth]) for number in seeds([draws.fit for draws in true], seed)]
     drawn = np.random.default_rng([seed, truth]).integers(len(true[0].coefficients), size=simulations)
     values, truths = [], []
-    for average, draws, at, rng in zip(found, true, ats, rngs, strict=True):
+    for average, draws, at, rng in zip(averages, true, ats, rngs, strict=True):
         table = average.series.table
         runs, names = pd.factorize(table["run"])
         laws = draws.coefficients[drawn]
@@ -144,15 +145,15 @@ def _simulate(
         expected = average.series.on_scale(draws.fit.law.predict(laws, at["N"], at["D"]))
         noise = rng.normal(size=(simulations, len(at))) * np.hypot(between, draws.within_sd)
         truths.append((expected, expected + noise))
-    parts = [_refitted(one, found, values, ats, prior, seed) for one in kept]
+    by_law = [_forecasts(candidate, averages, values, ats, prior, seed) for candidate in kept]
     pivots = []
-    for place, numbers in enumerate(truths):
-        centres = np.stack([part[place][0] for part in parts])  # (laws, simulations, n)
-        mine = []
+    for series, numbers in enumerate(truths):
+        centres = np.stack([forecasts[series][0] for forecasts in by_law])  # (laws, simulations, n)
+        errors = []
         for kind, number in enumerate(numbers):
-            centre, sd = combined(centres, np.stack([part[place][1][kind] for part in parts]))
-            mine.append(np.abs(number - centre) / np.maximum(sd, 1e-300))
-        pivots.append(mine)
+            centre, sd = combined(centres, np.stack([forecasts[series][1][kind] for forecasts in by_law]))
+            errors.append(np.abs(number - centre) / np.maximum(sd, 1e-300))
+        pivots.append(errors)
     return pivots
 
 
@@ -162,42 +163,66 @@ def _noise_between(draws: Draws, rows: float, simulations: int, rng: np.random.G
     The mean square of runs, n·between² + within², is the found one over χ²/degrees (Gelman et al., Bayesian Data
     Analysis, 2013, section 3.2).
     """
-    found = rows * draws.between_sd**2 + draws.within_sd**2
-    square = found * draws.degrees / rng.chisquare(draws.degrees, size=(simulations, 1))
+    mean_square = rows * draws.between_sd**2 + draws.within_sd**2
+    square = mean_square * draws.degrees / rng.chisquare(draws.degrees, size=(simulations, 1))
     return np.sqrt(np.maximum(square - draws.within_sd**2, 0.0) / rows)
 
 
-def _refitted(
+def _forecasts(
     candidate: Candidate,
-    found: Sequence[Average],
+    averages: Sequence[Average],
     values: Sequence[NDArray],
     ats: Sequence[pd.DataFrame],
     prior: Prior,
     seed: int,
 ) -> list[tuple[NDArray, tuple[NDArray, NDArray]]]:
-    """Each series' centres (simulations, n) and standard errors, one for each kind, of a law refitted to values."""
-    fits = [average.laws[candidate.name].fit for average in found]
+    """Each series' centres (simulations, n) and standard errors, one for each kind, of a law refitted to values.
+
+    All on the series' scale.
+    """
+    fits = [average.laws[candidate.name].fit for average in averages]
     if candidate.form == "size":
-        ends = [one.series.table.index.get_indexer(one.series.end.index) for one in found]
-        values = [value[:, end] for value, end in zip(values, ends, strict=True)]
-    numbers = [law.law.to_scale(value) for law, value in zip(fits, values, strict=True)]
+        ends = [average.series.table.index.get_indexer(average.series.end.index) for average in averages]
+        values = [rows[:, end] for rows, end in zip(values, ends, strict=True)]
+    there = [(at["N"].to_numpy(float), at["D"].to_numpy(float)) for at in ats]
+    resampled = _refitted(candidate, fits, values, there, prior, RESAMPLES_FOR_REACH, seeds(fits, seed + 1), seed + 1)
+    return [
+        (fit.law.predict(coefficients, N, D, scale=fit.law.scale), errors)
+        for fit, (N, D), (coefficients, errors) in zip(fits, there, resampled, strict=True)
+    ]
+
+
+def _refitted(
+    candidate: Candidate,
+    fits: Sequence[Fit],
+    values: Sequence[NDArray],
+    there: Sequence[tuple[NDArray, NDArray]],
+    prior: Prior,
+    resamples: int,
+    wild_seeds: Sequence[list[int] | np.random.Generator],
+    prior_seed: int,
+) -> list[tuple[NDArray, tuple[NDArray, NDArray]]]:
+    """Refit and resample simulated studies as the study itself was.
+
+    values: (simulations, rows) of each fit; there: sizes and exposures (n,) that are forecast. Returns for each fit its
+    coefficients (simulations, k) and the standard errors (simulations, n), one for each kind, on the fit's scale.
+    """
+    numbers = [fit.law.to_scale(rows, fit.scale) for fit, rows in zip(fits, values, strict=True)]
     centres = candidate.refit(fits, numbers, prior)
     targets, residuals = [], []
-    for one, number, mine, number_seed in zip(fits, numbers, centres, seeds(fits, seed + 1), strict=True):
-        fitted = one.law.predict(mine, one.data["N"], one.data["D"])
-        residuals.append(number - one.law.to_scale(fitted))
-        wild = wild_targets(one, residuals[-1], fitted, DRAWS_A_STUDY, number_seed)
-        targets.append(one.law.to_scale(wild.reshape(-1, one.rows)))
-    starts = [np.repeat(mine, DRAWS_A_STUDY, axis=0) for mine in centres]
-    drawn = candidate.refit(fits, targets, prior, starts, seed + 1)
-    parts = []
-    for one, mine, left, each, at in zip(fits, centres, residuals, drawn, ats, strict=True):
-        N, D = at["N"].to_numpy(float), at["D"].to_numpy(float)
-        predictions = one.law.predict(each, N, D).reshape(len(mine), DRAWS_A_STUDY, len(N))
-        between, within = (sd[:, None] for sd in noise_sds(one, left))
-        errors = standard_errors(one, predictions, between, within)
-        parts.append((one.law.predict(mine, N, D, scale=one.law.scale), errors))
-    return parts
+    for fit, measured, coefficients, wild_seed in zip(fits, numbers, centres, wild_seeds, strict=True):
+        fitted = fit.law.predict(coefficients, fit.data["N"], fit.data["D"])
+        residuals.append(measured - fit.law.to_scale(fitted, fit.scale))
+        wild = wild_targets(fit, residuals[-1], fitted, resamples, wild_seed)
+        targets.append(fit.law.to_scale(wild.reshape(-1, fit.rows), fit.scale))
+    starts = [np.repeat(coefficients, resamples, axis=0) for coefficients in centres]
+    drawn = candidate.refit(fits, targets, prior, starts, prior_seed)
+    refitted = []
+    for fit, coefficients, left, resampled, (N, D) in zip(fits, centres, residuals, drawn, there, strict=True):
+        predictions = fit.law.predict(resampled, N, D).reshape(len(coefficients), resamples, len(N))
+        between, within = (sd[:, None] for sd in noise_sds(fit, left))
+        refitted.append((coefficients, standard_errors(fit, predictions, between, within)))
+    return refitted
 
 
 def coverage(
@@ -217,23 +242,18 @@ def coverage(
     `forecast`. The law's form is taken as known, so real intervals hold the truth at most as often.
     """
     fit, rng = draws.fit, np.random.default_rng(seed)
-    rows, there = (fit.data["N"], fit.data["D"]), (at[size].to_numpy(float), at[exposure].to_numpy(float))
+    N, D = at[size].to_numpy(float), at[exposure].to_numpy(float)
     sd = np.hypot(draws.between_sd, draws.within_sd)
 
     def noisy(values: NDArray) -> NDArray:
         numbers = fit.law.to_scale(values, fit.scale)
         return fit.law.from_scale(numbers + rng.normal(scale=sd, size=(simulations, len(values))), fit.scale)
 
-    values = noisy(fit.predict(*rows))
-    centres = refit(fit, values, patience=DRAWN)
-    fitted = fit.law.predict(centres, *rows)
-    residuals = fit.law.to_scale(values, fit.scale) - fit.law.to_scale(fitted, fit.scale)
-    targets = wild_targets(fit, residuals, fitted, DRAWS_EACH, rng).reshape(-1, fit.rows)
-    drawn = refit(fit, targets, start=np.repeat(centres, DRAWS_EACH, axis=0), patience=DRAWN)
-    predictions = fit.law.predict(drawn, *there).reshape(simulations, DRAWS_EACH, -1)
-    errors = standard_errors(fit, predictions, *(found[:, None] for found in noise_sds(fit, residuals)))
-    forecast, truth, found = fit.law.predict(centres, *there), fit.predict(*there), {}
+    alone, values = Candidate(fit.law.name, pooled=False), noisy(fit.predict(fit.data["N"], fit.data["D"]))
+    simulated = _refitted(alone, [fit], [values], [(N, D)], Prior(), RESAMPLES_FOR_COVERAGE, [rng], seed)
+    ((coefficients, errors),) = simulated
+    forecast, truth, held = fit.law.predict(coefficients, N, D), fit.predict(N, D), {}
     for kind, error, true in zip(KINDS, errors, (truth, noisy(truth)), strict=True):
         lo, hi = interval(fit, forecast, error, level, draws.degrees)
-        found[kind] = ((lo <= true) & (true <= hi)).mean(axis=0)
-    return found
+        held[kind] = ((lo <= true) & (true <= hi)).mean(axis=0)
+    return held

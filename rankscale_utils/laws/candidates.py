@@ -58,7 +58,7 @@ class Candidate:
         starts: Sequence[NDArray] | None = None,
         seed: int | None = None,
     ) -> list[NDArray]:
-        """Each series' natural coefficients (B, k) for other numbers (B, rows), which are on the laws' scale.
+        """Each series' natural coefficients (B, k) for other numbers (B, rows), which are on the fits' scale.
 
         starts: natural coefficients (B, k) to start from (None: the fits'). seed: as in `refit_pooled`.
         """
@@ -68,7 +68,7 @@ class Candidate:
             return refit_pooled([Grid.of(fit.law, fit.data) for fit in fits], numbers, prior, seed)
         starts = starts or [None] * len(fits)
         return [
-            refitting.refit(fit, fit.law.from_scale(rows), start=start, patience=DRAWN)
+            refitting.refit(fit, fit.law.from_scale(rows, fit.scale), start=start, patience=DRAWN)
             for fit, rows, start in zip(fits, numbers, starts, strict=True)
         ]
 
