@@ -1,6 +1,7 @@
 """The laws of a series as lines to be drawn."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,22 @@ import pandas as pd
 from rankscale_utils import laws
 from rankscale_utils.study.study import Study
 
-from .fit import Fitted, convert_counts, design_of_series, held_out_design
+from .fit import (
+    Fitted,
+    convert_counts,
+    design_of_series,
+    fitted_ends,
+    fitted_rows,
+    held_out_design,
+    held_out_rows,
+    last_rows,
+)
 from .forecast import sealed_reach
 
 
-def series_curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40):
+def series_curves(
+    one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40
+) -> pd.DataFrame:
     """Return every law of a series as lines, the average with its band (kind mean_law), to be drawn.
 
     Rows: along size at the end (`along` = size), and along exposure at every fitted and held-out rung (`along` =
@@ -44,8 +56,34 @@ def series_curves(one: Fitted, design: pd.DataFrame, level: float, reach: Sequen
     return table[table["kind"] == "mean_law"].assign(**one.labels)
 
 
-def all_curves(study: Study, fitted: Sequence[Fitted], sealed: pd.DataFrame) -> pd.DataFrame:
-    """Return the curves of several series, their bands as wide as the sealed intervals' reach makes them."""
-    design, reach = held_out_design(study, fitted), sealed_reach(sealed)
-    made = [series_curves(one, design, study.forecasting.level, reach) for one in fitted]
-    return pd.concat(made, ignore_index=True)
+@dataclass(frozen=True)
+class Curves:
+    """Several series as figures show them: laws as lines, and the runs that they should go through.
+
+    lines: `series_curves` of every series. ends: the fitted runs' rows at the end of training, which size laws see;
+    rows: those at every exposure. held_out: the held-out runs' rows at every exposure; none until they are opened.
+    held_out_rungs: their names.
+    """
+
+    lines: pd.DataFrame
+    ends: pd.DataFrame
+    rows: pd.DataFrame
+    held_out: pd.DataFrame
+    held_out_rungs: list[str]
+
+    @property
+    def held_out_ends(self) -> pd.DataFrame:
+        """The held-out runs' rows at the end of training."""
+        return last_rows(self.held_out)
+
+
+def draw_curves(study: Study, series: Sequence[Fitted], forecasts: pd.DataFrame, opened: bool = False) -> Curves:
+    """Return the curves of several series, their bands as wide as the sealed intervals' reach makes them.
+
+    forecasts: the study's sealed forecasts, scored or not. opened: whether the held-out rungs may be read.
+    """
+    design, reach = held_out_design(study, series), sealed_reach(forecasts)
+    lines = [series_curves(fitted, design, study.forecasting.level, reach) for fitted in series]
+    rows = fitted_rows(series)
+    truth = held_out_rows(study) if opened else rows.iloc[:0]
+    return Curves(pd.concat(lines, ignore_index=True), fitted_ends(series), rows, truth, study.held_out.rungs)

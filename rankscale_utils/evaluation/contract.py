@@ -8,6 +8,11 @@ from rankscale_utils.study.study import Study
 from .metrics import first_stage_scores, judged_at_10, open_test, reference_values
 
 
+def contracts(study: Study, collection: Collection) -> dict[str, dict[str, str]]:
+    """Return what the numbers of every test mean, for people to read."""
+    return {name: contract(study, collection, name) for name in collection.tests}
+
+
 def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
     """Return what a test's numbers mean, for people to read."""
     said, test = collection.manifest["tests"][name], open_test(study, collection, name)

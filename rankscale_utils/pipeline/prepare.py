@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.errors import one_sentence
-from rankscale_utils.evaluation.contract import contract
+from rankscale_utils.evaluation.contract import contracts
 from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.machine.progress import say
@@ -42,8 +42,7 @@ def prepare(study: Study) -> None:
     exposures = [branch.exposure for branch in plan_branches(study)]
     write_json(paths.ladder_file(study.folder), {"rungs": rungs, "exposures": exposures})
     write_json(paths.collection_file(study.folder), manifest)
-    contracts = {name: contract(study, collection, name) for name in collection.tests}
-    write_json(paths.contract_file(study.folder), contracts)
+    write_json(paths.contract_file(study.folder), contracts(study, collection))
     say(f"{manifest['collection']}: {manifest['items']:,} training items from {manifest['train_queries']:,} queries")
     if left_out := sum(manifest["left_out"].values()):
         say(f"left out: {left_out:,} judgments, {manifest['left_out']}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from rankscale_utils.measurements.table import OWN, first_collection, headline, labelled
@@ -11,23 +12,19 @@ from rankscale_utils.study.study import Study
 from . import figures, tables
 
 
-def exposure_table(table: pd.DataFrame) -> pd.DataFrame:
+def metrics_table(table: pd.DataFrame) -> HTML:
     """Return one run's metrics, a row for each collection, with a column an exposure and the candidates' limits."""
     keys, table = ["collection", "metric"], labelled(table)
-    wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False)
-    wide.columns = [f"at_{int(exposure)}" for exposure in wide.columns]
+    wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False).sort_index(axis="columns")
+    exposures = {f"at_{exposure:.0f}": f"{exposure:,.0f}|.4f" for exposure in wide}
     limits = table.groupby(keys, sort=False)[["first_stage", "ceiling"]].first()
-    return wide.join(limits).reset_index()
-
-
-def exposure_columns(table: pd.DataFrame) -> dict[str, str]:
-    """Return the headings of `by_exposure`."""
-    exposures = {f"at_{int(e)}": f"{int(e):,}|.4f" for e in sorted(table["exposure"].unique())}
-    return (
-        tables.collection_column(table)
-        | {"metric": "metric"}
-        | exposures
-        | {"first_stage": "first stage|.4f", "ceiling": "ceiling|.4f"}
+    return tables.styled(
+        wide.set_axis(list(exposures), axis="columns").join(limits).reset_index(),
+        **tables.collection_column(table),
+        metric="metric",
+        **exposures,
+        first_stage="first stage|.4f",
+        ceiling="ceiling|.4f",
     )
 
 
@@ -53,10 +50,7 @@ def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
         axes.plot(rows["exposure"], rows["value"], "o-", color=figures.colour_of(rows["objective"].iloc[0]), ms=5)
         figures.log_axis(axes)
         for name, style in (("ceiling", ":"), ("first_stage", "--")):
-            value = rows[name].iloc[0]
-            if pd.notna(value):
-                axes.axhline(value, color=figures.INK, ls=style, lw=1, alpha=0.6)
-                axes.annotate(name.replace("_", " "), (1, value), (-2, 2), xycoords=("axes fraction", "data"),
-                              textcoords="offset points", ha="right", fontsize=8, alpha=0.8)  # fmt: skip
+            if pd.notna(rows[name].iloc[0]):
+                figures.level_line(axes, rows[name].iloc[0], name.replace("_", " "), style)
         panels.append(axes)
     return panels

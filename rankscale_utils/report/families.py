@@ -1,4 +1,4 @@
-"""What the page on families says: sentences and tables of the comparison, never typed in."""
+"""What the page 8_families shows: which family wins at which cost, and at equal size."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ def first_stage_sentence(winners: pd.DataFrame) -> str:
     )
 
 
-def wins_sentence(winners: pd.DataFrame) -> list[str]:
+def wins_sentences(winners: pd.DataFrame) -> list[str]:
     """Say at which budgets which family wins, and its lead at the largest one, a sentence a cost."""
     return [
         f"{_sentence(said)} {_lead(rows.iloc[-1])}"
@@ -85,9 +85,9 @@ def _lead(row: pd.Series) -> str:
     )
 
 
-def absent_sentence(study: Study, options: Options) -> list[str]:
+def absent_sentences(study: Study, comparison: Comparison) -> list[str]:
     """Name the families of which no checkpoint is a measurement."""
-    left = set(options.table["family"])
+    left = set(comparison.trained.table["family"])
     return [
         f"No run of {the(family)} left a usable measurement, so it is not compared."
         for family in study.families
@@ -95,13 +95,13 @@ def absent_sentence(study: Study, options: Options) -> list[str]:
     ]
 
 
-def equal_size_sentence(found: Comparison) -> list[str]:
+def equal_size_sentences(comparison: Comparison) -> list[str]:
     """Say for every other family at which of the cross-encoder's sizes it keeps its quality, a sentence a family."""
-    table, options = found.equal_size, found.trained.table
-    rungs = options.loc[options["family"] == "cross_encoder", "rung"].unique()
+    table, options = comparison.equal_size, comparison.trained
+    rungs = options.table.loc[options.table["family"] == "cross_encoder", "rung"].unique()
     if table.empty:
         return ["No family's ladder spans a size that the cross-encoder has, so none is compared at equal size."]
-    return [_kept(family, rows, rungs, found.trained.metric) for family, rows in table.groupby("family", sort=False)]
+    return [_kept(family, rows, rungs, options.metric) for family, rows in table.groupby("family", sort=False)]
 
 
 def _kept(family: str, rows: pd.DataFrame, rungs: Iterable[str], metric: str) -> str:
@@ -153,7 +153,7 @@ def winners_table(winners: pd.DataFrame, cost: str) -> HTML:
 
 
 def equal_size_table(table: pd.DataFrame) -> HTML:
-    """Return `family_comparison.at_equal_size` as a page shows it."""
+    """Return `compare_at_equal_size` as a page shows it."""
     if table.empty:
         return HTML("")
     differences = [_difference(row) for _, row in table.iterrows()]
@@ -178,17 +178,15 @@ def quality_and_training(options: Options, searched: Options | None = None) -> A
 
     searched: the bi-encoder's checkpoints on what they find themselves, dotted.
     """
-    axes, table = figures.panel(f"{options.metric} against training", "training FLOPs", options.metric), options.table
-    for family, rows in table.groupby("family", sort=False):
-        axes.plot(rows["flops"], rows["value"], "o", color=figures.FAMILY_COLOURS[family], ms=3, alpha=0.5)
-        _best_so_far(
-            axes, rows, table["flops"].max(), figures.FAMILY_COLOURS[family], band=True, label=COST_NAMES[family]
-        )
+    axes = figures.panel(f"{options.metric} against training", "training FLOPs", options.metric)
+    end = options.table["flops"].max()
+    for family, rows in options.table.groupby("family", sort=False):
+        colour = figures.FAMILY_COLOURS[family]
+        axes.plot(rows["flops"], rows["value"], "o", color=colour, ms=3, alpha=0.5)
+        _best_so_far(axes, rows, end, colour, band=True, label=COST_NAMES[family])
     if searched is not None:
         label = f"{COST_NAMES['bi_encoder']}, its own search"
-        _best_so_far(
-            axes, searched.table, table["flops"].max(), figures.FAMILY_COLOURS["bi_encoder"], ls=":", label=label
-        )
+        _best_so_far(axes, searched.table, end, figures.FAMILY_COLOURS["bi_encoder"], ls=":", label=label)
     _own_order(axes, options)
     figures.log_axis(axes)
     axes.figure.legend(loc="outside lower center", ncols=2)
@@ -225,15 +223,4 @@ def quality_and_serving(options: Options) -> list[Axes]:
 
 def _own_order(axes: Axes, options: Options) -> None:
     """Draw the value of the candidates' own order."""
-    value = options.first_stage.mean()
-    axes.axhline(value, color=figures.INK, ls="--", lw=1, alpha=0.6)
-    axes.annotate(
-        "candidates' own order",
-        (1, value),
-        (-2, 2),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        alpha=0.8,
-    )
+    figures.level_line(axes, options.first_stage.mean(), "candidates' own order")

@@ -11,6 +11,7 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.speedup import pareto_front
@@ -84,10 +85,10 @@ def where(collection: str, table: pd.DataFrame) -> str:
     return f" on {collection}" if table["collection"].nunique() > 1 else ""
 
 
-def name_series(rows: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str, str]:
-    """Return the objective and the metric of one series' rows of a table, and the title of its panel."""
+def name_series(rows: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Return the title of the panel of one series' rows of a table."""
     objective, metric, collection = labelled(rows.iloc[:1])[["objective", "metric", "collection"]].iloc[0]
-    return objective, metric, f"{objective}: {metric}{where(collection, labelled(table))}"
+    return f"{objective}: {metric}{where(collection, labelled(table))}"
 
 
 def unit(metric: str) -> str:
@@ -132,15 +133,24 @@ def quality_against(table: pd.DataFrame, what: str, label: str, column: str, end
     front = pd.concat([best, best.tail(1).assign(**{column: table.loc[table["cost"].idxmax(), column]})])
     axes.step(front[column], front["value"], where="post", color=INK, lw=1, alpha=0.5)
     for ((family, name), rows), marker in zip(systems, cycle("osD^vPX*<>"), strict=False):
-        across, up = (
-            (rows[reach].to_numpy() - rows[[middle]].to_numpy()).T * [[-1], [1]]
-            for reach, middle in (([f"{ends}_low", f"{ends}_high"], column), (["lo", "hi"], "value"))
-        )
-        axes.errorbar(rows[column], rows["value"], yerr=up, xerr=across, fmt=marker, ms=5, lw=0.8,
-                      color=FAMILY_COLOURS.get(family, INK), label=name)  # fmt: skip
+        across, up = bars(rows, column, f"{ends}_low", f"{ends}_high"), bars(rows, "value", "lo", "hi")
+        colour = FAMILY_COLOURS.get(family, INK)
+        axes.errorbar(rows[column], rows["value"], up, across, fmt=marker, ms=5, lw=0.8, color=colour, label=name)
     for row in best.itertuples():
         axes.annotate(f"{row.rung or row.name} at {row.depth}", (getattr(row, column), row.value), (4, 4),
                       textcoords="offset points", fontsize=8, alpha=0.8)  # fmt: skip
     log_axis(axes)
     axes.figure.legend(loc="outside lower center", ncols=2)
     return axes
+
+
+def bars(rows: pd.DataFrame, middle: str, low: str, high: str) -> NDArray:
+    """Return how far error bars reach below and above the middle: (2, rows)."""
+    return np.stack([rows[middle] - rows[low], rows[high] - rows[middle]])
+
+
+def level_line(axes: Axes, value: float, name: str, style: str = "--") -> None:
+    """Draw a level that does not change along x, with its name at its right end."""
+    axes.axhline(value, color=INK, ls=style, lw=1, alpha=0.6)
+    axes.annotate(name, (1, value), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", fontsize=8, alpha=0.8)  # fmt: skip

@@ -1,16 +1,15 @@
 """What the page 3_fit shows: which laws the fitted rungs follow, and what was sealed."""
 
 import math
-from collections.abc import Iterable
 
 import pandas as pd
-from matplotlib.axes import Axes
+from IPython.display import HTML
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.fit import SERIES_COLUMNS, Fitted
-from rankscale_utils.analysis.forecast import average_forecasts
+from rankscale_utils.analysis.fit import Fitted
+from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecasts
 
-from . import figures
+from . import prose, tables
 
 
 def choice_sentence(fitted: list[Fitted]) -> str:
@@ -29,19 +28,27 @@ def choice_sentence(fitted: list[Fitted]) -> str:
     )
 
 
-def choice_table(fitted: list[Fitted]) -> pd.DataFrame:
+def choice_table(fitted: list[Fitted]) -> HTML:
     """Return every candidate's past, the best first."""
-    return fitted[0].choice.astype({"kept": object})
+    return tables.styled(
+        fitted[0].choice.astype({"kept": object}),
+        candidate="candidate",
+        loss="mean error|.1%",
+        behind="behind the best|.1%",
+        doubt="standard error|.1%",
+        observations="observations|d",
+        kept="averaged",
+    )
 
 
 def noise_sentence(fitted: list[Fitted]) -> str:
     """Say on which scale metrics are fitted, and how even their noise is there."""
-    rows = []
-    for one in fitted:
-        known = one.average.series
-        ratios = [laws.unevenness(one.raw, known.rising, known.limits, scale) for scale in ("value", "gap")]
-        rows.append((known.scale, *ratios) if known.rising else None)
-    table = pd.DataFrame([row for row in rows if row], columns=["scale", "value", "gap"])
+    rows = [
+        (series.scale, *(laws.unevenness(raw, series.rising, series.limits, scale) for scale in ("value", "gap")))
+        for raw, series in ((one.raw, one.average.series) for one in fitted)
+        if series.rising
+    ]
+    table = pd.DataFrame(rows, columns=["scale", "value", "gap"])
     if table.empty or table[["value", "gap"]].isna().any(axis=None):
         return (
             "All series are fitted on the logarithm of the gap to their known limit: runs have too few checkpoints to "
@@ -55,49 +62,61 @@ def noise_sentence(fitted: list[Fitted]) -> str:
     )
 
 
-def fits_table(fitted: list[Fitted]) -> pd.DataFrame:
-    """Return every averaged law's coefficients and status, a row a fit; NaN where a law has no such coefficient."""
-    rows, absent = [], dict.fromkeys(("asymptote", "A", "alpha", "B", "beta"), math.nan)
-    for one in fitted:
-        for name, draws in one.laws.items():
-            fit = draws.fit
-            noise = {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
-            facts = {"law": name, "scale": fit.scale, "status": fit.status, "runs": fit.runs, "r2": fit.r2}
-            rows.append(one.labels | facts | absent | fit.coefficients | noise)
-    return pd.DataFrame(rows)
+def coefficients_table(series: list[Fitted]) -> HTML:
+    """Return every averaged law's coefficients and status, a row a fit; a dash where a law has no such coefficient."""
+    absent = dict.fromkeys(("asymptote", "A", "alpha", "B", "beta"), math.nan)
+    rows = [
+        fitted.labels
+        | {"law": name, "status": draws.fit.status, "r2": draws.fit.r2}
+        | {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
+        | absent
+        | draws.fit.coefficients
+        for fitted in series
+        for name, draws in fitted.laws.items()
+    ]
+    return tables.styled(
+        pd.DataFrame(rows),
+        objective="objective",
+        metric="metric",
+        law="law",
+        status="status",
+        asymptote="y∞|.4f",
+        A="A|.4g",
+        alpha="α|.3f",
+        B="B|.4g",
+        beta="β|.3f",
+        r2="R²|.3f",
+        between_sd="noise, run|.4f",
+        within_sd="noise, checkpoint|.4f",
+    )
 
 
-def data_laws_table(fitted: list[Fitted]) -> pd.DataFrame:
+def data_laws_table(series: list[Fitted]) -> HTML:
     """Return every rung's data law, a row a fit."""
     rows = [
-        one.labels | {"rung": rung, "status": fit.status, "r2": fit.r2} | fit.coefficients
-        for one in fitted
-        for rung, fit in one.data.items()
+        fitted.labels | {"rung": rung, "status": fit.status, "r2": fit.r2} | fit.coefficients
+        for fitted in series
+        for rung, fit in fitted.data.items()
     ]
-    return pd.DataFrame(rows)
-
-
-def seal_sentence(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, when, on which data, and whether the truth could be known."""
-    first = forecasts.iloc[0]
-    known = (
-        "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
-        "forecasts were not changed since."
-        if first["truth_existed"]
-        else "No held-out run had been trained by then."
-    )
-    return (
-        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
-        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+    return tables.styled(
+        pd.DataFrame(rows),
+        objective="objective",
+        metric="metric",
+        rung="rung",
+        status="status",
+        asymptote="y∞|.4f",
+        B="B|.4g",
+        beta="β|.3f",
+        r2="R²|.3f",
     )
 
 
 def sealed_sentence(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, as `seal` does, and how far intervals reach."""
+    """Say what was sealed, as `prose.seal_sentence` does, and how far intervals reach."""
     new = average_forecasts(forecasts).iloc[0]
     return (
-        f"{seal_sentence(forecasts)} The {new['level']:.0%} intervals of one new run reach {new['reach']:.2f} standard "
-        "errors to each side."
+        f"{prose.seal_sentence(forecasts)} The {new['level']:.0%} intervals of one new run reach {new['reach']:.2f} "
+        "standard errors to each side."
     )
 
 
@@ -114,9 +133,39 @@ def other_queries_sentence(forecasts: pd.DataFrame) -> str:
     )
 
 
-def query_columns(forecasts: pd.DataFrame) -> dict[str, str]:
-    """Return the heading of the intervals on other queries, where there are any."""
-    return {"query_interval": "on other queries"} if "query_lo" in forecasts else {}
+def sealed_table(sealed: pd.DataFrame) -> HTML:
+    """Return the averages' sealed forecasts of one new run, with intervals on other queries where there are any."""
+    return tables.styled(
+        average_forecasts(sealed),
+        objective="objective",
+        **tables.collection_column(sealed),
+        metric="metric",
+        rung="rung",
+        exposure="pairs|,.0f",
+        forecast="forecast|.4f",
+        interval="interval",
+        coverage="in simulation|.0%",
+        past_coverage="in the past|.0%",
+        **({"query_interval": "on other queries"} if "query_lo" in sealed else {}),
+    )
+
+
+def past_table(backtested: pd.DataFrame) -> HTML:
+    """Return the average's forecasts of fitted rungs from smaller ones."""
+    return tables.styled(
+        new_run_forecasts(backtested),
+        objective="objective",
+        **tables.collection_column(backtested),
+        metric="metric",
+        rung="rung",
+        rungs_fitted="from rungs|d",
+        forecast="forecast|.4f",
+        lo="low|.4f",
+        hi="high|.4f",
+        actual="measured|.4f",
+        error="error|+.4f",
+        hit="inside",
+    )
 
 
 def past_sentence(backtested: pd.DataFrame) -> str:
@@ -128,77 +177,3 @@ def past_sentence(backtested: pd.DataFrame) -> str:
         f"Forecasting fitted rungs from smaller ones, {runs['covered'].mean():.0%} of {len(runs)} new-run intervals "
         f"held the truth; the median absolute error was {runs['error'].abs().median():.4f}."
     )
-
-
-def by_size(table: pd.DataFrame, curves: pd.DataFrame, held_out: pd.DataFrame | None = None) -> list[Axes]:
-    """A metric at the end of training against size, a panel an objective: runs, the average with its band, its laws.
-
-    table: the fitted runs' rows at that exposure. curves: lines along size. held_out: the held-out runs' rows, absent
-    where they have not been opened.
-    """
-    panels = []
-    along = curves[curves["along"] == "size"]
-    for _, lines in along.groupby(SERIES_COLUMNS, sort=False):
-        objective, metric, title = figures.name_series(lines, along)
-        axes, mine = (
-            figures.panel(title, "non-embedding parameters", figures.unit(metric)),
-            figures.rows_like(table, lines),
-        )
-        colour, styles = figures.colour_of(objective), iter(("--", ":", "-.") * 2)
-        for law, line in lines.groupby("law", sort=False):
-            if law == "average":
-                axes.plot(line["params_non_embedding"], line["forecast"], color=colour, lw=1.6, label="average")
-                axes.fill_between(
-                    line["params_non_embedding"], line["lo"], line["hi"], color=colour, alpha=figures.BAND, lw=0
-                )
-            else:
-                axes.plot(
-                    line["params_non_embedding"], line["forecast"], next(styles), color=figures.INK, lw=0.9, label=law
-                )
-        axes.plot(
-            mine["params_non_embedding"],
-            mine["value"],
-            "o",
-            color=figures.colour_of(objective),
-            ms=6,
-            label="fitted runs",
-        )
-        shown = [mine["value"]]
-        if held_out is not None:
-            truth = figures.rows_like(held_out, lines)
-            axes.plot(
-                truth["params_non_embedding"], truth["value"], "D", color=figures.HELD_OUT, ms=6, label="held-out runs"
-            )
-            shown.append(truth["value"])
-        figures.log_axis(axes)
-        figures.frame(axes, pd.concat([*shown, lines["forecast"]]))
-        axes.legend(loc="best")
-        panels.append(axes)
-    return panels
-
-
-def by_exposure(table: pd.DataFrame, curves: pd.DataFrame, held_out_rungs: Iterable[str] = ()) -> list[Axes]:
-    """A metric against exposure, a panel an objective: every rung's runs (mean over seeds) and its joint law.
-
-    Held-out rungs are drawn dashed, the largest with its band; their dots appear where `table` holds them.
-    """
-    panels = []
-    along = curves[curves["along"] == "exposure"]
-    for _, lines in along.groupby(SERIES_COLUMNS, sort=False):
-        _, metric, title = figures.name_series(lines, along)
-        axes, mine = figures.panel(title, "training pairs seen", figures.unit(metric)), figures.rows_like(table, lines)
-        rungs, ends = lines.sort_values("params_non_embedding")["rung"].unique(), []
-        for rung, colour in figures.rung_colours(rungs).items():
-            line, held = lines[lines["rung"] == rung], rung in held_out_rungs
-            colour = figures.HELD_OUT if held else colour
-            axes.plot(line["exposure"], line["forecast"], "--" if held else "-", color=colour, lw=1.4)
-            if held and rung == rungs[-1]:
-                axes.fill_between(line["exposure"], line["lo"], line["hi"], color=colour, alpha=figures.BAND, lw=0)
-            dots = mine[mine["rung"] == rung].groupby("exposure")["value"].mean()
-            axes.plot(dots.index, dots, "D" if held else "o", color=colour, ms=4.5)
-            ends.append((line["exposure"].iloc[-1], line["forecast"].iloc[-1], rung, colour))
-        figures.log_axis(axes)
-        figures.frame(axes, pd.concat([mine["value"], lines["forecast"]]))
-        figures.label_ends(axes, ends)
-        panels.append(axes)
-    return panels

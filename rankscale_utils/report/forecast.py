@@ -1,7 +1,10 @@
 """What the page 4_forecast shows: sealed forecasts beside the truth and the baselines."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
@@ -9,8 +12,7 @@ from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecas
 from rankscale_utils.measurements.table import first_collection, headline, labelled
 from rankscale_utils.study.study import Study
 
-from . import allocate as allocate_page
-from . import figures
+from . import figures, tables
 
 
 def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
@@ -64,6 +66,44 @@ def beside_p0(scored: pd.DataFrame) -> pd.DataFrame:
     return average_forecasts(scored).merge(theirs, left_on=keys, right_index=True, how="left")
 
 
+def baselines_table(scored: pd.DataFrame) -> HTML:
+    """Return ours beside the baselines as a page shows them."""
+    return tables.styled(
+        side_by_side(scored),
+        rung="rung",
+        law="law",
+        relative="mean error|.1%",
+        bias="bias|+.1%",
+        inside="inside|.0%",
+        width="median width|.0%",
+        score="interval score|.2f",
+        skill="skill|+.2f",
+        skill_to_p0="skill to P0|+.2f",
+    )
+
+
+def forecasts_table(scored: pd.DataFrame) -> HTML:
+    """Return every scored forecast of one new run, with P0's beside it."""
+    return tables.styled(
+        beside_p0(scored),
+        objective="objective",
+        **tables.collection_column(scored),
+        metric="metric",
+        rung="rung",
+        actual="measured|.4f",
+        forecast="ours|.4f",
+        relative_error="error|+.1%",
+        interval="interval",
+        hit="inside",
+        p0_forecast="P0|.4f",
+        p0_error="error|+.1%",
+        p0_interval="interval",
+        p0_hit="inside",
+        coverage="in simulation|.0%",
+        past_coverage="in the past|.0%",
+    )
+
+
 def comparison_sentence(scored: pd.DataFrame) -> str:
     """Say how our errors compare with P0's protocol and with no change, rung by rung."""
     table = side_by_side(scored).set_index(["rung", "law"])["relative"]
@@ -75,20 +115,6 @@ def comparison_sentence(scored: pd.DataFrame) -> str:
             f"{unchanged:.1%} by “no change”"
         )
     return "; ".join(sentences) + "."
-
-
-def opening_sentences(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
-    """Return the sentences that a study's first page opens with: forecast, truth, and how to spend the budget."""
-    metric = headline(study, scored)
-    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
-    sentences = [
-        f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
-        f"{'inside' if row['hit'] else 'outside'} the interval."
-        for _, row in rows.iterrows()
-    ]
-    audit = f"{coverage_sentence(scored)} {comparison_sentence(scored)} {persistence_sentence(rows)}"
-    return [*sentences, audit, allocate_page.allocation_sentence(study, exponents, compared)]
 
 
 def persistence_sentence(rows: pd.DataFrame) -> str:
@@ -122,77 +148,88 @@ def multiverse_sentence(table: pd.DataFrame) -> str:
     return f"{len(table.drop_duplicates(['choice', 'option']))} analyses. {'; '.join(sentences)}."
 
 
-def forecast_and_truth(scored: pd.DataFrame) -> list[Axes]:
+def forecast_and_truth(scored: pd.DataFrame, metrics: Sequence[str]) -> list[Axes]:
     """Forecasts, intervals and the truth, a panel a metric and collection, a line an objective and rung.
 
     Thick bar: the law's mean; thin bar: one new run; dot: forecast; diamond: what was measured; bar tick: no change;
     cross, with its own interval: P0's size law.
     """
-    panels, scored = [], labelled(scored)
-    for (metric, collection), rows in scored.groupby(["metric", "collection"], sort=False):
-        names = rows[["objective", "rung"]].drop_duplicates().itertuples(index=False)
-        axes = figures.panel(
-            f"{metric}{figures.where(collection, scored)}: forecast and truth", figures.unit(metric), ""
-        )
-        labels = []
-        for place, name in enumerate(names):
-            mine = rows[(rows[["objective", "rung"]] == name).all(axis=1)]
-            ours, theirs = mine[mine["law"] == "average"].set_index("kind"), mine[mine["law"] == "P0 size"]
-            mean, new, colour = ours.loc["mean_law"], ours.loc["new_run"], figures.colour_of(name.objective)
-            axes.plot([new["lo"], new["hi"]], [place, place], color=colour, lw=1.2)
-            axes.plot([mean["lo"], mean["hi"]], [place, place], color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
-            axes.plot(mean["forecast"], place, "o", color=colour, ms=5)
-            axes.plot(theirs[["lo", "hi"]].to_numpy().ravel(), [place + 0.25] * 2, color=figures.INK, lw=1, alpha=0.6)
-            axes.plot(theirs["forecast"], [place + 0.25], "x", color=figures.INK, ms=5, alpha=0.8)
-            axes.plot(mean["persistence"], place, "|", color=figures.INK, ms=11, mew=1.4)
-            axes.plot(mean["actual"], place, "D", color=figures.HELD_OUT, ms=6)
-            labels.append(f"{name.objective} {name.rung}")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.3, -0.7)  # from top to bottom, with room for P0's bar below the last
-        axes.grid(visible=False, axis="y")
-        shown = rows[rows["law"] == "average"]
-        centre = shown[["forecast", "actual", "persistence"]].to_numpy()
-        reach = max((np.nanmax(centre) - np.nanmin(centre)) * 1.2, (shown["hi"] - shown["lo"]).median() * 0.6)
-        axes.set_xlim(np.nanmin(centre) - reach, np.nanmax(centre) + reach)
-        panels.append(axes)
-    return panels
+    scored = labelled(scored)
+    rows = scored[scored["metric"].isin(metrics)]
+    return [
+        _truth_panel(f"{metric}{figures.where(collection, scored)}: forecast and truth", series)
+        for (metric, collection), series in rows.groupby(["metric", "collection"], sort=False)
+    ]
 
 
-def multiverse_figure(table: pd.DataFrame, forecasts: pd.DataFrame) -> list[Axes]:
+def _truth_panel(title: str, rows: pd.DataFrame) -> Axes:
+    axes = figures.panel(title, figures.unit(rows["metric"].iloc[0]), "")
+    held_out = rows.groupby(["objective", "rung"], sort=False)
+    for place, ((objective, _), forecasts) in enumerate(held_out):
+        _draw_forecast(axes, place, forecasts, figures.colour_of(objective))
+    axes.set_yticks(range(held_out.ngroups), [" ".join(name) for name, _ in held_out])
+    axes.set_ylim(held_out.ngroups - 0.3, -0.7)  # from top to bottom, with room for P0's bar below the last
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(_frame(rows[rows["law"] == "average"]))
+    return axes
+
+
+def _draw_forecast(axes: Axes, place: int, forecasts: pd.DataFrame, colour: str) -> None:
+    """Draw one rung's forecasts, of the average and of P0, at their place on the y axis."""
+    ours, p0 = forecasts[forecasts["law"] == "average"].set_index("kind"), forecasts[forecasts["law"] == "P0 size"]
+    mean, new = ours.loc["mean_law"], ours.loc["new_run"]
+    axes.plot(new[["lo", "hi"]], [place] * 2, color=colour, lw=1.2)
+    axes.plot(mean[["lo", "hi"]], [place] * 2, color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
+    axes.plot(mean["forecast"], place, "o", color=colour, ms=5)
+    axes.plot(p0[["lo", "hi"]].to_numpy().ravel(), [place + 0.25] * 2, color=figures.INK, lw=1, alpha=0.6)
+    axes.plot(p0["forecast"], [place + 0.25], "x", color=figures.INK, ms=5, alpha=0.8)
+    axes.plot(mean["persistence"], place, "|", color=figures.INK, ms=11, mew=1.4)
+    axes.plot(mean["actual"], place, "D", color=figures.HELD_OUT, ms=6)
+
+
+def _frame(ours: pd.DataFrame) -> tuple[float, float]:
+    """Return limits that show every forecast and truth with some air; a wide interval may leave them."""
+    values = ours[["forecast", "actual", "persistence"]].to_numpy()
+    low, high = np.nanmin(values), np.nanmax(values)
+    air = max((high - low) * 1.2, (ours["hi"] - ours["lo"]).median() * 0.6)
+    return low - air, high + air
+
+
+def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame) -> list[Axes]:
     """The forecast and the allocation exponent under every analysis choice, choices on the axis.
 
-    table: columns objective, metric, choice, option, forecast, exponent. forecasts: scored averages of one new run of
-    the same rung; their interval is the band, a diamond line the truth. A panel for each objective's forecast, and one
-    for the exponents.
+    table: columns objective, metric, rung, choice, option, forecast, exponent. scored: the study's scored forecasts; of
+    that rung's average on the first collection, the interval of one new run is the band, the truth a dashed line. A
+    panel for each objective's forecast, and one for the exponents.
     """
-    choices = table[["choice", "option"]].drop_duplicates()
-    labels = [f"{row.choice}: {row.option}" for row in choices.itertuples()]
-    places = {label: place for place, label in enumerate(labels)}
+    table = table.assign(label=table["choice"] + ": " + table["option"].astype(str))
+    labels = list(table["label"].unique())
+    sealed = average_forecasts(first_collection(scored[scored["rung"].isin(table["rung"])]))
     panels = []
     for (objective, metric), rows in table.groupby(["objective", "metric"], sort=False):
-        axes = figures.panel(f"{objective} {rows['rung'].iloc[0]}", figures.unit(metric), "", height=4.6)
-        ours = forecasts[(forecasts["objective"] == objective) & (forecasts["metric"] == metric)]
-        for _, one in ours.iterrows():
-            axes.axvspan(one["lo"], one["hi"], color=figures.colour_of(objective), alpha=figures.BAND, lw=0)
-            axes.axvline(one["actual"], color=figures.HELD_OUT, lw=1.4, ls="--")
-        at = [places[f"{row.choice}: {row.option}"] for row in rows.itertuples()]
-        axes.plot(rows["forecast"], at, "o", color=figures.colour_of(objective), ms=5)
-        _choices_axis(axes, labels)
+        colour = figures.colour_of(objective)
+        axes = _choices_panel(f"{objective} {rows['rung'].iloc[0]}", figures.unit(metric), labels)
+        for forecast in sealed[(sealed["objective"] == objective) & (sealed["metric"] == metric)].itertuples():
+            axes.axvspan(forecast.lo, forecast.hi, color=colour, alpha=figures.BAND, lw=0)
+            axes.axvline(forecast.actual, color=figures.HELD_OUT, lw=1.4, ls="--")
+        axes.plot(rows["forecast"], rows["label"].map(labels.index), "o", color=colour, ms=5)
         panels.append(axes)
-    axes = figures.panel("How the optimum grows", "a: optimal size grows as compute to the power a", "", height=4.6)
+    axes = _choices_panel("How the optimum grows", "a: optimal size grows as compute to the power a", labels)
     for objective, rows in table.groupby("objective", sort=False):
-        at = [places[f"{row.choice}: {row.option}"] for row in rows.itertuples()]
-        axes.plot(rows["exponent"], at, "o", color=figures.colour_of(objective), ms=5, label=objective)
+        colour = figures.colour_of(objective)
+        axes.plot(rows["exponent"], rows["label"].map(labels.index), "o", color=colour, ms=5, label=objective)
     axes.axvline(0.5, color=figures.INK, lw=1, alpha=0.5)
-    _choices_axis(axes, labels)
     axes.legend()
     return [*panels, axes]
 
 
-def _choices_axis(axes: Axes, labels: list[str]) -> None:
+def _choices_panel(title: str, x: str, labels: list[str]) -> Axes:
+    """Return a panel with a place on the y axis for every choice."""
+    axes = figures.panel(title, x, "", height=4.6)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+    return axes
 
 
 def significance_sentence(table: pd.DataFrame, alpha: float = 0.05) -> str:
@@ -209,4 +246,19 @@ def significance_sentence(table: pd.DataFrame, alpha: float = 0.05) -> str:
     return (
         f"{metric}: {'; '.join(said)} significantly (paired t-test over queries, Holm-corrected on each collection, "
         f"α = {alpha:g})."
+    )
+
+
+def significance_table(compared: pd.DataFrame) -> HTML:
+    """Return `compare_study` as a page shows it."""
+    return tables.styled(
+        compared,
+        objective="objective",
+        **tables.collection_column(compared),
+        smaller="from",
+        larger="to",
+        difference="difference|+.4f",
+        lo="low|+.4f",
+        hi="high|+.4f",
+        p_holm="p|.2g",
     )

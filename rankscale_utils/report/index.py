@@ -9,14 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rankscale_utils.analysis.compute import all_measurements
-from rankscale_utils.analysis.curves import all_curves
+from rankscale_utils.analysis.curves import draw_curves
 from rankscale_utils.analysis.fit import (
     Fitted,
     fit_study,
-    fitted_ends,
-    fitted_rows,
-    held_out_rows,
-    last_rows,
     of_first_collection,
 )
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
@@ -28,10 +24,10 @@ from rankscale_utils.measurements.table import first_collection, headline, label
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
+from . import allocate as allocate_page
 from . import annotations as annotations_page
+from . import curves, figures, tables
 from . import families as families_page
-from . import figures, tables
-from . import fit as fit_page
 from . import forecast as forecast_page
 from .page import TEMPLATE, inline_svg, title_of
 
@@ -85,7 +81,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "metric": metric,
         "answer": [
             *_of_families(study),
-            *forecast_page.opening_sentences(study, scored, exponents, compared),
+            *_of_forecasts(study, scored, exponents, compared),
             *_of_annotations(study),
         ],
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
@@ -94,7 +90,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
-        "contract": tables.contracts(read_json(paths.contract_file(study.folder))).data if study.runs else "",
+        "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": runs_sentence(study),
@@ -112,12 +108,11 @@ def as_svg(axes: Axes) -> str:
 
 def _figures(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
     figures.use_style()
-    shown = [one for one in fitted if one.metric == metric]
-    curves, truth = all_curves(study, shown, scored), held_out_rows(study)
+    drawn = draw_curves(study, [series for series in fitted if series.metric == metric], scored, opened=True)
     return [
-        *forecast_page.forecast_and_truth(scored[scored["metric"] == metric]),
-        *fit_page.by_size(fitted_ends(shown), curves, last_rows(truth)),
-        *fit_page.by_exposure(fitted_rows(shown, truth), curves, study.held_out.rungs),
+        *forecast_page.forecast_and_truth(scored, [metric]),
+        *curves.by_size(drawn),
+        *curves.by_exposure(drawn),
     ]
 
 
@@ -134,6 +129,24 @@ def _pages(study: Study) -> list[dict[str, str]]:
         page, title = paths.page_file(study.reports, notebook.stem), title_of(nbformat.read(notebook, as_version=4))
         pages.append({"name": page.stem.capitalize(), "title": title, "link": page.name})
     return pages
+
+
+def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
+    """Return what the first page says first: forecast, truth, and how to spend the budget."""
+    metric = headline(study, scored)
+    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
+    sentences = [
+        f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
+        f"[{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
+        f"{'inside' if row['hit'] else 'outside'} the interval."
+        for _, row in rows.iterrows()
+    ]
+    audit = [
+        forecast_page.coverage_sentence(scored),
+        forecast_page.comparison_sentence(scored),
+        forecast_page.persistence_sentence(rows),
+    ]
+    return [*sentences, " ".join(audit), allocate_page.allocation_sentence(study, exponents, compared)]
 
 
 def _of_families(study: Study) -> list[str]:

@@ -1,9 +1,10 @@
-"""Numbers and lists in words, as plain text: HTML is escaped in `tables` alone."""
+"""Numbers and lists in words, and sentences that pages share: plain text, as `tables` alone escapes HTML."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 
 POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"]  # of a thousand
 WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
@@ -94,3 +95,18 @@ def with_ends(row: Mapping, name: str, write: Callable[[float], str]) -> str:
         return "–"
     ends = "" if f"{name}_lo" not in row else f" [{write(row[f'{name}_lo'])}, {write(row[f'{name}_hi'])}]"
     return write(row[name]) + ends
+
+
+def seal_sentence(forecasts: pd.DataFrame) -> str:
+    """Say what was sealed, when, on which data, and whether the truth could be known."""
+    first = forecasts.iloc[0]
+    known = (
+        "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
+        "forecasts were not changed since."
+        if first["truth_existed"]
+        else "No held-out run had been trained by then."
+    )
+    return (
+        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
+        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+    )

@@ -1,28 +1,32 @@
-"""What the page on speed says, computed from its tables."""
+"""What the page 6_speedup shows: what the ladder's checkpoints cost to serve, and what the laws forecast for others."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from rankscale_utils.analysis.speedup import best_within_latency
+from rankscale_utils.machine.device import hardware
 
-from . import figures
+from . import figures, tables
+
+BUDGETS_MS = (2, 5, 10, 50)  # that sentences speak of
 
 
 def speed_and_quality(table: pd.DataFrame) -> list[Axes]:
     """Quality against latency at every depth, and against throughput at the deepest, each with its Pareto front."""
     deepest = table[table["depth"] == table["depth"].max()]
-    rate = deepest.assign(cost=-deepest["pairs_per_second"])
-    throughput = figures.quality_against(rate, "throughput", "pairs scored a second", "pairs_per_second", "pairs")
+    rates = deepest.assign(cost=-deepest["pairs_per_second"])
+    throughput = figures.quality_against(rates, "throughput", "pairs scored a second", "pairs_per_second", "pairs")
     return [figures.quality_and_latency(table), throughput]
 
 
 def forecast_and_latency(forecasts: pd.DataFrame, timed: pd.DataFrame, held_out: Iterable[str]) -> list[Axes]:
     """Forecasts by size against latency, a line with its band a system; dots are measured, diamonds held out.
 
-    forecasts: from `served_forecasts.forecast_served`; no figure where it has no rows. timed: the systems measured at
+    forecasts: from `analysis.speedup.forecast_served`; no figure where it has no rows. timed: the systems measured at
     that depth.
     """
     if forecasts.empty:
@@ -48,8 +52,8 @@ def latency_by_length(table: pd.DataFrame) -> Axes:
     axes = figures.panel("Latency by length", "tokens of a document", "median ms a query")
     styles, systems = cycle(("o-", "s--", "D:", "^-.")), table.groupby(["family", "name"], sort=False)
     for ((family, name), rows), style in zip(systems, styles, strict=False):
-        across = (rows[["p50_low", "p50_high"]].to_numpy() - rows[["p50_ms"]].to_numpy()).T * [[-1], [1]]
-        axes.errorbar(rows["document_tokens"], rows["p50_ms"], yerr=across, fmt=style, ms=4, lw=1.2,
+        spread = figures.bars(rows, "p50_ms", "p50_low", "p50_high")
+        axes.errorbar(rows["document_tokens"], rows["p50_ms"], yerr=spread, fmt=style, ms=4, lw=1.2,
                       color=figures.FAMILY_COLOURS[family], label=name)  # fmt: skip
     for x in (True, False):
         figures.log_axis(axes, x=x)
@@ -71,8 +75,9 @@ def speed_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def within_sentence(best: pd.DataFrame) -> str:
-    """Say what ranks best within each latency budget; best: `pareto.best_within`."""
+def within_sentence(table: pd.DataFrame, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
+    """Say what ranks best within each latency budget; table: from `evaluation.speed.measure_study`."""
+    best = best_within_latency(table, budgets_ms)
     if best.empty:
         return "No system is as fast as these budgets ask."
     metric = best["metric"].iloc[0]
@@ -84,8 +89,8 @@ def within_sentence(best: pd.DataFrame) -> str:
     return f"Best measured: {'; '.join(said)}."
 
 
-def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: Sequence[float]) -> str:
-    """Say what the laws forecast within each latency budget; forecasts: from `served_forecasts.forecast_served`."""
+def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
+    """Say what the laws forecast within each latency budget; forecasts: from `analysis.speedup.forecast_served`."""
     if forecasts.empty:
         return f"Nothing is forecast here: no law of {metric} was fitted, or systems were timed at one size alone."
     best, level = best_within_latency(forecasts, budgets_ms, "forecast"), forecasts["level"].iloc[0]
@@ -119,7 +124,48 @@ def lengths_sentence(table: pd.DataFrame) -> str:
     return f"{said} So many times as fast, and in brackets by FLOPs: {'; '.join(faster)}."
 
 
-def slowest_columns(table: pd.DataFrame) -> dict[str, str]:
-    """Return the headings of `beside_counts`' ratios to the slowest system, where there are several systems."""
-    several = table["name"].nunique() > 1
-    return {"faster": "× as fast as the slowest|,.1f", "faster_counted": "by FLOPs|,.1f"} if several else {}
+def systems_table(table: pd.DataFrame) -> HTML:
+    """Return latency, throughput and quality of every system, rung and depth."""
+    return tables.styled(
+        table,
+        name="system",
+        rung="rung",
+        depth="depth|d",
+        p50_ms="p50 ms|.2f",
+        p50_low="lowest|.2f",
+        p50_high="highest|.2f",
+        p95_ms="p95 ms|.2f",
+        pairs_per_second="pairs/s|,.0f",
+        batch="best batch|d",
+        flops_per_pair="FLOPs a pair|,.0f",
+        bytes_per_document="bytes stored a document|,.0f",
+        value="quality|.4f",
+        lo="from|.4f",
+        hi="to|.4f",
+        repeats="repeats|d",
+    )
+
+
+def lengths_table(table: pd.DataFrame) -> HTML:
+    """Return `beside_counts` as a page shows it, ratios to the slowest system where there are several."""
+    slowest = {"faster": "× as fast as the slowest|,.1f", "faster_counted": "by FLOPs|,.1f"}
+    return tables.styled(
+        table,
+        name="system",
+        document_tokens="tokens|d",
+        p50_ms="p50 ms|.2f",
+        **(slowest if table["name"].nunique() > 1 else {}),
+        grown="× the shortest|,.1f",
+        grown_counted="by FLOPs|,.1f",
+        p50_low="lowest ms|.2f",
+        p50_high="highest ms|.2f",
+        flops_per_pair="FLOPs a pair|,.0f",
+        bytes_per_document="bytes stored a document|,.0f",
+        repeats="repeats|d",
+    )
+
+
+def machine_table(table: pd.DataFrame, tokenisation_ms: float) -> HTML:
+    """Return what was timed on: hardware and precision, and what tokenisation, left out of the times, would add."""
+    precision, tokenisation = ", ".join(table["dtype"].unique()), f"{tokenisation_ms:.2f} ms a query"
+    return tables.facts(**hardware(), precision=precision, tokenisation=tokenisation)

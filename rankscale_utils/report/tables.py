@@ -52,7 +52,7 @@ def facts(**values: object) -> HTML:
     return HTML(f"<table>{rows}</table>")
 
 
-def contracts(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
+def contract_tables(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
     """Return what each test's numbers mean, under the test's name where there are several."""
     several = len(by_test) > 1
     parts = [(f"<h3>{escape(name)}</h3>" if several else "") + facts(**said).data for name, said in by_test.items()]

@@ -1,25 +1,26 @@
 """What the page 1_train shows of a run."""
 
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 
-from . import figures
+from . import figures, tables
 
 
-def run_facts(ledger: dict) -> dict[str, str]:
+def facts_table(ledger: dict) -> HTML:
     """Return what a run is: size, learning rate, cost, hardware."""
     hardware = ledger["hardware"]
-    return {
-        "status": ledger["status"],
-        "objective": ledger["objective"],
-        "rung": f"{ledger['rung']}, seed {ledger['seed']}",
+    return tables.facts(
+        status=ledger["status"],
+        objective=ledger["objective"],
+        rung=f"{ledger['rung']}, seed {ledger['seed']}",
         **_annotated(ledger),
-        "parameters": f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
-        "learning_rate": f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
-        "training_FLOPs_a_pair": f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
-        "speed": f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
-        "padding": "–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
-    }
+        parameters=f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
+        learning_rate=f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
+        training_FLOPs_a_pair=f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
+        speed=f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
+        padding="–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
+    )
 
 
 def _annotated(ledger: dict) -> dict[str, str]:
@@ -38,9 +39,17 @@ def _swept(sweep: dict | None) -> str:
     return f", the rule's times {sweep['factor']:g}, by the loss on held-out training queries: {tried}"
 
 
-def checkpoint_table(ledger: dict) -> pd.DataFrame:
-    """Return the ledger's checkpoints, a row each."""
-    return pd.DataFrame(ledger["checkpoints"])
+def checkpoints_table(ledger: dict) -> HTML:
+    """Return the run's checkpoints, a row each, with the dev part's entropy where the run has one."""
+    return tables.styled(
+        pd.DataFrame(ledger["checkpoints"]),
+        exposure="pairs|,.0f",
+        queries="queries|,.0f",
+        tokens="tokens|,.0f",
+        flops="FLOPs|.3g",
+        loss="cool-down loss|.4f",
+        **({"dev": "dev entropy|.4f"} if ledger["source"] else {}),
+    )
 
 
 def loss_sentence(ledger: dict) -> str:
@@ -65,11 +74,6 @@ def _own_end(checkpoints: list[dict]) -> str:
         f" Its own end is at {best['exposure']:,} pairs, where the contrastive entropy of the dev part is lowest: "
         f"{best['dev']:.4f} nats."
     )
-
-
-def dev_column(ledger: dict) -> dict[str, str]:
-    """Return the heading of the dev part's entropy, where a run has one."""
-    return {"dev": "dev entropy|.4f"} if ledger["source"] else {}
 
 
 def loss_curve(ledger: dict) -> Axes:

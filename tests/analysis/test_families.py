@@ -91,7 +91,7 @@ def test_equals_tie():
     table = winners(mine, "flops")
     assert set(table["verdict"]) == {"a tie"}
     assert ((table["difference_lo"] <= 0) & (table["difference_hi"] >= 0)).all()
-    said = families_page.wins_sentence(table)
+    said = families_page.wins_sentences(table)
     assert len(said) == 1
     assert said[0].startswith(
         "By training FLOPs, a tie of the bi-encoder and the cross-encoder from 1 million to 2 million. Within 2 million"
@@ -160,7 +160,7 @@ def test_one_family_that_is_left_is_alone():
     table = winners(options(CHEAP, ("contrastive", "l", 900, 10, 1e8, 0.15, 0)), "flops")
     assert set(table["verdict"]) == {"alone"}
     assert table[["p", "p_holm", "difference"]].isna().all(axis=None)
-    assert "alone" in families_page.wins_sentence(table)[0]
+    assert "alone" in families_page.wins_sentences(table)[0]
 
 
 def test_training_is_drawn_for_every_family():
@@ -211,11 +211,12 @@ def fail(study, objective):
 def test_a_whole_study_is_compared(study):
     found = compare_families(study)
     assert found.collection == "docstrings/test"  # though the bi-encoder comes first, with its own search
-    assert set(found.trained.table["family"]) == set(study.families) == {"cross_encoder", "bi_encoder", "ed2lm"}
-    assert len(found.trained.table) == 3 * 4 * 2
+    checkpoints = found.trained.table
+    assert set(checkpoints["family"]) == set(study.families) == {"cross_encoder", "bi_encoder", "ed2lm"}
+    assert len(checkpoints) == 3 * 4 * 2
     measured = pd.concat([pd.read_parquet(study.run_folder(run) / "measurements.parquet") for run in study.runs])
     mine = measured[(measured["metric"] == "nDCG@10") & (measured["task"] == "rerank")]
-    assert found.trained.table["value"].to_numpy() == pytest.approx(mine["value"].to_numpy())
+    assert checkpoints["value"].to_numpy() == pytest.approx(mine["value"].to_numpy())
     assert found.trained.first_stage.mean() == pytest.approx(mine["first_stage"].iloc[0])
     timed = pd.read_csv(study.folder / "speed.csv", keep_default_na=False).query("family != 'bm25'")
     assert found.served.table["value"].to_numpy() == pytest.approx(timed["value"].to_numpy())
@@ -227,8 +228,8 @@ def test_a_whole_study_is_compared(study):
     assert families_page.answer_sentence(written).startswith(
         "Which family ranks best, by nDCG@10 on docstrings/test: by trai"
     )
-    assert families_page.absent_sentence(study, found.trained) == []
-    assert "nan" not in " ".join([*families_page.wins_sentence(written), *families_page.equal_size_sentence(found)])
+    assert families_page.absent_sentences(study, found) == []
+    assert "nan" not in " ".join([*families_page.wins_sentences(written), *families_page.equal_size_sentences(found)])
     labels = [axes.get_xlabel() for axes in families_page.quality_and_serving(found.served)]
     assert labels == ["serving FLOPs a pair", "median ms a query"]
 
@@ -236,7 +237,7 @@ def test_a_whole_study_is_compared(study):
     left = compare_families(study)
     assert set(left.trained.table["family"]) == {"cross_encoder", "ed2lm"}
     assert left.searched is None
-    assert families_page.absent_sentence(study, left.trained) == [
+    assert families_page.absent_sentences(study, left) == [
         "No run of the bi-encoder left a usable measurement, so it is not compared."
     ]
     fail(study, "pointwise")

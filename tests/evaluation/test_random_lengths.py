@@ -116,13 +116,11 @@ def test_measured_ratios_stand_beside_counted_ones():
         "cross-encoder needs 30.0 ms for a query's 20 documents of 512 tokens, 15.0 times as long as for 64 tokens (by "
         "FLOPs 10.0 times). So many times as fast, and in brackets by FLOPs: ED2LM, states 6.0 (10.0)."
     )
-    assert "faster" in speedup_page.slowest_columns(table)
 
 
 def test_one_system_is_compared_with_itself_alone():
     alone = beside_counts(TIMED[TIMED["family"] == "ed2lm"]).assign(depth=20)
     assert speedup_page.lengths_sentence(alone).endswith("5.0 times as long as for 64 tokens (by FLOPs 2.5 times).")
-    assert speedup_page.slowest_columns(alone) == {}
 
 
 def test_lines_go_through_the_measured_latencies():

@@ -1,13 +1,8 @@
-import re
-
 import numpy as np
 import pandas as pd
 
 from rankscale_utils.report import tables
-
-
-def cells(html):
-    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html.data)]
+from tests.report.html import cells
 
 
 def test_a_table_shows_the_columns_named_as_they_are_to_be_read():
@@ -52,3 +47,8 @@ def test_a_finding_is_its_sentences_a_paragraph_each():
 def test_numbers_are_written_as_plain_text_in_every_format():
     html = tables.styled(pd.DataFrame({"size": [5e5], "ends": ["488 [<1, 2]"]}), size="size|si", ends="interval|s")
     assert cells(html)[1] == ["500k", "488 [&lt;1, 2]"]
+
+
+def test_searched_collections_and_further_scores_are_told_apart():
+    table = pd.DataFrame({"collection": ["dev"], "metric": ["AP"], "task": ["search"], "score": ["true_false"]})
+    assert cells(tables.styled(table, collection="on", metric="metric"))[1] == ["dev, searched", "AP by true_false"]

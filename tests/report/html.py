@@ -1,0 +1,16 @@
+"""Tables of a page, read back."""
+
+import re
+
+from IPython.display import HTML
+
+
+def cells(table: HTML) -> list[list[str]]:
+    """Return the text of a table's cells, row by row, its head first."""
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table.data)]
+
+
+def records(table: HTML) -> list[dict[str, str]]:
+    """Return a table's rows by their headings."""
+    head, *rows = cells(table)
+    return [dict(zip(head, row, strict=True)) for row in rows]

@@ -1,0 +1,63 @@
+from types import SimpleNamespace
+
+import pandas as pd
+
+from rankscale_utils import laws
+from rankscale_utils.report import fit as page
+from tests.report.html import cells, records
+
+SEALED = pd.DataFrame(
+    {
+        "objective": "listwise", "collection": "first", "metric": "AP", "rung": ["w24", "w48", "w48"], "law": "average",
+        "kind": ["new_run", "new_run", "mean_law"], "exposure": 960.0, "forecast": 0.5, "lo": 0.4, "hi": 0.6,
+        "reach": 2.5, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8, "truth_existed": False,
+        "sealed_at": "2026-01-31T12:00:00+00:00", "sealed_sha256": "ab" * 32, "data_sha256": "cd" * 32,
+    }
+)  # fmt: skip
+
+
+def fitted(**changes):
+    """Return what pages read of a series: one size law, fitted to four runs."""
+    ladder = pd.DataFrame({"run": list("abcd"), "params_non_embedding": [1e3, 2e3, 4e3, 8e3], "exposure": 1e4})
+    fit = laws.fit(laws.size_law(rising=False), ladder.assign(value=[4.0, 3.5, 3.2, 3.0], seed=0))
+    labels = {"objective": "listwise", "metric": "CE9", "collection": "first"}
+    drawn = {"size": SimpleNamespace(fit=fit, between_sd=0.1, within_sd=0.0)}
+    return SimpleNamespace(**{"labels": labels, "laws": drawn, "data": {}} | changes)
+
+
+def test_a_coefficient_that_no_law_has_is_a_dash():
+    series = fitted()
+    [row] = records(page.coefficients_table([series]))
+    assert row["α"] == f"{series.laws['size'].fit.coefficients['alpha']:.3f}"
+    assert (row["B"], row["β"]) == ("–", "–")
+    assert (row["noise, run"], row["noise, checkpoint"]) == ("0.1000", "0.0000")
+
+
+def test_the_sealed_table_has_a_row_a_rung_and_other_queries_where_these_are_known():
+    rows = records(page.sealed_table(SEALED))
+    assert [row["rung"] for row in rows] == ["w24", "w48"]
+    assert rows[0]["interval"] == "0.4000 – 0.6000"
+    assert (rows[0]["in simulation"], rows[0]["in the past"]) == ("90%", "80%")
+    wider = page.sealed_table(SEALED.assign(query_lo=0.3, query_hi=0.7))
+    assert cells(wider)[0] == [*rows[0], "on other queries"]
+    assert records(wider)[0]["on other queries"] == "0.3000 – 0.7000"
+
+
+def test_sentences_say_how_far_sealed_intervals_reach():
+    said = page.sealed_sentence(SEALED)
+    assert said.startswith("3 forecasts were sealed at 2026-01-31T12:00:00+00:00. No held-out run had been trained")
+    assert "of the measurements: cdcdcdcdcdcdcdcd…. The 95% intervals of one new run reach 2.50 standard errors" in said
+    assert "hold for these very test queries" in page.other_queries_sentence(SEALED)
+    assert "2.00 times as wide" in page.other_queries_sentence(SEALED.assign(query_lo=0.3, query_hi=0.7))
+
+
+def test_the_choice_of_laws_is_told_with_what_decided_it():
+    choice = pd.DataFrame(
+        {"candidate": ["joint, pooled", "size, alone"], "loss": [0.012, 0.034], "behind": [0.0, 0.022],
+         "doubt": [0.0, 0.01], "observations": 6, "kept": [True, False]}
+    )  # fmt: skip
+    series = fitted(choice=choice)
+    assert "joint, pooled, was wrong by 1.2% on average; averaged are those within" in page.choice_sentence([series])
+    assert [row["averaged"] for row in records(page.choice_table([series]))] == ["yes", "no"]
+    once = fitted(choice=choice.assign(observations=1, kept=True))
+    assert "one observation tells nothing apart: joint, pooled, size, alone" in page.choice_sentence([once])

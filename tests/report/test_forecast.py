@@ -1,0 +1,86 @@
+import numpy as np
+import pandas as pd
+
+from rankscale_utils.report import figures
+from rankscale_utils.report import forecast as page
+from tests.report.html import cells, records
+
+
+def forecast(law, kind, **numbers):
+    """Return one scored forecast of a held-out rung that really reached 0.50, where no change would be 0.44."""
+    row = {"objective": "listwise", "collection": "first", "metric": "AP", "rung": "w48", "params": 3e4}
+    row |= {"task": "rerank", "score": "own"}
+    row |= {"law": law, "kind": kind, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8}
+    truth = {"actual": 0.5, "persistence": 0.44}
+    error, inside = numbers["forecast"] - 0.5, float(numbers["lo"] <= 0.5 <= numbers["hi"])
+    scores = {"error": error, "relative_error": error / 0.5, "covered": inside, "interval_score": 0.1,
+              "skill": 1 - abs(error) / 0.06, "skill_to_p0": 1 - abs(error) / 0.04}  # fmt: skip
+    return row | truth | numbers | scores
+
+
+SCORED = pd.DataFrame(
+    [
+        forecast("average", "mean_law", forecast=0.52, lo=0.49, hi=0.55),
+        forecast("average", "new_run", forecast=0.52, lo=0.46, hi=0.58),
+        forecast("P0 size", "new_run", forecast=0.54, lo=0.53, hi=0.55),
+        forecast("no change", "new_run", forecast=0.44, lo=np.nan, hi=np.nan),
+    ]
+)
+
+
+def test_ours_stand_beside_the_baselines_the_average_first():
+    ours, p0, unchanged = records(page.baselines_table(SCORED))
+    assert [row["law"] for row in (ours, p0, unchanged)] == ["average", "P0 size", "no change"]
+    assert (ours["mean error"], ours["bias"], ours["inside"], ours["median width"]) == ("4.0%", "+4.0%", "100%", "24%")
+    assert (p0["mean error"], p0["inside"]) == ("8.0%", "0%")
+    assert (unchanged["bias"], unchanged["inside"], unchanged["median width"]) == ("-12.0%", "–", "–")
+    assert page.comparison_sentence(SCORED) == (
+        "w48: mean absolute error 4.0% of the value, against 8.0% by P0's protocol and 12.0% by “no change”."
+    )
+
+
+def test_every_forecast_stands_beside_p0s():
+    head, row = cells(page.forecasts_table(SCORED))
+    assert row == [
+        *("listwise", "AP", "w48", "0.5000", "0.5200", "+4.0%", "0.4600 – 0.5800", "yes"),
+        *("0.5400", "+8.0%", "0.5300 – 0.5500", "no", "90%", "80%"),
+    ]
+    assert head[3:5] == ["measured", "ours"]
+
+
+def test_sentences_say_what_held():
+    assert page.coverage_sentence(SCORED) == (
+        "Of all 1 forecasts, 100% of the new runs fell inside their 95% interval (in simulated studies of this design: "
+        "90%); the median interval is 24% of the value wide."
+    )
+    ours = SCORED[SCORED["law"] == "average"]
+    assert "nearer to the truth in 0 of the 2 forecasts of AP" in page.persistence_sentence(ours)
+
+
+def test_the_figure_shows_forecast_interval_and_truth_of_every_held_out_rung():
+    smaller = SCORED.assign(rung="w24")
+    [axes] = page.forecast_and_truth(pd.concat([smaller, SCORED, SCORED.assign(metric="P@5")]), ["AP"])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["listwise w24", "listwise w48"]
+    new_run, mean, dot, p0_bar, p0, unchanged, truth, *_ = (line for line in axes.lines)
+    assert list(new_run.get_xdata()) == [0.46, 0.58]
+    assert list(mean.get_xdata()) == [0.49, 0.55]
+    assert [line.get_xdata()[0] for line in (dot, p0, unchanged, truth)] == [0.52, 0.54, 0.44, 0.5]
+    assert list(p0_bar.get_xdata()) == [0.53, 0.55]
+    assert truth.get_color() == figures.HELD_OUT
+    low, high = axes.get_xlim()
+    assert low < 0.44 < 0.54 < high
+
+
+def test_other_analyses_stand_in_the_order_of_the_choices():
+    choices = {"choice": ["sealed", "checkpoints"], "option": ["as sealed", "1"], "forecast": [0.52, 0.47]}
+    analyses = pd.DataFrame(choices).assign(exponent=0.6, objective="listwise", metric="AP", rung="w48")
+    forecasts, exponents = page.multiverse_figure(analyses, SCORED)
+    assert [label.get_text() for label in forecasts.get_yticklabels()] == ["sealed: as sealed", "checkpoints: 1"]
+    truth, dots = forecasts.lines
+    assert list(truth.get_xdata()) == [0.5, 0.5]
+    assert dots.get_xydata().tolist() == [[0.52, 0], [0.47, 1]]
+    assert list(exponents.lines[0].get_xdata()) == [0.6, 0.6]
+    assert page.multiverse_sentence(analyses) == (
+        "2 analyses. listwise, w48: AP from 0.4700 (checkpoints: 1) to 0.5200 (sealed: as sealed); more compute "
+        "favours size (a from 0.60 to 0.60)."
+    )
