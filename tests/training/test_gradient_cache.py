@@ -7,7 +7,7 @@ from torch import nn
 
 from rankscale_utils.training.distributed import Processes
 from rankscale_utils.training.gradient_cache import carry_back, micro_batches
-from rankscale_utils.training.losses import LOSSES
+from rankscale_utils.training.losses import LOSSES, contrastive
 
 QUERIES, GROUP, WIDTH = 6, 20, 12
 
@@ -107,3 +107,93 @@ def test_micro_batches_start_with_the_longest_and_hold_like_lengths():
     assert [part.tolist() for part in micro_batches(lengths, 2)] == [[1, 3], [4, 2], [0]]
     assert [part.tolist() for part in micro_batches(lengths, 5)] == [[0, 1, 2, 3, 4]]
     assert [len(part) for part in micro_batches(lengths, 3, most=7)] == [2, 2, 1]  # as many as another process needs
+
+
+class Encoder(nn.Module):
+    """A small encoder with dropout."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.dropout, self.last = nn.Embedding(50, 16), nn.Dropout(0.3), nn.Linear(16, 8)
+
+    def forward(self, ids, mask):
+        states = self.dropout(torch.tanh(self.words(ids))) * mask[..., None]
+        return self.dropout(self.last(states.sum(1) / mask.sum(1, keepdim=True)))
+
+
+def batch(count, seed):
+    ids = torch.randint(0, 50, (count, 6), generator=torch.Generator().manual_seed(seed))
+    return ids, (torch.arange(6)[None] <= torch.arange(count)[:, None] % 6).float()
+
+
+TEXT_GROUPS = [batch(10, 1), batch(10, 2), batch(7, 3)]
+TEXTS = [torch.cat(parts) for parts in zip(*TEXT_GROUPS, strict=True)]  # ids and masks, group after group
+
+
+def gradients_by_name(model):
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def in_groups(loss):
+    """Return the loss of all embeddings (texts, d), group after group."""
+    return lambda embedded: loss(*embedded.split([len(ids) for ids, _ in TEXT_GROUPS]))
+
+
+def of_the_batch(queries, positives, negatives):
+    """The loss whose negatives are other queries' positives too."""
+    own = torch.cat([torch.zeros(len(queries), len(negatives)), torch.eye(len(queries))], 1).bool()
+    return contrastive(queries, positives, torch.cat([negatives, positives]), barred=own)
+
+
+def embedding(encode):
+    """Return what embeds the texts at these places, the same way in both passes."""
+
+    def embed(places, part):
+        torch.manual_seed(part)
+        return encode(*(tensor[places] for tensor in TEXTS))
+
+    return embed
+
+
+def test_cached_gradients_are_those_of_the_same_chunks_at_once_with_dropout():
+    model, loss = Encoder().train(), in_groups(of_the_batch)
+    embed, parts = embedding(model), micro_batches(TEXTS[1].sum(1).numpy(), 4)
+    embedded = torch.cat([embed(places, part) for part, places in enumerate(parts)])
+    plain = loss(embedded[np.argsort(np.concatenate(parts))])
+    plain.backward()
+    expected = gradients_by_name(model)
+
+    model.zero_grad()
+    found, embeddings = carry_back(embed, parts, loss, Processes())
+    assert found == pytest.approx(plain.item(), abs=1e-6)
+    assert embeddings.shape == (27, 8)
+    for name, gradient in gradients_by_name(model).items():
+        assert torch.allclose(gradient, expected[name], atol=1e-5), name
+        assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_without_dropout_the_chunks_do_not_matter(chunk):
+    model = Encoder().eval()
+    contrastive(*(model(*group) for group in TEXT_GROUPS)).backward()
+    expected = gradients_by_name(model)
+    model.zero_grad()
+    parts = micro_batches(TEXTS[1].sum(1).numpy(), chunk)
+    carry_back(embedding(model), parts, in_groups(contrastive), Processes())
+    for name, gradient in gradients_by_name(model).items():
+        assert torch.allclose(gradient, expected[name], atol=1e-5), name
+
+
+def test_no_graph_holds_more_texts_than_a_chunk():
+    """Without a graph any number of texts may be encoded; with one, no more than a chunk."""
+    model, seen = Encoder().train(), []
+
+    def encode(ids, mask):
+        seen.append((torch.is_grad_enabled(), len(ids)))
+        return model(ids, mask)
+
+    carry_back(embedding(encode), micro_batches(TEXTS[1].sum(1).numpy(), 4), in_groups(contrastive), Processes())
+    with_graph = [count for graph, count in seen if graph]
+    assert sum(with_graph) == sum(len(group[0]) for group in TEXT_GROUPS)
+    assert max(with_graph) == 4
