@@ -12,6 +12,7 @@ from .budgets import best_within_budget, least_total_cost, total_budget
 from .compute import (
     all_measurements,
     best_at_budgets,
+    budgets_asked,
     compare_at_equal_compute,
     compute_exponents,
     isoflop_check,
@@ -53,13 +54,13 @@ def allocate_study(study: Study) -> Allocation:
     """
     every_series = fit_study(study)
     fitted, table = of_first_collection(every_series), all_measurements(study)
-    cost, counted = training_cost(study, table)
+    cost, counted = training_cost(table, study.allocation.tokens_per_pair)
     asked = fitted, table, cost
     allocation = Allocation(
         *asked,
         counted,
         total_budget(study, table, cost),
-        optima=best_at_budgets(study, *asked),
+        optima=best_at_budgets(fitted, cost, budgets_asked(table, cost), study.forecasting.level),
         exponents=compute_exponents(fitted, cost, study.forecasting.level),
         equal_compute=compare_at_equal_compute(*asked),
         parabolas=isoflop_check(study, *asked),

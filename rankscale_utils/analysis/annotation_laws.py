@@ -61,7 +61,7 @@ def annotated_measurements(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
             f"none of {len(runs)} runs on annotated pairs left a usable {study.evaluation.entropy}: lower the "
             "learning rate, for they diverged."
         )
-    return with_axes(table, study).assign(D=table["annotations"].astype(float)).reset_index(drop=True)
+    return with_axes(table, study.forecasting).assign(D=table["annotations"].astype(float)).reset_index(drop=True)
 
 
 def fit_annotations(study: Study) -> AnnotationLaws:

@@ -7,6 +7,7 @@ from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
+from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
 from .fit import Fitted, with_axes
@@ -18,12 +19,13 @@ BUDGETS_SHOWN = 5
 NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
 
 
-def training_cost(study: Study, table: pd.DataFrame) -> tuple[laws.Cost, str]:
+def training_cost(table: pd.DataFrame, tokens: int) -> tuple[laws.Cost, str]:
     """Return the training cost of a unit of exposure by size, and a sentence that says how it was counted.
 
-    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them.
+    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them. tokens: of a
+    pair, where the measurements bring no FLOPs.
     """
-    counted, tokens = "flops" in table, study.allocation.tokens_per_pair
+    counted = "flops" in table
     flops = table["flops"] if counted else 6 * table["params_non_embedding"] * tokens * table["exposure"]
     rungs = table.assign(flops=flops).groupby("rung")
     cost = laws.Cost.from_ladder(rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum())
@@ -44,7 +46,12 @@ def units_in_words(study: Study) -> tuple[str, str]:
 
 def all_measurements(study: Study) -> pd.DataFrame:
     """Return the usable measurements of every rung on the first collection, held-out ones included, with N and D."""
-    return with_axes(first_collection(measured_rows(study_measurements(study, fitted_only=False))), study)
+    return usable_measurements(study_measurements(study, fitted_only=False), study.forecasting)
+
+
+def usable_measurements(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
+    """Return the rows of a table that are measurements on the first collection, with N and D."""
+    return with_axes(first_collection(measured_rows(table)), settings)
 
 
 def training_budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
@@ -59,20 +66,20 @@ def rows_of_series(one: Fitted, table: pd.DataFrame) -> pd.DataFrame:
     return table[np.logical_and.reduce([table[name] == value for name, value in one.labels.items()])]
 
 
-def best_at_budgets(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
-    """Return the best size and exposure of every series at every training budget.
+def budgets_asked(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
+    """Return the training budgets asked about: what the runs spent, and ten and a hundred times the most."""
+    levels = training_budgets(table, cost)
+    return np.append(levels, levels[-1] * np.array([10, 100]))
 
-    Budgets are those that the runs spent, and ten and a hundred times the largest.
+
+def best_at_budgets(fitted: list[Fitted], cost: laws.Cost, budgets: np.ndarray, level: float) -> pd.DataFrame:
+    """Return the best size and exposure of every series at every training budget (FLOPs), with intervals.
 
     Raises:
         StudyError: no series has enough exposures for a law of size and exposure.
     """
-    levels = training_budgets(table, cost)
-    levels = np.append(levels, levels[-1] * np.array([10, 100]))
     tables = [
-        laws.optimal(one.joint, cost, levels, level=study.forecasting.level).assign(
-            **one.labels, status=one.joint.fit.status
-        )
+        laws.optimal(one.joint, cost, budgets, level=level).assign(**one.labels, status=one.joint.fit.status)
         for one in fitted
         if one.joint is not None
     ]

@@ -14,6 +14,7 @@ from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.measurements.reading import read_csv, study_measurements
 from rankscale_utils.measurements.table import limits, measured_rows, rising
 from rankscale_utils.study import paths
+from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
 from .fit_store import read_store, write_store
@@ -79,18 +80,18 @@ KINDS = (
 )
 
 
-def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the table with N and D, counted as the study wants.
+def with_axes(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
+    """Return the table with N and D, counted as the settings want.
 
     Raises:
         StudyError: the measurements lack what N or D should count.
     """
-    size, exposure = study.forecasting.size, study.forecasting.exposure
+    size, exposure = settings.size, settings.exposure
     columns = {"size": {"flops_per_pair": "flops"}.get(size, size), "exposure": exposure}
     for field, column in columns.items():
         if column not in table or table[column].isna().any():
             raise StudyError(
-                f"forecasting.{field} = {getattr(study.forecasting, field)}: the measurements have no {column} in every"
+                f"forecasting.{field} = {getattr(settings, field)}: the measurements have no {column} in every"
                 f" row; add the column, or count {'params_non_embedding' if field == 'size' else 'exposure'}."
             )
     if size == "flops_per_pair":
@@ -100,28 +101,27 @@ def with_axes(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     return table.assign(N=N.astype(float), D=table[exposure].astype(float))
 
 
-def prior_of(study: Study, table: pd.DataFrame) -> laws.Prior:
+def prior_of(settings: Forecasting, table: pd.DataFrame) -> laws.Prior:
     """Return the prior of the size exponent, stated for non-embedding parameters, for what N counts here."""
-    prior = laws.Prior(**study.forecasting.prior.model_dump())
+    prior = laws.Prior(**settings.prior.model_dump())
     sizes = table.drop_duplicates("N")
     growth = np.polyfit(np.log(sizes["N"]), np.log(sizes["params_non_embedding"]), 1)[0]
     return prior.on_another_size(float(growth))
 
 
-def rows_for_laws(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
+def rows_for_laws(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
     """Return the rows that laws see: after the burn-in, neighbouring checkpoints averaged, with N and D."""
-    settings = study.forecasting
-    return laws.averaged(with_axes(raw, study), settings.checkpoints, settings.burn_in)
+    return laws.averaged(with_axes(raw, settings), settings.checkpoints, settings.burn_in)
 
 
-def series_of(raw: pd.DataFrame, study: Study) -> laws.Series:
+def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
     """Return one series on the scale where its noise is even; the gap where there are too few checkpoints to tell."""
     first = raw.iloc[0]
     up, known = rising(first["metric"]), limits(first["metric"], first.get("ceiling"))
     uneven = {scale: laws.unevenness(raw, up, known, scale) for scale in ("value", "gap")}
     labels = {name: first[name] for name in SERIES_COLUMNS}
     scale = "value" if up and uneven["value"] < uneven["gap"] else "gap"
-    return laws.Series(labels, rows_for_laws(raw, study), up, known, scale)
+    return laws.Series(labels, rows_for_laws(raw, settings), up, known, scale)
 
 
 def fit_study(study: Study) -> list[Fitted]:
@@ -135,17 +135,18 @@ def fit_study(study: Study) -> list[Fitted]:
     key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS)
     fitted = read_store(kept, key, KINDS)
     if fitted is None:
-        fitted = _fitted(study, table)
+        fitted = fit_series(table, study.forecasting)
         write_store(kept, key, fitted, KINDS)
     return fitted
 
 
-def _fitted(study: Study, table: pd.DataFrame) -> list[Fitted]:
-    wanted = study.forecasting.metrics or tuple(table["metric"].unique())
+def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
+    """Fit every series of a table of measurements."""
+    wanted = settings.metrics or tuple(table["metric"].unique())
     groups = _as_often(measured_rows(table[table["metric"].isin(wanted)])).groupby(SERIES_COLUMNS, sort=False)
     raws = [rows.reset_index(drop=True) for _, rows in groups]
-    all_series, draws = [series_of(raw, study) for raw in raws], study.forecasting.draws
-    prior = prior_of(study, pd.concat([series.table for series in all_series]))
+    all_series, draws = [series_of(raw, settings) for raw in raws], settings.draws
+    prior = prior_of(settings, pd.concat([series.table for series in all_series]))
     tried = laws.candidates(all_series)
     past = laws.expanding(all_series, tried, prior)
     choice = laws.choose(past)
@@ -212,14 +213,17 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     are dropped.
     """
     if study.measurements is not None:
-        table = read_csv(study.measurements_file).drop(columns="value")
-        table = measured_rows(table[table["rung"].isin(study.held_out.rungs)])
-        ends = last_rows(_by_series(table, study))
-        ends = ends[[name for name in (*SERIES_COLUMNS, "rung", *COUNTS) if name in ends]]
-        return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
+        return measured_design(read_csv(study.measurements_file), study.held_out.rungs, study.forecasting)
     ladder = read_json(paths.ladder_file(study.folder))
     designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
     return pd.concat(designs, ignore_index=True)
+
+
+def measured_design(table: pd.DataFrame, rungs: Sequence[str], settings: Forecasting) -> pd.DataFrame:
+    """Return what is to be forecast of rungs that a table of measurements holds; their values are not looked at."""
+    ends = last_rows(rows_of_rungs(table.drop(columns="value"), rungs, settings))
+    ends = ends[[name for name in (*SERIES_COLUMNS, "rung", *COUNTS) if name in ends]]
+    return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
 
 
 def _trained_design(study: Study, objective: str, ladder: dict, fitted: Sequence[Fitted]) -> pd.DataFrame:
@@ -269,11 +273,11 @@ def fitted_ends(fitted: Sequence[Fitted]) -> pd.DataFrame:
 
 def held_out_rows(study: Study) -> pd.DataFrame:
     """Open the held-out rungs' measurements: the rows that laws would have seen."""
-    table = measured_rows(study_measurements(study, fitted_only=False))
-    return _by_series(table[table["rung"].isin(study.held_out.rungs)], study)
+    return rows_of_rungs(study_measurements(study, fitted_only=False), study.held_out.rungs, study.forecasting)
 
 
-def _by_series(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the rows that laws see, of every series."""
-    rows = [rows_for_laws(rows, study) for _, rows in table.groupby(SERIES_COLUMNS, sort=False)]
+def rows_of_rungs(table: pd.DataFrame, rungs: Sequence[str], settings: Forecasting) -> pd.DataFrame:
+    """Return the rows of some rungs that laws would see, of every series."""
+    table = measured_rows(table[table["rung"].isin(rungs)])
+    rows = [rows_for_laws(rows, settings) for _, rows in table.groupby(SERIES_COLUMNS, sort=False)]
     return pd.concat(rows, ignore_index=True)

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.machine.files import digest, write_json, write_parquet
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
@@ -16,25 +14,13 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .annotations import seal_annotations
-from .fit import (
-    SERIES_COLUMNS,
-    Fitted,
-    design_of_series,
-    fitted_rows,
-    held_out_design,
-    held_out_rows,
-    last_rows,
-    of_first_collection,
-    prior_of,
-)
+from .fit import Fitted, held_out_design, held_out_rows, of_first_collection
+from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
 from .other_queries import on_other_queries
 from .results import read_table, write_table
 from .sealing import SealBroken, read_sealed, seal_forecasts
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
-
-SEALED_COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law"]
-BASELINES = ("P0 size", "P0 joint", "no change")
 
 
 def shown_series(study: Study, fitted: list[Fitted]) -> list[Fitted]:
@@ -69,52 +55,6 @@ def _intervals(forecasts: pd.DataFrame) -> list[str]:
     return [f"{row['lo']:.4f} – {row['hi']:.4f}" if pd.notna(row["lo"]) else "–" for _, row in forecasts.iterrows()]
 
 
-def calibrate(study: Study, fitted: Sequence[Fitted], design: pd.DataFrame) -> laws.Calibration:
-    """Find how far intervals must reach on this design; see `laws.calibrated`."""
-    ats = [design_of_series(one, design) for one in fitted]
-    prior = prior_of(study, fitted_rows(fitted))
-    say(f"{study.name}: simulate {study.forecasting.simulations} studies of this design")
-    return laws.calibrated(
-        [one.average for one in fitted],
-        ats,
-        fitted[0].kept,
-        prior,
-        level=study.forecasting.level,
-        simulations=study.forecasting.simulations,
-    )
-
-
-def forecast_series(
-    one: Fitted, place: int, design: pd.DataFrame, study: Study, calibration: laws.Calibration
-) -> pd.DataFrame:
-    """Forecast the held-out rungs: the average, each law in it, and the named baselines (kind new_run)."""
-    at, level = design_of_series(one, design), study.forecasting.level
-    kinds = dict(zip(("mean_law", "new_run"), calibration.coverage[place], strict=True))
-    made = one.average.forecast(at, level, calibration.reach)
-    reach = dict(zip(kinds, calibration.reach, strict=True))
-    made = made.assign(
-        reach=made["kind"].map(reach), coverage=made["kind"].map(kinds), simulations=calibration.simulations
-    )
-    alone = [
-        laws.forecast(draws, at, level=level, size="N", exposure="D").assign(law=name)
-        for name, draws in one.laws.items()
-    ]
-    return pd.concat([made, *alone, _baselines(one, at, study)], ignore_index=True)
-
-
-def _baselines(one: Fitted, at: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """P0's own protocol and “no change”, for the same rows."""
-    last, level = study.forecasting.checkpoints, study.forecasting.level
-    up = {"rising": one.average.series.rising, "draws": 200}
-    made = [
-        laws.p0_forecast("size", one.raw, at, last=last, level=level, **up),
-        laws.p0_forecast("joint", one.raw, at, last=last, level=level, **up),
-        laws.persistence(one.raw, at, last=last, level=level),
-    ]
-    unchanged = made[-1]["forecast"].to_numpy()
-    return pd.concat([table.assign(kind="new_run", persistence=unchanged) for table in made], ignore_index=True)
-
-
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Write `fits.json`, `backtest.csv` and `sealed_forecasts.csv`; return the sealed forecasts.
 
@@ -129,26 +69,13 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
         seal_annotations(study)
     write_json(paths.fits_file(study.folder), [entry for one in fitted for entry in _fits(one)])
     design = held_out_design(study, fitted)
-    calibration = calibrate(study, fitted, design)
-    made = [forecast_series(one, place, design, study, calibration) for place, one in enumerate(fitted)]
+    say(f"{study.name}: simulate {study.forecasting.simulations} studies of this design")
+    made = forecast_held_out(fitted, design, study.forecasting)
     if study.runs:
         made = on_other_queries(study, fitted, made, design)
-    forecasts = _beside_their_past(pd.concat(made, ignore_index=True), backtests(study, fitted))
-    ordered = [*SEALED_COLUMNS, *(column for column in forecasts if column not in SEALED_COLUMNS)]
-    forecasts = forecasts[ordered].assign(truth_existed=truth_exists(study))
+    forecasts = beside_their_past(made, backtests(study, fitted)).assign(truth_existed=truth_exists(study))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return seal_forecasts(paths.sealed_forecasts_file(study.folder), forecasts, measurements_hash(fitted), now)
-
-
-def _beside_their_past(forecasts: pd.DataFrame, past: pd.DataFrame) -> pd.DataFrame:
-    """Add to each average how often intervals of its kind held the truth within the fitted ladder."""
-    if past.empty:
-        return forecasts.assign(past_coverage=np.nan, past_intervals=0)
-    covered = past.groupby("kind")["covered"]
-    kinds = forecasts["kind"].where(forecasts["law"] == "average")
-    return forecasts.assign(
-        past_coverage=kinds.map(covered.mean()), past_intervals=kinds.map(covered.size()).fillna(0).astype(int)
-    )
 
 
 def truth_exists(study: Study) -> bool:
@@ -202,22 +129,13 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """
     sealed = open_sealed_forecasts(study, fitted)
     table = study_measurements(study, fitted_only=False)
-    scored = laws.score_forecasts(sealed, last_rows(held_out_rows(study)), size="N", exposure="D")
-    scored = scored.assign(skill_to_p0=_skill_to_p0(scored))
+    scored = beside_the_truth(sealed, held_out_rows(study))
     write_parquet(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):
         write_table(file, scored[part])
     return scored
-
-
-def _skill_to_p0(scored: pd.DataFrame) -> np.ndarray:
-    """1 − |error| / |error of P0's size law| for the same rung and series."""
-    keys = [*SERIES_COLUMNS, "rung"]
-    theirs = scored[scored["law"] == "P0 size"].set_index(keys)["error"].abs()
-    theirs = theirs[~theirs.index.duplicated()].reindex(pd.MultiIndex.from_frame(scored[keys])).to_numpy()
-    return 1 - scored["error"].abs().to_numpy() / np.where(theirs > 0, theirs, np.nan)
 
 
 def read_scored(study: Study) -> pd.DataFrame:
@@ -233,15 +151,7 @@ def _scored_files(study: Study) -> tuple[Path, Path, Path]:
 
 def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Forecast every fitted rung from the three or more smaller ones, with intervals, and write `backtest.csv`."""
-    settings = study.forecasting
-    past = laws.expanding_intervals(
-        [one.average.series for one in fitted],
-        fitted[0].kept,
-        prior_of(study, fitted_rows(fitted)),
-        settings.level,
-        draws=min(settings.draws, 200),
-        simulations=min(settings.simulations, 60),
-    )
+    past = forecast_past(fitted, study.forecasting)
     write_table(paths.backtest_file(study.folder), past)
     return past
 

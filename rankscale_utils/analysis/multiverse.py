@@ -60,7 +60,7 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     a column which the measurements lack, or more rungs than there are, have no rows.
     """
     metric = headline(study, fitted_rows(fitted))
-    cost, _ = training_cost(study, fitted_rows(fitted))
+    cost, _ = training_cost(fitted_rows(fitted), study.allocation.tokens_per_pair)
     found = []
     for universe in universes(study, fitted):
         try:
@@ -77,7 +77,7 @@ def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: 
     all_series = [_series(universe, one) for one in fitted]
     if not set(universe.kept) <= set(laws.candidates(all_series)):
         return []
-    prior = prior_of(study, pd.concat([one.table for one in all_series]))
+    prior = prior_of(study.forecasting, pd.concat([one.table for one in all_series]))
     found = [candidate.fit(all_series, prior) for candidate in universe.kept]
     joint = laws.Candidate("joint", pooled=True)
     joints = joint.fit(all_series, prior) if all_series[0].table["D"].nunique() >= NEEDED else None
@@ -111,6 +111,6 @@ def _series(universe: Universe, one: Fitted) -> laws.Series:
     raw = one.raw
     if universe.without_smallest:
         raw = raw[raw["params"] > raw["params"].min()]
-    series = series_of(raw, universe.study)
+    series = series_of(raw, universe.study.forecasting)
     scale = universe.scale if universe.scale and series.rising else one.average.series.scale
     return replace(series, scale=scale)

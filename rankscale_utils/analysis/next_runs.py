@@ -20,8 +20,8 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     no spare run to judge it by, or where exposure is not counted in pairs, as budgets are.
     """
     rows, plans = fitted_rows(fitted), []
-    metric, cost = headline(study, rows), training_cost(study, rows)[0]
-    design, prior = held_out_design(study, fitted), prior_of(study, rows)
+    metric, cost = headline(study, rows), training_cost(rows, study.allocation.tokens_per_pair)[0]
+    design, prior = held_out_design(study, fitted), prior_of(study.forecasting, rows)
     for one in of_first_collection(fitted) if study.forecasting.exposure == "exposure" else []:
         if one.metric != metric or one.joint is None or laws.spare_runs(one.joint.fit) < 1:
             continue

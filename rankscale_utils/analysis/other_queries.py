@@ -27,7 +27,7 @@ def on_other_queries(
     values = pd.concat([read_parquet(paths.per_query_file(study.run_folder(run))) for run in study.fitted_runs])
     shifts = [laws.query_shifts(_query_values(one, values, study), DRAWS) for one in fitted]
     ats = [design_of_series(one, design) for one in fitted]
-    found, prior = [one.average for one in fitted], prior_of(study, fitted_rows(fitted))
+    found, prior = [one.average for one in fitted], prior_of(study.forecasting, fitted_rows(fitted))
     errors = laws.query_errors(found, fitted[0].kept, prior, shifts, ats)
     widened = []
     for one, table, at, sd in zip(fitted, forecasts, ats, errors, strict=True):

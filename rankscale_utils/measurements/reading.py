@@ -191,19 +191,19 @@ def _refuse_repeats(table: pd.DataFrame, name: str) -> None:
         )
 
 
-def check_held_out(table: pd.DataFrame, study: Study) -> None:
-    """Make sure that there is something to fit and something to hold out.
+def check_held_out(table: pd.DataFrame, held_out: Sequence[str]) -> None:
+    """Make sure that rungs can be held out and something is left to fit.
 
     Raises:
         StudyError: a held-out rung has no row, or fewer than three rungs are left to fit.
     """
     rungs = list(table["rung"].unique())
-    absent = [rung for rung in study.held_out.rungs if rung not in rungs]
+    absent = [rung for rung in held_out if rung not in rungs]
     if absent:
         raise StudyError(
             f"held_out.rungs {absent} have no row in the measurements, whose rungs are {rungs}: correct them."
         )
-    if (left := len(rungs) - len(set(study.held_out.rungs))) < 3:
+    if (left := len(rungs) - len(set(held_out))) < 3:
         raise StudyError(f"{left} rungs are left to fit: a size law needs three or more.")
 
 
@@ -215,7 +215,7 @@ def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
     """
     if study.measurements is not None:
         table = read_csv(study.measurements_file)
-        check_held_out(table, study)
+        check_held_out(table, study.held_out.rungs)
         return table[~table["rung"].isin(study.held_out.rungs)] if fitted_only else table
     return read_runs(study, study.fitted_runs if fitted_only else study.runs)
 

@@ -43,7 +43,7 @@ def table(fitted):
 
 
 def cost_of(study, table):
-    return training_cost(study, table)[0]
+    return training_cost(table, study.allocation.tokens_per_pair)[0]
 
 
 def test_the_studys_own_numbers_are_used(new_study, fitted, table):
@@ -71,7 +71,7 @@ def test_the_default_budget_is_ten_trainings_and_serving(new_study, table):
 def test_scoring_a_pair_costs_a_third_whatever_exposure_counts(new_study, table):
     study = new_study()
     tokens = table.assign(D=table["exposure"] * 60)
-    cost, same = (training_cost(study, one)[0] for one in (tokens, table))
+    cost, same = (training_cost(one, study.allocation.tokens_per_pair)[0] for one in (tokens, table))
     log_N = np.log(SIZES)
     a, b = life_of_reranker(study, tokens), life_of_reranker(study, table)
     np.testing.assert_allclose(a.log_fixed(cost, log_N), b.log_fixed(same, log_N))
@@ -149,4 +149,4 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
 def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
     study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
     with pytest.raises(StudyError, match=r"give training\.exposures three values or more"):
-        best_at_budgets(study, without, table, cost_of(study, table))
+        best_at_budgets(without, cost_of(study, table), np.array([1e15]), 0.95)

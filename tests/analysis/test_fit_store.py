@@ -61,8 +61,8 @@ def assert_same(one, other):
 
 def counted(monkeypatch):
     """Count how often series are really fitted."""
-    calls, fitted = [], fit._fitted
-    monkeypatch.setattr(fit, "_fitted", lambda *of: calls.append(1) or fitted(*of))
+    calls, fitted = [], fit.fit_series
+    monkeypatch.setattr(fit, "fit_series", lambda *of: calls.append(1) or fitted(*of))
     return calls
 
 

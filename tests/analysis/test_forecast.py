@@ -9,7 +9,8 @@ from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.compute import all_measurements, training_cost
 from rankscale_utils.analysis.fit import fit_study, held_out_design, prior_of, with_axes
-from rankscale_utils.analysis.forecast import SEALED_COLUMNS, backtests, read_backtest, score_study, seal_study
+from rankscale_utils.analysis.forecast import backtests, read_backtest, score_study, seal_study
+from rankscale_utils.analysis.held_out import SEALED_COLUMNS
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
 from rankscale_utils.errors import StudyError
@@ -113,9 +114,9 @@ def test_an_axis_that_the_measurements_lack_is_refused(study, field, column):
 
 
 def test_the_prior_follows_what_N_counts(study):
-    table = with_axes(study_measurements(study, fitted_only=True), study)
-    assert prior_of(study, table).mean == pytest.approx(0.53)
-    assert prior_of(study, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
+    table = with_axes(study_measurements(study, fitted_only=True), study.forecasting)
+    assert prior_of(study.forecasting, table).mean == pytest.approx(0.53)
+    assert prior_of(study.forecasting, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
 
 
 def test_a_seal_says_whether_the_truth_was_there_already(study, fitted):
@@ -197,6 +198,6 @@ def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(st
 def test_flops_that_the_measurements_bring_are_used(study):
     table = all_measurements(study)
     table["flops"] = 7.0 * table["params_non_embedding"] ** 0.8 * table["exposure"]
-    cost, counted = training_cost(study, table)
+    cost, counted = training_cost(table, study.allocation.tokens_per_pair)
     assert cost.growth == pytest.approx(0.8)
     assert "real pair lengths" in counted

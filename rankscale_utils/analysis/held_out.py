@@ -1,0 +1,101 @@
+"""Forecasts of held-out rungs, from fitted series alone: no file is read or written."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from rankscale_utils import laws
+from rankscale_utils.study.forecasting import Forecasting
+
+from .fit import SERIES_COLUMNS, Fitted, design_of_series, fitted_rows, last_rows, prior_of
+
+SEALED_COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law"]
+BASELINES = ("P0 size", "P0 joint", "no change")
+
+
+def forecast_held_out(fitted: Sequence[Fitted], design: pd.DataFrame, settings: Forecasting) -> list[pd.DataFrame]:
+    """Forecast every row of a design: for each series the average, each law in it, and the named baselines.
+
+    Averages have `reach`, how many standard errors their intervals reach, and `coverage`, how many of the intervals
+    that reach so far held the truth in other simulated studies of this design; see `laws.calibrated`.
+    """
+    ats = [design_of_series(one, design) for one in fitted]
+    calibration = laws.calibrated(
+        [one.average for one in fitted],
+        ats,
+        fitted[0].kept,
+        prior_of(settings, fitted_rows(fitted)),
+        level=settings.level,
+        simulations=settings.simulations,
+    )
+    return [
+        _of_series(one, at, settings, calibration, coverage)
+        for one, at, coverage in zip(fitted, ats, calibration.coverage, strict=True)
+    ]
+
+
+def _of_series(
+    one: Fitted, at: pd.DataFrame, settings: Forecasting, calibration: laws.Calibration, coverage: Sequence[float]
+) -> pd.DataFrame:
+    """Forecast one series; coverage: of the law's mean and of a new run."""
+    made = one.average.forecast(at, settings.level, calibration.reach)
+    reach, covered = (dict(zip(laws.KINDS, of_kinds, strict=True)) for of_kinds in (calibration.reach, coverage))
+    made = made.assign(
+        reach=made["kind"].map(reach), coverage=made["kind"].map(covered), simulations=calibration.simulations
+    )
+    alone = [
+        laws.forecast(draws, at, level=settings.level, size="N", exposure="D").assign(law=name)
+        for name, draws in one.laws.items()
+    ]
+    return pd.concat([made, *alone, _baselines(one, at, settings)], ignore_index=True)
+
+
+def _baselines(one: Fitted, at: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
+    """P0's own protocol and “no change”, for the same rows (kind new_run)."""
+    last, level = settings.checkpoints, settings.level
+    up = {"rising": one.average.series.rising, "draws": 200}
+    made = [
+        laws.p0_forecast("size", one.raw, at, last=last, level=level, **up),
+        laws.p0_forecast("joint", one.raw, at, last=last, level=level, **up),
+        laws.persistence(one.raw, at, last=last, level=level),
+    ]
+    unchanged = made[-1]["forecast"].to_numpy()
+    return pd.concat([table.assign(kind="new_run", persistence=unchanged) for table in made], ignore_index=True)
+
+
+def forecast_past(fitted: Sequence[Fitted], settings: Forecasting) -> pd.DataFrame:
+    """Forecast every fitted rung from the three or more smaller ones, with intervals; no rows where too few."""
+    return laws.expanding_intervals(
+        [one.average.series for one in fitted],
+        fitted[0].kept,
+        prior_of(settings, fitted_rows(fitted)),
+        settings.level,
+        draws=min(settings.draws, 200),
+        simulations=min(settings.simulations, 60),
+    )
+
+
+def beside_their_past(made: Sequence[pd.DataFrame], past: pd.DataFrame) -> pd.DataFrame:
+    """Return the forecasts of all series, and beside each average how often its like held the truth in the ladder."""
+    forecasts = pd.concat(made, ignore_index=True)
+    forecasts = forecasts[[*SEALED_COLUMNS, *(column for column in forecasts if column not in SEALED_COLUMNS)]]
+    if past.empty:
+        return forecasts.assign(past_coverage=np.nan, past_intervals=0)
+    covered = past.groupby("kind")["covered"]
+    kinds = forecasts["kind"].where(forecasts["law"] == "average")
+    return forecasts.assign(
+        past_coverage=kinds.map(covered.mean()), past_intervals=kinds.map(covered.size()).fillna(0).astype(int)
+    )
+
+
+def beside_the_truth(forecasts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return forecasts with what was measured at the end of each run; see `laws.score_forecasts`.
+
+    rows: of held-out rungs, as laws would see them. `skill_to_p0` is 1 − |error| / |error of P0's size law|.
+    """
+    scored = laws.score_forecasts(forecasts, last_rows(rows), size="N", exposure="D")
+    keys = [*SERIES_COLUMNS, "rung"]
+    theirs = scored[scored["law"] == "P0 size"].set_index(keys)["error"].abs()
+    theirs = theirs[~theirs.index.duplicated()].reindex(pd.MultiIndex.from_frame(scored[keys])).to_numpy()
+    return scored.assign(skill_to_p0=1 - scored["error"].abs().to_numpy() / np.where(theirs > 0, theirs, np.nan))
