@@ -10,13 +10,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import bm25s
 import numpy as np
 import pandas as pd
 
 from rankscale_utils.study.evaluation import FirstStage
 
 from .batching import pieces
+from .words import words_of
 
 SHARD = 500_000  # documents
 PIECE = 50_000  # documents that are split into words at once
@@ -29,7 +29,7 @@ def build_shards(folder: Path, settings: FirstStage, documents: Iterable[tuple[s
     lengths, documents_with = [], np.zeros(0, np.int64)
     documents = iter(documents)
     with open(folder / "ids.txt", "w", encoding="utf-8", newline="\n") as ids:
-        while (counted := _count(islice(documents, SHARD), numbers, ids.writelines)) is not None:
+        while (counted := _count(settings, islice(documents, SHARD), numbers, ids.writelines)) is not None:
             shard, words = len(lengths), counted["words"]
             lengths.append(counted.pop("lengths"))
             documents_with = np.pad(documents_with, (0, len(numbers) - len(documents_with)))
@@ -44,12 +44,14 @@ def build_shards(folder: Path, settings: FirstStage, documents: Iterable[tuple[s
         _weigh(folder, shard, settings, in_shard / mean_length, rarity)
 
 
-def _count(documents: Iterator[tuple[str, str]], numbers: dict[str, int], keep: object) -> dict[str, np.ndarray] | None:
+def _count(
+    settings: FirstStage, documents: Iterator[tuple[str, str]], numbers: dict[str, int], keep: object
+) -> dict[str, np.ndarray] | None:
     """Return a shard's postings with counts in place of scores, and its documents' lengths; None without documents."""
     postings, lengths = [], []
     for piece in pieces(documents, PIECE):
         keep(f"{name}\n" for name, _ in piece)
-        for words in words_of([text for _, text in piece]):
+        for words in words_of([text for _, text in piece], settings):
             found = np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)
             postings.append(found << 32 | len(lengths))
             lengths.append(len(words))
@@ -78,23 +80,25 @@ def _weigh(folder: Path, shard: int, settings: FirstStage, lengths: np.ndarray, 
 
 
 def search_shards(
-    folder: Path, pool: Executor, queries: list[np.ndarray], depth: int
+    folder: Path, settings: FirstStage, pool: Executor, queries: list[np.ndarray], depth: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the documents' ids, and each query's best rows and their scores, both (queries, depth).
 
     queries: texts in as many pieces as workers may share.
     """
     ids = np.array((folder / "ids.txt").read_text("utf-8").split("\n")[:-1], object)
-    found = pool.map(partial(_best, folder, len(ids), min(depth, len(ids))), queries)
+    found = pool.map(partial(_best, folder, settings, len(ids), min(depth, len(ids))), queries)
     rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return ids, rows, scores
 
 
-def _best(folder: Path, count: int, depth: int, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _best(
+    folder: Path, settings: FirstStage, count: int, depth: int, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows and the scores of the best of `count` documents, each (texts, depth)."""
     numbers = pd.read_parquet(folder / "words.parquet")["word"]
     numbers = pd.Series(numbers.index, index=numbers)
-    asked = [numbers.reindex(words).dropna().astype(int).to_numpy() for words in words_of(texts)]
+    asked = [numbers.reindex(words).dropna().astype(int).to_numpy() for words in words_of(texts, settings)]
     rows = [np.empty(0, int)] * len(texts)
     scores = [np.empty(0, np.float32)] * len(texts)
     for shard, first in enumerate(range(0, count, SHARD)):
@@ -128,8 +132,3 @@ def top(scores: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(scores >= lowest)
     rows = rows[np.argsort(-scores[rows], kind="stable")][:depth]
     return rows, scores[rows]
-
-
-def words_of(texts: Iterable[str]) -> list[list[str]]:
-    """Return the words of texts, without English stop words."""
-    return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)

@@ -13,10 +13,11 @@ from rankscale_utils.machine.files import cached_folder, digest, read_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from . import materialise, singles
+from . import cuts, materialise, singles
 from .groups import TrainingQueries
 from .materialise import stored_texts, write_candidates
-from .retrieval import retrieve_test, retrieve_training
+from .notes import collection_notes
+from .retrieval import Retrieved, retrieve_test, retrieve_training
 from .sources import open_source
 from .tokens import Pairs, StudyTokenizer, Texts, study_tokenizer
 
@@ -31,8 +32,14 @@ class Collection:
 
     @property
     def manifest(self) -> dict:
-        """What the collection is made of: counts, the content's hash, and under `tests` each test's own facts."""
-        return read_json(self.candidates / "manifest.json")
+        """What the collection is made of: counts, the content's hash, and under `tests` each test's own facts.
+
+        `cut` is the share of tokens that length limits drop; `notes` are the sentences that a reader must see.
+        """
+        manifest, cuts = read_json(self.candidates / "manifest.json"), read_json(self.tokens / "cuts.json")
+        tests = {name: test | {"cut": cuts[name]} for name, test in manifest["tests"].items()}
+        manifest |= {"cut": cuts[""], "tests": tests}
+        return manifest | {"notes": collection_notes(manifest)}
 
     @property
     def tests(self) -> list[str]:
@@ -58,6 +65,12 @@ class Collection:
     def test_judgments(self, test: str) -> pd.DataFrame:
         """Every judgment of a test's queries: query_id, document_id, relevance."""
         return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}-judgments.parquet")
+
+    def own_documents(self, test: str) -> list[str]:
+        """A test's queries that are documents themselves, under the same id, and never their own candidates."""
+        return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}-own.parquet")[
+            "query_id"
+        ].tolist()
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the token ids."""
@@ -105,10 +118,10 @@ def open_collection(study: Study) -> Collection:
         paths.cache_folder() / f"candidates-{digest(*found, groups.hard, length=16)}",
         lambda folder: write_candidates(folder, texts, training, tests, groups),
     )
-    lengths = [texts.name, study.text.model_dump(), study.pretrained]
+    lengths = [texts.name, study.text.model_dump(), study.pretrained, Path(cuts.__file__)]
     tokens = cached_folder(
-        paths.cache_folder() / f"tokens-{digest(lengths, length=16)}",
-        lambda folder: _build_tokens(folder, texts, study),
+        paths.cache_folder() / f"tokens-{digest(*lengths, length=16)}",
+        lambda folder: _build_tokens(folder, texts, study, training, tests),
     )
     collection = Collection(texts, candidates, tokens)
     _check_groups(study, collection.manifest)
@@ -126,7 +139,7 @@ def _check_groups(study: Study, manifest: dict) -> None:
         )
 
 
-def _build_tokens(folder: Path, texts: Path, study: Study) -> None:
+def _build_tokens(folder: Path, texts: Path, study: Study, training: Retrieved, tests: dict[str, Retrieved]) -> None:
     queries = pd.read_parquet(texts / "queries.parquet")
     documents = texts / "documents.parquet"
     learned = chain(queries.loc[queries["test"] == "", "text"], stored_texts(documents, training=True))
@@ -134,3 +147,4 @@ def _build_tokens(folder: Path, texts: Path, study: Study) -> None:
     tokenizer.save(folder)
     Texts.write(folder, "queries", tokenizer, queries["text"], study.text.query_tokens)
     Texts.write(folder, "documents", tokenizer, stored_texts(documents), study.text.pair_tokens)
+    cuts.write_cuts(folder, texts, tokenizer, study.text, training, tests)

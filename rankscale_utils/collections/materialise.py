@@ -21,6 +21,7 @@ from rankscale_utils.study.training import Groups
 
 from .batching import pieces
 from .groups import TrainingQueries, random_keys
+from .normal_text import normal_rows, normal_text
 from .retrieval import Retrieved
 from .source import AT_A_TIME
 
@@ -92,9 +93,13 @@ def _others(found: Retrieved, seen: set[str]) -> Iterator[list[tuple[str, str]]]
 
 def stored_texts(documents: Path, training: bool = False) -> Iterator[str]:
     """Yield the texts that `texts` wrote, in their order; with `training` those of training documents alone."""
+    return (text for kept, text in _texts_and_training(documents) if kept or not training)
+
+
+def _texts_and_training(documents: Path) -> Iterator[tuple[bool, str]]:
     for batch in pq.ParquetFile(documents).iter_batches(AT_A_TIME, columns=["training", "text"]):
         table = batch.to_pydict()
-        yield from (text for kept, text in zip(table["training"], table["text"], strict=True) if kept or not training)
+        yield from zip(table["training"], table["text"], strict=True)
 
 
 class Rows:
@@ -129,20 +134,45 @@ def write_candidates(
     items.save(folder)
     manifest = {"pairs": len(items.query_rows)} | read_json(texts / "manifest.json")
     manifest |= {"items": len(items.query_rows), "left_out": left_out, "tests": {}}
+    trained = set(training.table("queries")["text"].map(normal_text))
     for number, (name, found) in enumerate(tests.items()):
         table = found.table("candidates")
         table["query_row"] = rows.queries(name, table["query_id"])
         table["document_row"] = rows.documents(found.source.corpus, table["document_id"])
         lacking = table["document_row"] < 0
         table[~lacking].reset_index(drop=True).to_parquet(folder / f"test{number}.parquet")
-        found.table("judgments").to_parquet(folder / f"test{number}-judgments.parquet")
+        for more in ("judgments", "own"):
+            found.table(more).to_parquet(folder / f"test{number}-{more}.parquet")
         said = read_json(found.folder / "manifest.json")
-        shared = found.table("queries")["text"].isin(training.table("queries")["text"])
+        shared = found.table("queries")["text"].map(normal_text).isin(trained)
         own = pd.read_parquet(texts / "documents.parquet", columns=["corpus"])["corpus"] == found.source.corpus
         said |= {"corpus": found.source.corpus, "documents": int(own.sum())}
+        relevant = _relevant_rows(found, rows, said["relevant_from"])
+        both = _also_training_documents(texts / "documents.parquet", relevant)
+        said |= {"positives": len(relevant), "positives_also_training_documents": both}
         counts = {"positives_without_text": int(lacking.sum()), "queries_also_trained_on": int(shared.sum())}
         manifest["tests"][name] = {"file": f"test{number}", **said, **counts}
     write_json(folder / "manifest.json", manifest)
+
+
+def _relevant_rows(test: Retrieved, rows: Rows, lowest: int) -> np.ndarray:
+    """Return the rows of the documents that are relevant to a test's queries and have a text."""
+    judged = test.table("judgments")
+    found = rows.documents(
+        test.source.corpus, judged.loc[judged["relevance"] >= lowest, "document_id"].drop_duplicates()
+    )
+    return found[found >= 0]
+
+
+def _also_training_documents(documents: Path, rows: np.ndarray) -> int:
+    """Return how many of these documents training sees too, under any id: the same but for case and punctuation."""
+    wanted, wanted_rows, trained = {}, set(rows.tolist()), set()
+    for row, (training, text) in enumerate(_texts_and_training(documents)):
+        if row in wanted_rows:
+            wanted[row] = normal_text(text)
+        if training:
+            trained.add(hash(normal_text(text)))
+    return sum(hash(text) in trained for text in wanted.values())
 
 
 def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[TrainingQueries, dict[str, int]]:
@@ -154,7 +184,7 @@ def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[Tra
     judged, found = training.table("judgments"), training.table("candidates")
     judged["query_row"] = rows.queries("", judged["query_id"])
     judged["document_row"] = rows.documents(corpus, judged["document_id"])
-    relevant = np.sort(random_keys(judged["query_row"], judged["document_row"]))
+    relevant = _relevant_keys(judged, normal_rows(training.table("queries")["text"]))
     place = rows.queries("", found["query_id"])  # training queries stand first, so that rows are places
     hard = np.full((len(training.table("queries")), max(1, groups.ranks)), -1, np.int32)
     hard[place, found["rank"] - 1] = rows.documents(corpus, found["document_id"])
@@ -180,3 +210,11 @@ def training_items(training: Retrieved, rows: Rows, groups: Groups) -> tuple[Tra
         **teacher,
     )
     return items, {"without_text": int(without_text.sum()), "too_few_negatives": int(few.sum())}
+
+
+def _relevant_keys(judged: pd.DataFrame, questions: np.ndarray) -> np.ndarray:
+    """Return a sorted key for each query and each document that is relevant to it or to the same question."""
+    pairs = judged[["document_row"]].assign(question=questions[judged["query_row"]]).drop_duplicates()
+    asked = pd.DataFrame({"question": questions, "query_row": np.arange(len(questions))})
+    pairs = pairs.merge(asked, on="question")
+    return np.sort(random_keys(pairs["query_row"], pairs["document_row"]))

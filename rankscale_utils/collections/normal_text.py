@@ -18,13 +18,18 @@ class _LettersAndDigits(dict):
 _KEPT = _LettersAndDigits()
 
 
+def folded_words(text: str) -> list[str]:
+    """Return the runs of letters, marks and digits of a text in NFKC, case-folded."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return folded.translate(_KEPT).split()
+
+
 def normal_text(text: str) -> str:
     """Return a text in NFKC, case-folded, each run of what is no letter and no digit as one blank.
 
     A text without a letter or digit, such as an emoticon, is itself, without blanks around it.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.translate(_KEPT).split()) or text.strip()
+    return " ".join(folded_words(text)) or text.strip()
 
 
 def normal_rows(texts: Iterable[str]) -> np.ndarray:

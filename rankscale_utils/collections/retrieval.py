@@ -21,7 +21,10 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm, IrDatasets, PairsFile
 from rankscale_utils.study.study import Study
 
-from .bm25 import search_bm25
+from . import normal_text as normal_text_module
+from . import words
+from .bm25 import bm25_settings, search_bm25
+from .normal_text import normal_rows, normal_text
 from .readers import read_run
 from .source import Scored, Source
 
@@ -75,7 +78,8 @@ def own_split(form: CollectionForm) -> bool:
 
 
 def _cached(source: Source, settings: list[Any], build: Callable[[Path], None]) -> Retrieved:
-    key = digest(Path(__file__), source.identity, settings, length=16)
+    builders = [Path(module) for module in (__file__, words.__file__, normal_text_module.__file__)]
+    key = digest(*builders, source.identity, settings, length=16)
     return Retrieved(source, cached_folder(paths.cache_folder() / f"retrieved-{key}", build))
 
 
@@ -89,17 +93,22 @@ def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionF
     judgments = _unique(source.judgments())
     queries = _chosen(source, judgments, study.evaluation.queries if own_split(form) else _wanted(form), lowest)
     judgments = judgments[judgments["query_id"].isin(queries["query_id"])]
-    found = _candidates(study, source, queries, depth)
+    own = _own_documents(source, queries)
+    found = _candidates(study, source, queries, depth, own)
     table = _scored(found, judgments, lowest, depth)
     table = table.sort_values(["query_id", "rank"], key=_in_order(queries), na_position="last", ignore_index=True)
     with_positive = table[table["retrieved"] & (table["relevance"] >= lowest)]["query_id"].nunique()
-    _write(folder, queries=queries, judgments=judgments, candidates=table)
+    _write(
+        folder, queries=queries, judgments=judgments, candidates=table, own=pd.DataFrame({"query_id": own}, dtype=str)
+    )
     manifest = source.counts() | {
         "collection": source.label,
         "test_queries": len(queries),
         "depth": depth,
         "candidates": _origin(study, source, form),
         "queries_with_candidates": found["query_id"].nunique(),
+        "queries_without_a_match": _without_a_match(found) if source.scored() is None else 0,
+        "own_documents": len(own),
         "candidates_with_positive": round(with_positive / len(queries), 4),
         "grades": sorted(int(grade) for grade in judgments["relevance"].unique()),
         "judgments_a_query": round(len(judgments) / len(queries), 1),
@@ -141,6 +150,8 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     judgments = judgments[judgments["relevance"] >= lowest]
     queries = _chosen(source, judgments, _wanted(study.collection), lowest)
     judgments = judgments[judgments["query_id"].isin(queries["query_id"])]
+    own = _own_documents(source, queries)
+    by_words = False
     if getattr(study.collection, "teacher", None):
         found = _taught(study, queries)
         judgments = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])
@@ -149,16 +160,32 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
         found = pd.DataFrame({"query_id": [""], "document_id": [""], "rank": [0], "score": [0.0]}).iloc[:0]
     else:
         most = int(judgments.groupby("query_id").size().max())  # which may stand before the negatives
-        found = _candidates(study, source, queries, depth + most)
-    hard = found.merge(
-        judgments[["query_id", "document_id"]], on=["query_id", "document_id"], how="left", indicator=True
-    )
-    hard = hard[hard["_merge"] == "left_only"].drop(columns="_merge")
+        found, by_words = _candidates(study, source, queries, depth + most, own), source.scored() is None
+    hard = _never_relevant(found, judgments, queries)
+    hard = hard[~hard["query_id"].isin(own) | (hard["query_id"] != hard["document_id"])]
     hard["rank"] = hard.groupby("query_id", sort=False).cumcount() + 1
     pool = pd.DataFrame({"document_id": even_sample((name for name, _ in source.documents()), POOL)})
     judgments = judgments.sort_values("query_id", key=_in_order(queries), kind="stable", ignore_index=True)
     _write(folder, queries=queries, judgments=judgments, candidates=hard[hard["rank"] <= depth], pool=pool)
-    write_json(folder / "manifest.json", source.manifest() | {"train_queries": len(queries)})
+    counts = {
+        "train_queries": len(queries),
+        "train_queries_without_a_match": _without_a_match(found) if by_words else 0,
+    }
+    write_json(folder / "manifest.json", source.manifest() | counts)
+
+
+def _never_relevant(found: pd.DataFrame, judgments: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+    """Return the candidates that are relevant neither to their query nor to the same question under another id."""
+    question = pd.Series(normal_rows(queries["text"]), index=queries["query_id"])
+    judged = pd.DataFrame({"question": judgments["query_id"].map(question), "document_id": judgments["document_id"]})
+    table = found.assign(question=found["query_id"].map(question))
+    table = table.merge(judged.drop_duplicates(), on=["question", "document_id"], how="left", indicator=True)
+    return table[table["_merge"] == "left_only"].drop(columns=["_merge", "question"])
+
+
+def _without_a_match(found: pd.DataFrame) -> int:
+    """Return how many queries share no word with any document, so that BM25 scores every document 0."""
+    return int((found.groupby("query_id")["score"].max() <= 0).sum())
 
 
 def _taught(study: Study, queries: pd.DataFrame) -> pd.DataFrame:
@@ -171,8 +198,7 @@ def _origin(study: Study, source: Source, form: CollectionForm) -> str:
     """Say where the candidates come from."""
     given = getattr(form, "candidates", "bm25")
     if given == "bm25":
-        first = study.first_stage
-        return f"BM25 (bm25s lucene, k1 {first.k1}, b {first.b}) over all documents"
+        return f"BM25 ({bm25_settings(study.first_stage)}) over all documents"
     return f"the scored documents of {source.label}" if given == "scoreddocs" else f"the TREC run {Path(given).name}"
 
 
@@ -195,13 +221,33 @@ def _chosen(source: Source, judgments: pd.DataFrame, count: int | None, lowest: 
     return queries.loc[order.sort_values()].reset_index(drop=True)
 
 
-def _candidates(study: Study, source: Source, queries: pd.DataFrame, depth: int) -> pd.DataFrame:
-    """Return the `depth` best candidates of each query: query_id, document_id, rank (from 1), score."""
+def _candidates(study: Study, source: Source, queries: pd.DataFrame, depth: int, own: list[str]) -> pd.DataFrame:
+    """Return the `depth` best candidates of each query: query_id, document_id, rank (from 1), score.
+
+    own: queries that are documents themselves, and not among their own candidates.
+    """
     given = source.scored()
     if given is not None:
-        return best_of_run(given, queries, depth, f"{source.label}, candidates")
-    index = paths.cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
-    return search_bm25(study.first_stage, source.documents(), queries, depth, index)
+        found = best_of_run(given, queries, depth + 1, f"{source.label}, candidates")
+    else:
+        index = paths.cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
+        found = search_bm25(study.first_stage, source.documents(), queries, depth + 1, index)
+    kept = found[~found["query_id"].isin(own) | (found["query_id"] != found["document_id"])]
+    kept = kept.assign(rank=kept.groupby("query_id", sort=False).cumcount() + 1)
+    return kept[kept["rank"] <= depth].reset_index(drop=True)
+
+
+def _own_documents(source: Source, queries: pd.DataFrame) -> list[str]:
+    """Return the queries that are documents themselves, under the same id and with the same text, as in ArguAna."""
+    texts = source.texts_of(queries["query_id"].tolist())
+    asked = zip(queries["query_id"], queries["text"], texts, strict=True)
+    return [name for name, query, text in asked if text is not None and _is_text_of(query, text)]
+
+
+def _is_text_of(query: str, document: str) -> bool:
+    """Return whether a document is a query's text, perhaps after a title."""
+    query, document = normal_text(query), normal_text(document)
+    return document == query or document.endswith(f" {query}")
 
 
 def best_of_run(scored: Scored, queries: pd.DataFrame, depth: int | None, name: str) -> pd.DataFrame:

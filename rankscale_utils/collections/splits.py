@@ -67,8 +67,9 @@ class Tables:
         return zip(table["document_id"], table["text"], strict=True)
 
     def texts_of(self, ids: Sequence[str]) -> Iterator[str | None]:
-        """Yield the texts of these documents in the order given."""
-        return iter(self._documents.set_index("document_id")["text"].loc[list(ids)])
+        """Yield the texts of these documents in the order given, None for one that the collection lacks."""
+        texts = dict(zip(self._documents["document_id"], self._documents["text"], strict=True))
+        return map(texts.get, ids)
 
     def scored(self) -> Scored | None:
         """Yield the negatives that a file of pairs brings for its training queries, in its order."""

@@ -54,6 +54,10 @@ class StudyTokenizer:
         cut = [match.group() if (match := begins.match(text)) else text for text in texts]
         return [code.ids[:longest] for code in self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
 
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Return how many tokens every text has, whole and without special tokens: (texts,)."""
+        return np.array([len(code.ids) for code in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
         self.tokenizer.save(str(folder / "tokenizer.json"))

@@ -22,8 +22,13 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
     lacking = said["test_queries"] - said["queries_with_candidates"]
     return {
         "collection": f"{said['collection']}: {said['test_queries']:,} queries, "
-        f"{said['queries_also_trained_on']:,} of them also trained on",
-        "candidates": said["candidates"] + (f"; {lacking:,} queries have none and count as 0" if lacking else ""),
+        f"{said['queries_also_trained_on']:,} of them also trained on (the same but for case and punctuation), and "
+        f"{said['positives_also_training_documents']:,} of {said['positives']:,} relevant documents",
+        "candidates": said["candidates"]
+        + (f"; {lacking:,} queries have none and count as 0" if lacking else "")
+        + (f"; {own:,} queries are documents, and not their own candidates" if (own := said["own_documents"]) else ""),
+        "length": f"limits drop {said['cut']['queries']:.1%} of the queries' tokens and {said['cut']['documents']:.1%} "
+        "of the candidates'",
         "depth": f"the {said['depth']} best are reranked",
         "positives": f"as retrieved, never injected: {said['candidates_with_positive']:.1%} of queries have one",
         "first_stage": f"{headline} {limits.loc[headline, 'first_stage']:.4f}, the order as retrieved",

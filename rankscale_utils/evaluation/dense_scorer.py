@@ -39,6 +39,7 @@ class DenseScorer:
         self.settings, self.tests, self.entropy = study.evaluation, tests, study.evaluation.entropy
         self.queries, self.documents = singles(collection.pairs(), study.text)
         self.corpora = {test.name: collection.manifest["tests"][test.name]["corpus"] for test in tests}
+        self.own = {test.name: collection.own_documents(test.name) for test in tests}
         self.rows, self.ids = {}, {}
         for corpus, found in collection.document_ids().groupby("corpus"):
             if corpus in self.corpora.values():
@@ -87,7 +88,7 @@ class DenseScorer:
     def _searched(self, test: Test, queries: NDArray, documents: NDArray) -> Ranked:
         depth = min(self.settings.depth, len(documents))
         try:
-            found, scores = search_exactly(queries, documents, depth)
+            found, scores = self._search(test, queries, documents, depth)
         except NotFinite:  # a failed run, which evaluation excludes by its scores
             found, scores = np.tile(np.arange(depth), (len(queries), 1)), np.full((len(queries), depth), np.nan)
         ids, each = self.test_queries[test.name], found.shape[1]
@@ -97,6 +98,16 @@ class DenseScorer:
         metrics, judged = measure_ranking(own, scores.ravel())
         values = pd.concat([metrics, self._entropies(test, queries, documents)]).assign(score=OWN)
         return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged, SEARCH)
+
+    def _search(self, test: Test, queries: NDArray, documents: NDArray, depth: int) -> tuple[NDArray, NDArray]:
+        """Return the rows and scores of every query's best documents, but of the query itself where it is one."""
+        own = np.isin(self.test_queries[test.name], self.own[test.name])
+        found, scores = search_exactly(queries, documents, depth + own.any())
+        ids = self.ids[self.corpora[test.name]][found]
+        last = np.argsort(
+            own[:, None] & (ids == self.test_queries[test.name].to_numpy()[:, None]), axis=1, kind="stable"
+        )
+        return (np.take_along_axis(array, last, axis=1)[:, :depth] for array in (found, scores))
 
     def _entropies(self, test: Test, queries: NDArray, documents: NDArray) -> pd.DataFrame:
         """Return query_id, metric, value: every query's contrastive entropy with its positive."""

@@ -91,6 +91,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
+        "notes": read_json(paths.collection_file(study.folder)).get("notes", []) if study.runs else [],
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": runs_sentence(study),

@@ -1,7 +1,9 @@
 """What a model reads of a text, which documents it reranks, and what is measured."""
 
 from collections.abc import Iterator
+from typing import Literal
 
+import Stemmer
 from pydantic import Field
 
 from .collection import CollectionForm
@@ -13,6 +15,22 @@ class FirstStage(Part):
 
     k1: float = Field(0.9, ge=0)
     b: float = Field(0.4, ge=0, le=1)
+    language: Literal["en", "de", "nl", "fr", "es", "pt", "it", "ru", "sv", "no", "zh", "tr", "ko", "da"] | None = (
+        Field("en", description="whose stop words are left out (bm25s' lists); null: none are")
+    )
+    stemmer: str | None = Field(
+        None, description="an algorithm of PyStemmer, such as porter (Anserini's for English) or german; null: none"
+    )
+    tokenizer: Literal["words", "unicode"] = Field(
+        "words",
+        description="words: two letters or digits or more between other signs, as bm25s has them; unicode: words of "
+        "any script, and pairs of neighbouring characters where no blanks part words, as in Chinese and Japanese",
+    )
+
+    @refusal("stemmer")
+    def _unknown(stemmer: str | None, _: dict) -> Iterator[str]:
+        if stemmer is not None and stemmer not in (known := Stemmer.algorithms()):
+            yield f"is no algorithm of PyStemmer: write one of {', '.join(known)}, or null"
 
 
 class Text(Part):
