@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rankscale_utils.collections.bm25_shards import words_of
 from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.collections.tokens import Pairs
+from rankscale_utils.collections.words import words_of
 from rankscale_utils.models.bi_encoder import BiEncoder, bi_encoder_flops
 from rankscale_utils.models.checkpoint import Model
 from rankscale_utils.models.counts import parameters, pass_flops
@@ -216,8 +216,8 @@ def bm25_system(documents: Iterable[str], queries: Sequence[str], settings: Firs
     counted is one addition a query token and document.
     """
     index = bm25s.BM25(method="lucene", k1=settings.k1, b=settings.b)
-    index.index(words_of(documents), show_progress=False)
-    asked = [index.get_tokens_ids(words) for words in words_of(queries)]
+    index.index(words_of(documents, settings), show_progress=False)
+    asked = [index.get_tokens_ids(words) for words in words_of(queries, settings)]
 
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
         return index.get_scores_from_ids(asked[query_row])[document_rows]
