@@ -46,17 +46,17 @@ def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
     return float(training + np.exp(life.log_fixed(cost, largest)))
 
 
-def wanted_value(study: Study, one: Fitted, table: pd.DataFrame) -> float:
+def wanted_value(study: Study, series: Fitted, table: pd.DataFrame) -> float:
     """Return the value to be reached: the study's own of its headline metric, or the largest rung's best measured one.
 
     A rung's value at an exposure is the mean over its runs.
     """
-    if study.allocation.wanted is not None and one.metric == headline(study, table):
+    if study.allocation.wanted is not None and series.metric == headline(study, table):
         return study.allocation.wanted
-    mine = rows_of_series(one, table)
-    largest = mine[mine["N"] == mine["N"].max()]
+    rows = rows_of_series(series, table)
+    largest = rows[rows["N"] == rows["N"].max()]
     means = largest.groupby("D")["value"].mean()
-    return float(means.max() if rising(one.metric) else means.min())
+    return float(means.max() if rising(series.metric) else means.min())
 
 
 def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, 
     """
     budget, life = total_budget(study, table, cost), life_of_reranker(study, table)
     level = study.forecasting.level
-    return _served(fitted, table, study, lambda one: within_budget(one.joint, cost, life, budget, level=level))
+    return _served(fitted, table, study, lambda series: within_budget(series.joint, cost, life, budget, level=level))
 
 
 def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
@@ -80,17 +80,17 @@ def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, co
         fitted,
         table,
         study,
-        lambda one: least_cost(one.joint, cost, life, wanted_value(study, one, table), level=level),
+        lambda series: least_cost(series.joint, cost, life, wanted_value(study, series, table), level=level),
     )
 
 
 def _served(
     fitted: list[Fitted], table: pd.DataFrame, study: Study, solve: Callable[[Fitted], pd.DataFrame]
 ) -> pd.DataFrame:
-    rows = []
-    for one in allocated(study, fitted):
-        found = solve(one).assign(**one.labels, law=one.joint.fit.status)
-        total = found["total"] if "total" in found else found["budget"]
-        longest = rows_of_series(one, table)["D"].max()
-        rows.append(found.assign(share=found["serving"] / total, beyond=found["exposure"] / longest))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    tables = []
+    for series in allocated(study, fitted):
+        best = solve(series).assign(**series.labels, law=series.joint.fit.status)
+        total = best["total"] if "total" in best else best["budget"]
+        longest = rows_of_series(series, table)["D"].max()
+        tables.append(best.assign(share=best["serving"] / total, beyond=best["exposure"] / longest))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -1,12 +1,11 @@
 """The laws of a series as lines to be drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.study.study import Study
 
 from .fit import (
@@ -23,37 +22,34 @@ from .forecast import sealed_reach
 
 
 def series_curves(
-    one: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40
+    series: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40
 ) -> pd.DataFrame:
     """Return every law of a series as lines, the average with its band (kind mean_law), to be drawn.
 
     Rows: along size at the end (`along` = size), and along exposure at every fitted and held-out rung (`along` =
     exposure) for the laws that know exposure.
     """
-    design = design_of_series(one, design)
-    rungs = pd.concat([one.table, design])[["rung", "params_non_embedding", "N"]].drop_duplicates("rung")
-    ends = one.average.series.end
+    design = design_of_series(series, design)
+    rungs = pd.concat([series.table, design])[["rung", "params_non_embedding", "N"]].drop_duplicates("rung")
     sizes = np.geomspace(rungs["params_non_embedding"].min(), rungs["params_non_embedding"].max(), points)
     along_size = pd.DataFrame({"params_non_embedding": sizes})
-    along_size = along_size.assign(N=convert_counts(rungs, "params_non_embedding", "N", along_size), D=ends["D"].mean())
-    made = [one.average.forecast(along_size, level, reach).assign(along="size")]
-    made += [
-        along_size.assign(forecast=draws.fit.predict(along_size["N"], along_size["D"]), law=name, kind="mean_law",
-                          along="size")
-        for name, draws in one.laws.items()
-    ]  # fmt: skip
-    knowing = {name: draws for name, draws in one.laws.items() if "D" in draws.fit.law.axes}
-    if not knowing and one.joint is not None:
-        knowing = {"joint": one.joint}
+    N, D = convert_counts(rungs, "params_non_embedding", "N", along_size), series.average.series.end["D"].mean()
+    along_size = along_size.assign(N=N, D=D)
+    lines = [series.average.forecast(along_size, level, reach).assign(along="size")]
+    of_laws = along_size.assign(kind="mean_law", along="size")
+    lines += [of_laws.assign(forecast=draws.fit.predict(N, D), law=name) for name, draws in series.laws.items()]
+    knowing = {name: draws for name, draws in series.laws.items() if "D" in draws.fit.law.axes}
+    if not knowing and series.joint is not None:
+        knowing = {"joint": series.joint}
     if knowing:
-        first, last = one.table["exposure"].min(), max(one.table["exposure"].max(), design["exposure"].max())
+        first, last = series.table["exposure"].min(), max(series.table["exposure"].max(), design["exposure"].max())
         exposures = pd.DataFrame({"exposure": np.geomspace(first, last, points)})
         along = rungs.merge(exposures, how="cross")
-        along = along.assign(D=convert_counts(one.table, "exposure", "D", along))
-        average = laws.Average(one.average.series, knowing)
-        made.append(average.forecast(along, level, reach).assign(along="exposure"))
-    table = pd.concat(made, ignore_index=True)
-    return table[table["kind"] == "mean_law"].assign(**one.labels)
+        along = along.assign(D=convert_counts(series.table, "exposure", "D", along))
+        average = replace(series.average, laws=knowing)
+        lines.append(average.forecast(along, level, reach).assign(along="exposure"))
+    table = pd.concat(lines, ignore_index=True)
+    return table[table["kind"] == "mean_law"].assign(**series.labels)
 
 
 @dataclass(frozen=True)

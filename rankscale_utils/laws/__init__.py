@@ -1,4 +1,8 @@
-"""Scaling laws: fit, resample, forecast, audit, allocate. NumPy, SciPy and pandas only."""
+"""Scaling laws: fit, resample, forecast, audit, allocate. NumPy, SciPy and pandas only.
+
+Throughout the room *values* are in the metric's own units, and *numbers*, residuals and standard deviations on a scale
+(see `scales`): a fit's own, `fit.scale`, or a law's, `law.scale`, as each docstring says.
+"""
 
 from .allocation import Measured, equal_compute, exponents, isoflop, measured_at_equal_compute, optimal, parabola
 from .averaging import Average, kept_averages

@@ -27,7 +27,7 @@ def query_shifts(values: pd.DataFrame, draws: int, seed: int | Sequence[int] = 0
 
 
 def query_errors(
-    found: Sequence[Average],
+    averages: Sequence[Average],
     kept: Sequence[Candidate],
     prior: Prior,
     shifts: Sequence[NDArray],
@@ -37,20 +37,20 @@ def query_errors(
 
     shifts: of each series' rows, (draws, rows), as `query_shifts` makes them.
     """
-    by_law = [_centres(candidate, found, prior, shifts, ats) for candidate in kept]
+    by_law = [_centres(candidate, averages, prior, shifts, ats) for candidate in kept]
     return [robust_sd(np.mean(centres, axis=0)) for centres in zip(*by_law, strict=True)]
 
 
 def _centres(
     candidate: Candidate,
-    found: Sequence[Average],
+    averages: Sequence[Average],
     prior: Prior,
     shifts: Sequence[NDArray],
     ats: Sequence[pd.DataFrame],
 ) -> list[NDArray]:
     """Each series' forecasts (draws, n) by one law, on the series' scale, after every shift."""
-    fits, numbers = [average.laws[candidate.name].fit for average in found], []
-    for average, fit, shift in zip(found, fits, shifts, strict=True):
+    fits, numbers = [average.laws[candidate.name].fit for average in averages], []
+    for average, fit, shift in zip(averages, fits, shifts, strict=True):
         series = average.series
         rows = series.table.index.get_indexer(candidate.rows(series).index)
         moved = series.table["value"].to_numpy(float)[rows] + shift[:, rows]
@@ -58,5 +58,5 @@ def _centres(
     coefficients = candidate.refit(fits, numbers, prior)
     return [
         average.series.on_scale(fit.law.predict(drawn, at["N"], at["D"]))
-        for average, fit, drawn, at in zip(found, fits, coefficients, ats, strict=True)
+        for average, fit, drawn, at in zip(averages, fits, coefficients, ats, strict=True)
     ]

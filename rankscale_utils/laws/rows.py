@@ -22,9 +22,9 @@ def measurements(table: pd.DataFrame, size: str, exposure: str) -> pd.DataFrame:
         positive = column != "value"
         wrong = ~np.isfinite(data[column]) | ((data[column] <= 0) & positive)
         if wrong.any():
-            found, run = table.loc[wrong, [name, "run"]].iloc[0]
+            cell, run = table.loc[wrong, [name, "run"]].iloc[0]
             need = "a positive number" if positive else "a number"
-            raise ValueError(f"{name} is {found} in run {run!r}; give {need} or leave the row out")
+            raise ValueError(f"{name} is {cell} in run {run!r}; give {need} or leave the row out")
     _check_runs(data)
     return data.reset_index(drop=True)
 

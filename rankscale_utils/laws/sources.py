@@ -31,14 +31,14 @@ def draws_by_source(
     """
     if "D" not in law.axes:
         raise ValueError(f"the law is a {law.name} law; compare annotation sources by a law of their pairs")
-    found = {}
-    for place, (source, table) in enumerate(sources.items()):
+    drawn = {}
+    for index, (source, table) in enumerate(sources.items()):
         try:
             fitted = fit(law, table, size=size, exposure=annotations, scale=law.scale)
         except ValueError as error:
             raise ValueError(f"annotation source {source!r}: {error}") from None
-        found[source] = resample(fitted, draws=draws, seed=seed + place)
-    return found
+        drawn[source] = resample(fitted, draws=draws, seed=seed + index)
+    return drawn
 
 
 def coefficients_by_source(sources: Mapping[str, Draws], *, level: float = 0.95) -> pd.DataFrame:
@@ -75,16 +75,19 @@ def compare_exponents(sources: Mapping[str, Draws], *, reference: str = "human",
 
 
 def _steeper(source: Draws, reference: Draws, level: float) -> dict[str, float | str]:
-    """The other columns of `steeper` for one source."""
-    mine, theirs = source.fit.coefficients["beta"], reference.fit.coefficients["beta"]
-    place = source.fit.law.coefficient_names.index("beta")
-    drawn = source.coefficients[:, place] - reference.coefficients[:, place]
+    """The other columns of `compare_exponents` for one source."""
+    exponents = {
+        "exponent": source.fit.coefficients["beta"],
+        "reference_exponent": reference.fit.coefficients["beta"],
+    }
+    difference = exponents["exponent"] - exponents["reference_exponent"]
+    beta = source.fit.law.coefficient_names.index("beta")
+    drawn = source.coefficients[:, beta] - reference.coefficients[:, beta]
     reach = t_quantile(level, min(source.degrees, reference.degrees)) * _sd(drawn)
-    lo, hi = mine - theirs - reach, mine - theirs + reach
+    lo, hi = difference - reach, difference + reach
     doubted = [draws.fit.status for draws in (source, reference) if draws.fit.status != "converged"]
     verdict = doubted[0] if doubted else "steeper" if lo > 0 else "flatter" if hi < 0 else "undecided"
-    return {"exponent": mine, "reference_exponent": theirs, "difference": mine - theirs, "lo": lo, "hi": hi,
-            "verdict": verdict}  # fmt: skip
+    return exponents | {"difference": difference, "lo": lo, "hi": hi, "verdict": verdict}
 
 
 def worth_in_pairs(
@@ -125,15 +128,15 @@ def _others(sources: Mapping[str, Draws], reference: str) -> list[str]:
 
 
 def _worth(source: Draws, reference: Draws, quality: float, level: float) -> dict[str, float | str]:
-    """The other columns of `worth` for one source and quality."""
+    """The other columns of `worth_in_pairs` for one source and quality."""
     pairs, reference_pairs = (_log_pairs(draws.fit.law, draws.fit.vector, quality) for draws in (source, reference))
     drawn = [_log_pairs(draws.fit.law, draws.coefficients, quality) for draws in (source, reference)]
     estimate, ratios = pairs - reference_pairs, drawn[0] - drawn[1]
     both = np.isfinite(ratios)
     reach = t_quantile(level, min(source.degrees, reference.degrees)) * _sd(ratios[both])
     # A source that may never get there is worth any number of pairs; a reference that may not, none of them.
-    up, down = (np.inf if np.isnan(found).mean() > (1 - level) / 2 else reach for found in drawn)
-    lost = [name for name, found in (("source", pairs), ("reference", reference_pairs)) if np.isnan(found)]
+    up, down = (np.inf if np.isnan(log_pairs).mean() > (1 - level) / 2 else reach for log_pairs in drawn)
+    lost = [name for name, needed in (("source", pairs), ("reference", reference_pairs)) if np.isnan(needed)]
     return {
         "pairs": float(np.exp(pairs)),
         "reference_pairs": float(np.exp(reference_pairs)),
