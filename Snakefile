@@ -1,6 +1,6 @@
 # The study as a graph of notebooks: every rule leaves an executed notebook and a result file that stands whole.
 # `make study STUDY=…` validates the study and runs this.
-from rankscale_utils.machine.files import digest
+from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
@@ -10,25 +10,36 @@ GPU = int(config["kernel"] == "rankscale-gpu")
 TRAINED = {run.name: run for run in study.all_runs}
 LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
 FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
+CSV = study.measurements_file.read_text(encoding="utf-8-sig", errors="replace") if study.measurements else ""
 WRITTEN = paths.annotated_file(RESULTS, "generated")  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
-DEVICE = "OMP_NUM_THREADS={threads} python -m rankscale_utils.machine.device"
+# Quoting is Snakemake's own (`:q`), so that no name or path can end as a command.
+START = "OMP_NUM_THREADS={threads} python -m rankscale_utils.pipeline.stage"
+NAMED = " {study.name:q} '{rule} {wildcards}' {log:q}"
+STAGE = START + NAMED
 NOTEBOOK = (
     f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --engine rankscale --no-progress-bar"
-    f" -p study '{study.source}'"
+    " -p study {study.source:q}"
 )
-PAPERMILL = DEVICE + NOTEBOOK
-# After a stage: say that it is done, or show the end of its log.
-CHECKED = (
-    " > {log:q} 2>&1 || {{ tail -n 4 {log:q} >&2; exit 1; }};"
-    " echo '{study.name}: {rule} {wildcards} done' >> \"${{RANKSCALE_PROGRESS:-/dev/stdout}}\""
-)
+PREPARE = " python -m rankscale_utils.pipeline.prepare {study.source:q}"
+PAPERMILL = STAGE + NOTEBOOK
 
 
 def measured(runs):
-    if study.measurements:
-        return [study.measurements_file]
-    return [paths.measurements_file(RESULTS / run) for run in runs]
+    return [] if study.measurements else [paths.measurements_file(RESULTS / run) for run in runs]
+
+
+def given(files):
+    """Return what a user's files are, so that they are read again when they change, whatever their names hold."""
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+GIVEN = given(study.input_files)
+
+
+def cells(name):
+    """Return what a notebook says: opening or saving it changes its time and its outputs, and makes nothing stale."""
+    return digest([cell["source"] for cell in read_json(NOTEBOOKS / f"{name}.ipynb")["cells"]])
 
 
 def executed():
@@ -56,15 +67,14 @@ rule index:
     input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
     output: paths.index_file(study.reports)
     log: paths.log_file(RESULTS, "report")
-    shell: "python -m rankscale_utils.report.render '{study.source}'" + CHECKED
+    shell: STAGE + " python -m rankscale_utils.report.render {study.source:q}"
 
 rule collection:
-    input: list(study.input_files)
     output: results(paths.collection_file, paths.ladder_file, paths.contract_file)
-    params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump())
+    params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump(), GIVEN)
     threads: workflow.cores
     log: paths.log_file(RESULTS, "collection")
-    shell: "python -m rankscale_utils.pipeline.prepare '{study.source}'" + CHECKED
+    shell: STAGE + PREPARE
 
 # Beside the runs that do not wait for it, and before them, as it takes longest.
 rule generated:
@@ -75,7 +85,7 @@ rule generated:
     priority: 15
     resources: gpu=GPU
     log: paths.log_file(RESULTS, "generated")
-    shell: DEVICE + " python -m rankscale_utils.pipeline.prepare '{study.source}' generated" + CHECKED
+    shell: STAGE + PREPARE + " generated"
 
 # A held-out run is trained only once its forecast is sealed. Editing a notebook's prose trains nothing again.
 rule train:
@@ -90,7 +100,7 @@ rule train:
     priority: 10
     resources: gpu=GPU * (study.training.gpus if study.training else 1)
     log: paths.log_file(RESULTS, "{run}.train")
-    shell: DEVICE + " --gpus {resources.gpu}" + NOTEBOOK + " -p run {wildcards.run}" + CHECKED
+    shell: START + " --gpus {resources.gpu}" + NAMED + NOTEBOOK + " -p run {wildcards.run}"
 
 rule evaluate:
     input: result=rules.train.output.result, notebook=ancient(NOTEBOOKS / "2_evaluate.ipynb")
@@ -100,61 +110,63 @@ rule evaluate:
     priority: 20
     resources: gpu=GPU
     log: paths.log_file(RESULTS, "{run}.evaluate")
-    shell: PAPERMILL + " -p run {wildcards.run}" + CHECKED
+    shell: PAPERMILL + " -p run {wildcards.run}"
 
 rule fit:
-    input: measured(FITTED), notebook=NOTEBOOKS / "3_fit.ipynb"
+    input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
         results(paths.sealed_annotations_file, where=ANNOTATED),
         notebook=paths.notebook_file(RESULTS, "3_fit"),
         fits=paths.fits_file(RESULTS),
         sealed=paths.sealed_forecasts_file(RESULTS),
-    params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump())
+    params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump(), CSV, cells("3_fit"))
     priority: 30
     log: paths.log_file(RESULTS, "3_fit")
-    shell: PAPERMILL + CHECKED
+    shell: PAPERMILL
 
 rule forecast:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=NOTEBOOKS / "4_forecast.ipynb"
+    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")
     output:
         results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file, paths.rung_differences_file),
         notebook=paths.notebook_file(RESULTS, "4_forecast"),
         result=paths.forecasts_file(RESULTS),
+    params: settings=digest(CSV, cells("4_forecast"))
     log: paths.log_file(RESULTS, "4_forecast")
-    shell: PAPERMILL + CHECKED
+    shell: PAPERMILL
 
 rule allocate:
-    input: measured(LADDER), fits=rules.fit.output.fits, notebook=NOTEBOOKS / "5_allocate.ipynb"
+    input: measured(LADDER), fits=rules.fit.output.fits, notebook=ancient(NOTEBOOKS / "5_allocate.ipynb")
     output: *results(*paths.ALLOCATION_FILES.values()), notebook=paths.notebook_file(RESULTS, "5_allocate")
-    params: settings=digest(study.allocation.model_dump())
+    params: settings=digest(study.allocation.model_dump(), CSV, cells("5_allocate"))
     log: paths.log_file(RESULTS, "5_allocate")
-    shell: PAPERMILL + CHECKED
+    shell: PAPERMILL
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=NOTEBOOKS / "6_speedup.ipynb"
+    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=ancient(NOTEBOOKS / "6_speedup.ipynb")
     output:
         results(paths.fixed_lengths_file),
         notebook=paths.notebook_file(RESULTS, "6_speedup"),
         result=paths.speed_file(RESULTS),
         per_query=paths.speed_per_query_file(RESULTS),
+    params: settings=digest(cells("6_speedup"))
     threads: workflow.cores
     resources: gpu=GPU
     log: paths.log_file(RESULTS, "6_speedup")
-    shell: PAPERMILL + CHECKED
+    shell: PAPERMILL
 
 if ANNOTATED:
     rule annotate:
         input:
             measured(ANNOTATED),
             sealed=paths.sealed_annotations_file(RESULTS),
-            notebook=NOTEBOOKS / "7_annotations.ipynb",
+            notebook=ancient(NOTEBOOKS / "7_annotations.ipynb"),
         output:
             *results(*paths.ANNOTATION_FILES.values()),
             notebook=paths.notebook_file(RESULTS, "7_annotations"),
-        params: settings=digest(study.allocation.model_dump())
+        params: settings=digest(study.allocation.model_dump(), cells("7_annotations"))
         log: paths.log_file(RESULTS, "7_annotations")
-        shell: PAPERMILL + CHECKED
+        shell: PAPERMILL
 
 if SEVERAL:
     rule families:
@@ -162,7 +174,8 @@ if SEVERAL:
             measured(LADDER),
             speed=rules.speedup.output.result,
             per_query=rules.speedup.output.per_query,
-            notebook=NOTEBOOKS / "8_families.ipynb",
+            notebook=ancient(NOTEBOOKS / "8_families.ipynb"),
         output: *results(paths.families_file, paths.equal_size_file), notebook=paths.notebook_file(RESULTS, "8_families")
+        params: settings=digest(cells("8_families"))
         log: paths.log_file(RESULTS, "8_families")
-        shell: PAPERMILL + CHECKED
+        shell: PAPERMILL

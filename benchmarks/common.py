@@ -64,11 +64,11 @@ def corpus(pairs: int, seed: int = 0) -> Corpus:
 
 def _trec_dl() -> Corpus:
     folder = DATA / "trec_dl"
-    with gzip.open(folder / "msmarco_v1_docs.jsonl.gz", "rt") as file:
+    with gzip.open(folder / "msmarco_v1_docs.jsonl.gz", "rt", encoding="utf-8") as file:
         documents = {one["doc_id"]: one["text"] for one in map(json.loads, file)}
     asked, runs = [], []
     for year in ("dl19", "dl20"):
-        lines = (folder / f"queries.{year}.tsv").read_text().splitlines()
+        lines = (folder / f"queries.{year}.tsv").read_text(encoding="utf-8").splitlines()
         asked += [line.split("\t") for line in lines]
         runs.append(pd.read_csv(folder / "runs" / f"bm25.{year}.top100.run.gz", sep=r"\s+", header=None, dtype=str))
     queries = dict(asked)
@@ -159,8 +159,8 @@ def publish(title: str, body: str) -> None:
     section = f"## {title}\n\n{where}\n\n{body}\n"
     print(section)
     head = "# Benchmarks\n\nWritten by `make bench`. Read the ratios: seconds are those of one machine on one day.\n"
-    written = PAGE.read_text() if PAGE.exists() else head
+    written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else head
     before, *sections = written.split("\n## ")
     kept = [one for one in sections if not one.startswith(f"{title}\n")]
     parts = [before, *(f"## {one}" for one in kept), section]
-    PAGE.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
+    PAGE.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")

@@ -131,7 +131,7 @@ def compare(name: str, table: pd.DataFrame) -> None:
 def processor() -> str:
     """Name of the processor, where the system tells it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 

@@ -99,7 +99,7 @@ def study_of(shape: str, folder: Path) -> Study:
         },
     }
     path = folder / "bench.yaml"
-    path.write_text(yaml.safe_dump(fields))
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
     return load_study(path)
 
 

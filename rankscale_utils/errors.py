@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
+from io import TextIOWrapper
 
 
 class DiskFull(OSError):
@@ -18,12 +19,18 @@ class Damaged(StudyError):
 
 
 def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
-    """Let a command that raises StudyError or DiskFull print the error's sentence and return the exit status 2."""
+    """Let a command print the sentence of its StudyError or DiskFull and return 2, or 130 where it is stopped."""
 
     @wraps(command)
     def ending(*arguments: str) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a locale that cannot write a letter must not end the command
+                stream.reconfigure(errors="backslashreplace")
         try:
             return command(*arguments)
+        except KeyboardInterrupt:
+            print("rankscale: stopped; the same command goes on from what was finished.", file=sys.stderr)
+            return 130
         except (StudyError, DiskFull) as error:
             print(f"rankscale: {error}", file=sys.stderr)
             return 2

@@ -24,7 +24,7 @@ def test_the_package_imports_nothing_heavy_and_names_what_it_has():
 def test_editors_see_every_public_name():
     (block,) = [
         node
-        for node in ast.parse(Path(rankscale_utils.__file__).read_text()).body
+        for node in ast.parse(Path(rankscale_utils.__file__).read_text(encoding="utf-8")).body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     imported = {alias.name: node.module for node in block.body for alias in node.names}

@@ -1,6 +1,5 @@
 """BM25, the first stage: it supplies the candidates that are reranked and the hard negatives of training."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ import bm25s
 import numpy as np
 import pandas as pd
 
+from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.files import cached_folder
 from rankscale_utils.study.evaluation import FirstStage
 
@@ -71,7 +71,7 @@ def _in_memory(
 
 
 def _workers(**options: object) -> Executor:
-    return ProcessPoolExecutor(os.cpu_count(), **options)
+    return ProcessPoolExecutor(cores(), **options)
 
 
 def _hold(retriever: bm25s.BM25, settings: FirstStage) -> None:

@@ -7,7 +7,6 @@ names; the document is the rest of that docstring; the pair is relevant. Sources
 import ast
 import gc
 import inspect
-import os
 import re
 import sys
 import sysconfig
@@ -20,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.files import digest, write_json
 
 from .splits import split_of
@@ -32,7 +32,11 @@ DOCUMENT_WORDS = (12, 400)
 
 def locked_packages(lock: Path = LOCK) -> dict[str, str]:
     """Return the versions of Python, whose standard library counts as a package, and of all that the lock names."""
-    named = {re.split(r"[=;\s\[]", line, maxsplit=1)[0] for line in lock.read_text().splitlines() if "==" in line}
+    named = {
+        re.split(r"[=;\s\[]", line, maxsplit=1)[0]
+        for line in lock.read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
     versions = {STANDARD: sys.version.split()[0]}
     for name in sorted(named, key=str.lower):
         try:
@@ -152,7 +156,7 @@ def build_docstrings(folder: Path, packages: dict[str, str]) -> None:
     SHA-256 of the pairs.
     """
     # Freezing spares each garbage collection, of which parsing starts many, a look at everything imported.
-    with ProcessPoolExecutor(os.cpu_count(), initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(cores(), initializer=gc.freeze) as pool:
         found = chain.from_iterable(pool.map(_pairs_of, source_files(packages), chunksize=64))
         pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
     pairs["split"] = pairs["module"].map(split_of)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rankscale_utils.machine.device import cores
+
 from .averaging import Average, combined, kept_averages
 from .candidates import Candidate
 from .fitting import DISTINCT_NEEDED, Fit
@@ -73,7 +75,7 @@ def calibrated(
 @cache
 def _processes() -> ProcessPoolExecutor:
     """Processes that stay for the next simulation, as starting them takes seconds."""
-    return ProcessPoolExecutor(mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
+    return ProcessPoolExecutor(cores(), mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
 
 
 def _degrees_of_all(averages: Sequence[Average]) -> int:

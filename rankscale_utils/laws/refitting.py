@@ -3,12 +3,13 @@
 SciPy's `least_squares` in a loop finds the same minima of the same Huber loss within the same bounds, only slower.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankscale_utils.machine.device import cores
 
 from .fitting import Fit
 from .problem import Problem
@@ -52,7 +53,7 @@ def refit(
         working[batch] = descent.minimise(working[batch])
 
     batches = [slice(first, first + BATCH) for first in range(0, len(targets), BATCH)]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy lets go of the interpreter inside its loops
+    with ThreadPoolExecutor(cores()) as threads:  # NumPy lets go of the interpreter inside its loops
         list(threads.map(settle, batches))
     return problem.from_working(working)
 

@@ -1,22 +1,19 @@
-"""The one place that knows the device: which one a notebook computes on, and who holds which GPU.
+"""The one place that knows the device: which one a notebook computes on, and who holds which GPU."""
 
-As a command, `python -m rankscale_utils.machine.device --gpus N COMMAND …` runs a command on the first N GPUs
-(one, unless given) that no other such command holds. Under a scheduler the scheduler's choice (CUDA_VISIBLE_DEVICES)
-stands, and without a GPU the command just runs.
-"""
-
-import argparse
 import contextlib
 import fcntl
 import os
 import platform
 import random
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of computing in each period, or `max`
 
 
 def compute_device(threads: int):
@@ -39,7 +36,7 @@ def hardware() -> dict[str, str | int]:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -48,7 +45,7 @@ def _processor() -> str:
 def gpus() -> int:
     """Return how many GPUs the driver shows, without initialising CUDA."""
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return 0
     return sum(line.startswith("GPU ") for line in listed.splitlines())
@@ -88,23 +85,31 @@ def _lock_file(path: Path) -> TextIO:
     with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444)
         os.fchmod(handle, 0o444)  # whatever the user's umask
-        return open(handle)
-    return open(path)
+        return open(handle, encoding="utf-8")
+    return open(path, encoding="utf-8")
 
 
-def main(arguments: list[str]) -> int:
-    """Run a command on free GPUs and return its exit status."""
-    parser = argparse.ArgumentParser(prog="rankscale_utils.machine.device")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the command needs")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    given = parser.parse_args(arguments)
+@contextmanager
+def leased(wanted: int) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Hold GPUs while the block runs: yield a command's environment, and the files that it must inherit to hold them.
+
+    Under a scheduler the scheduler's choice (CUDA_VISIBLE_DEVICES) stands; without a GPU nothing is held.
+    """
     count = 0 if "CUDA_VISIBLE_DEVICES" in os.environ else gpus()
-    if not count:
-        return subprocess.call(given.command)
-    held = lease(count, min(given.gpus, count))
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, held))}
-    return subprocess.call(given.command, env=environment, pass_fds=[file.fileno() for file in held.values()])
+    held = lease(count, min(wanted, count)) if count else {}
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, held))} if held else {}
+    try:
+        yield os.environ | chosen, [file.fileno() for file in held.values()]
+    finally:
+        for file in held.values():
+            file.close()
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def cores() -> int:
+    """Return how many cores this process may use: those of its affinity and of its container's quota, at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = QUOTA.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))

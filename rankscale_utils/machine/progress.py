@@ -46,7 +46,7 @@ def say(line: str) -> None:
     """Write one line where people watch."""
     target = os.environ.get("RANKSCALE_PROGRESS")
     if target:
-        with open(Path(target), "a") as out:
+        with open(Path(target), "a", encoding="utf-8") as out:
             out.write(line + "\n")
     else:
         print(line, file=sys.stderr, flush=True)

@@ -5,55 +5,65 @@ goes on where it was.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from rankscale_utils.errors import StudyError, one_sentence
-from rankscale_utils.machine.device import gpus, visible_gpus
+from rankscale_utils.machine.device import cores, gpus, visible_gpus
+from rankscale_utils.machine.files import write_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
+from .stage import reason
 from .warm import serving
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LEADER = Path(__file__).with_name("leader.py")
+PATIENCE = 10.0  # seconds in which stages that are told to stop may write what they have
+# Where libraries keep what they remember, of a user without a home that can be written to.
+OF_HOME = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 
 
 def check(study: Study) -> None:
     """Read what the study brings before any work is done.
 
     Raises:
-        StudyError: the measurements cannot be fitted as they are, or a run wants more GPUs than there are.
+        StudyError: the measurements cannot be fitted as they are, a run wants more GPUs than there are, or a folder's
+            name means something to Snakemake.
     """
+    for place in (paths.ROOT, CHECKOUT):
+        if {"{", "}"} & set(str(place)):
+            raise StudyError(f"{place} has braces in its name, which mean something to Snakemake: rename it.")
     wanted, there = (study.training.gpus, visible_gpus()) if study.training else (1, 0)
     if 0 < there < wanted:
         raise StudyError(f"training.gpus = {wanted}: this machine shows {there}: lower it or use a larger machine.")
     if study.measurements is not None:
-        from rankscale_utils.measurements.reading import study_measurements as of_runs
+        from rankscale_utils.measurements.reading import study_measurements
 
-        of_runs(study, fitted_only=False)
+        study_measurements(study, fitted_only=False)
 
 
-def command(study: Study, cores: int, gpu_count: int) -> list[str]:
-    """Return Snakemake's command for a study. The study has its own lock, which dies with its process."""
+def command(study: Study, core_count: int, gpu_count: int) -> list[str]:
+    """Write what the Snakefile is told of a study, and return Snakemake's command.
+
+    The study has its own lock, which lives as long as its processes.
+    """
+    kernel = "rankscale-gpu" if gpu_count else "rankscale-cpu"
+    write_json(paths.graph_file(study.folder), {"study": str(study.source), "kernel": kernel})
     return [
-        *(
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(CHECKOUT / "Snakefile"),
-            "--directory",
-            str(paths.ROOT),
-        ),
-        *("--cores", str(cores), "--resources", f"gpu={gpu_count}", "--nolock", "--rerun-incomplete"),
-        *("--quiet", "all", "--config", f"study={study.source}"),
-        f"kernel={'rankscale-gpu' if gpu_count else 'rankscale-cpu'}",
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(CHECKOUT / "Snakefile")),
+        *("--directory", str(paths.ROOT), "--cores", str(core_count), "--resources", f"gpu={gpu_count}"),
+        *("--nolock", "--rerun-incomplete", "--configfile", str(paths.graph_file(study.folder))),
     ]
 
 
@@ -65,14 +75,71 @@ def run(study: Study) -> int:
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     progress = paths.progress_file(study.folder)
-    with _lock(study):
+    with _lock(study) as lock:
         _claim(study)
-        progress.write_text("")
-        environment = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(paths.ROOT)}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        warm = serving(paths.log_file(study.folder, "warm"), environment | {"PATH": path})
+        for file in (progress, paths.failures_file(study.folder)):
+            file.write_text("", encoding="utf-8")
+        environment = _environment(study, progress)
+        warm = serving(paths.log_file(study.folder, "warm"), environment)
         with _shown(progress), warm as environment:
-            return subprocess.call(command(study, os.cpu_count() or 1, gpus()), env=environment)
+            return _supervised(
+                command(study, cores(), gpus()), environment, paths.log_file(study.folder, "graph"), lock
+            )
+
+
+def _environment(study: Study, progress: Path) -> dict[str, str]:
+    """Return the environment of a study's processes: UTF-8 whatever the locale, and folders that can be written to."""
+    given = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(paths.ROOT), "PYTHONUTF8": "1"}
+    given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
+    if not os.access(Path("~").expanduser(), os.W_OK):
+        home = study.folder / "home"
+        given = {name: str(home / name.lower()) for name in OF_HOME} | given
+    return given
+
+
+def _supervised(graph: list[str], environment: dict[str, str], log: Path, lock: FileLock) -> int:
+    """Run the graph in a process group of its own, which ends with this process and holds the study's lock meanwhile.
+
+    Termination, hang-up and interruption are passed on, and waited for.
+    """
+    held = os.dup(lock._context.lock_file_fd)  # flock holds while a process has the file open
+    with open(log, "wb") as out, os.fdopen(held):
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LEADER), str(os.getpid()), *graph],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=[held],
+        )
+        with _passing_on(child):
+            return child.wait()
+
+
+@contextmanager
+def _passing_on(child: subprocess.Popen) -> Iterator[None]:
+    """End the child's whole group when this process is told to end while the block runs, and say so."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    except BaseException:
+        for number in before:  # once is enough
+            signal.signal(number, signal.SIG_IGN)
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, signal.SIGINT)
+            child.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lock(study: Study) -> FileLock:
@@ -87,10 +154,10 @@ def _lock(study: Study) -> FileLock:
 def _claim(study: Study) -> None:
     """Mark the study's folder as this YAML's own, as results are kept by name alone."""
     mark = paths.source_mark(study.folder)
-    other = Path(mark.read_text()) if mark.exists() else study.source
+    other = Path(mark.read_text(encoding="utf-8")) if mark.exists() else study.source
     if other != study.source and other.exists():
         raise StudyError(f"{study.folder} holds the results of {other}: rename {study.source.name} or move them away.")
-    mark.write_text(str(study.source))
+    mark.write_text(str(study.source), encoding="utf-8")
 
 
 class _shown:
@@ -101,7 +168,7 @@ class _shown:
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def _follow(self) -> None:
-        with open(self.path) as lines:
+        with open(self.path, encoding="utf-8", errors="replace") as lines:
             while True:
                 last = self.over.is_set()
                 if text := lines.read():
@@ -119,6 +186,15 @@ class _shown:
         self.thread.join()
 
 
+def _failures(study: Study) -> list[str]:
+    """Return why the study stopped: its stages' own sentences, or, where no stage failed, the graph's."""
+    stages = paths.failures_file(study.folder).read_text(encoding="utf-8").splitlines()
+    log = paths.log_file(study.folder, "graph")
+    return stages or [
+        f"the graph of {study.name} failed: {reason(log.read_text(encoding='utf-8', errors='replace'))} ({log})"
+    ]
+
+
 @one_sentence
 def main(name: str) -> int:
     """Run the study of that name or path, and say where its report is."""
@@ -128,6 +204,8 @@ def main(name: str) -> int:
     began = time.monotonic()
     status = run(study)
     if status:
+        for sentence in _failures(study):
+            print(f"rankscale: {sentence}", file=sys.stderr)
         print(f"rankscale: study {study.name} stopped; `make study STUDY={name}` goes on from here.", file=sys.stderr)
         return status
     print(f"{study.name}: {time.monotonic() - began:.0f} s\n{paths.index_file(study.reports)}")

@@ -4,7 +4,6 @@ Counts come from each rung's configuration alone; ten seconds of this machine, a
 the smallest rung, turn them into hours. What is assumed is printed beside them.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, T5EncoderModel
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.errors import one_sentence
-from rankscale_utils.machine.device import compute_device, hardware, visible_gpus
+from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
 from rankscale_utils.report.prose import duration
@@ -214,7 +213,7 @@ def _seconds(action: Callable[[], object], device: torch.device, budget: float =
 def estimate_text(study: Study, machine: Machine, tokens: float, source: str) -> str:
     """Return the estimate for people to read, with what is measured and what is assumed."""
     table, settings = estimate_costs(study, machine, tokens), study.training
-    at_once = machine.gpus // settings.gpus if machine.gpus else (os.cpu_count() or 1) // settings.threads
+    at_once = machine.gpus // settings.gpus if machine.gpus else cores() // settings.threads
     at_once = min(max(1, at_once), len(study.runs))
     resume = RESUME_BYTES * table["params"].max() * at_once
     shown = pd.DataFrame(

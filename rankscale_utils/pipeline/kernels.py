@@ -40,7 +40,7 @@ def register(prefix: Path = Path(sys.prefix)) -> list[str]:
     kernels = specs(gpus())
     for name, spec in kernels.items():
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "kernel.json").write_text(json.dumps(spec, indent=2))
+            (Path(folder) / "kernel.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
             KernelSpecManager().install_kernel_spec(folder, name, prefix=str(prefix))
     return list(kernels)
 

@@ -4,12 +4,13 @@ Jupyter looks for free ports before the kernel opens them; of kernels that start
 one, and the later one dies (https://github.com/nteract/papermill/issues/511).
 """
 
-import tempfile
 from typing import Any
 
 import nbformat
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
+
+from rankscale_utils.machine.sockets import socket_folder
 
 
 class SocketEngine(NBClientEngine):
@@ -20,6 +21,6 @@ class SocketEngine(NBClientEngine):
         cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any
     ) -> nbformat.NotebookNode:
         """Execute the notebook and return it."""
-        with tempfile.TemporaryDirectory(prefix="rankscale-") as folder:
+        with socket_folder() as folder:
             sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
             return super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from io import FileIO
 from pathlib import Path
+
+from rankscale_utils.machine.device import cores
+from rankscale_utils.machine.sockets import socket_folder
 
 from .kernels import specs
 
@@ -59,7 +61,7 @@ def serving(log: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
         yield environment
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rankscale-") as folder, open(log, "w") as said:
+    with socket_folder() as folder, open(log, "w", encoding="utf-8") as said:
         command = [sys.executable, "-m", "rankscale_utils.pipeline.warm", f"{folder}/socket"]
         streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
         with subprocess.Popen(command, env=environment | ENVIRONMENT, **streams) as server:
@@ -73,12 +75,12 @@ def _overlay(folder: Path, environment: dict[str, str]) -> dict[str, str]:
     """Write a `papermill` and kernels that start warm into a folder; return the variables that put them first."""
     papermill = folder / "bin" / "papermill"
     papermill.parent.mkdir()
-    papermill.write_text(f'#!/bin/sh\nexec {shlex.join(CLIENT)} -m papermill "$@"\n')
+    papermill.write_text(f'#!/bin/sh\nexec {shlex.join(CLIENT)} -m papermill "$@"\n', encoding="utf-8")
     papermill.chmod(0o700)
     for name, spec in specs(0).items():
         kernel = folder / "kernels" / name / "kernel.json"
         kernel.parent.mkdir(parents=True)
-        kernel.write_text(json.dumps(spec | {"argv": CLIENT + spec["argv"][1:]}))
+        kernel.write_text(json.dumps(spec | {"argv": CLIENT + spec["argv"][1:]}), encoding="utf-8")
     first = {"PATH": str(papermill.parent), "JUPYTER_PATH": str(folder)}
     kept = {name: os.pathsep.join(filter(None, [new, environment.get(name)])) for name, new in first.items()}
     return kept | {"RANKSCALE_WARM": f"{folder}/socket"}
@@ -182,7 +184,7 @@ def _become(request: dict, files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv, sys.path[0] = request["argv"], request["cwd"]
-    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    threads = int(os.environ.get("OMP_NUM_THREADS", cores()))
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)
     np.random.seed()

@@ -77,7 +77,7 @@ def index_page(study: Study) -> dict[str, Any]:
     return {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
-        "css": (TEMPLATE / "style.css").read_text(),
+        "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "metric": metric,
         "answer": [
             *_of_families(study),

@@ -78,12 +78,12 @@ def render_page(notebook: Path, study: Study, target: Path, crumbs: list[str]) -
         "study": study.name,
         "home": home.as_posix(),
         "crumbs": crumbs,
-        "css": (TEMPLATE / "style.css").read_text(),
+        "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "provenance": provenance(nb),
     }
     html, _ = _exporter().from_notebook_node(nb, resources={"page": page})
     with whole_file(target) as temporary:
-        temporary.write_text(html)
+        temporary.write_text(html, encoding="utf-8")
 
 
 @cache

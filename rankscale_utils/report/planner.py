@@ -87,7 +87,7 @@ def widget(
         ],
     }
     written = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # never ends its element
-    css, script = ((TEMPLATE / f"planner.{kind}").read_text() for kind in ("css", "js"))
+    css, script = ((TEMPLATE / f"planner.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     controls = _markup(plan, level, words)
     return HTML(
         f'<div class="planner"><style>{css}</style><noscript><p>{escape(NO_SCRIPT)}</p></noscript>{controls}'

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
+from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.files import whole_file
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -18,12 +19,14 @@ from .page import TEMPLATE, render_page
 
 def render_study(study: Study) -> Path:
     """Render every page of a study, as many at once as there are cores, and, last, its index; return its path."""
-    with ProcessPoolExecutor() as processes:
+    with ProcessPoolExecutor(cores()) as processes:
         list(processes.map(_render, *zip(*_pages(study), strict=True)))
-    templates = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATE, encoding="utf-8"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     index = paths.index_file(study.reports)
     with whole_file(index) as temporary:
-        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)))
+        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)), encoding="utf-8")
     return index
 
 

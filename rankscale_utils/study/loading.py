@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.text import read_text
 
 from . import paths
 from .fields import Part
@@ -41,7 +42,7 @@ def load_study(study: str | Path) -> Study:
     """
     source = find_study(study)
     try:
-        fields = yaml.safe_load(source.read_text()) or {}
+        fields = _fields(source)
     except yaml.YAMLError as error:
         raise StudyError(f"{source.name} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(fields, dict):
@@ -73,6 +74,25 @@ def _said(name: str, mistakes: list[str]) -> str:
     if len(mistakes) > 1:
         mistakes = [f"{len(mistakes)} mistakes:", *(f"({n}) {said}" for n, said in enumerate(mistakes, 1))]
     return f"{name}: {' '.join(mistakes)}"
+
+
+def _fields(source: Path) -> Any:
+    loader = _EveryKeyOnce(read_text(source))
+    loader.name = source.name
+    return loader.get_single_data() or {}
+
+
+class _EveryKeyOnce(yaml.SafeLoader):
+    """A loader that refuses a key which is written twice, of which the last one would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Return a mapping, each of whose keys stands once."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if key.tag != "tag:yaml.org,2002:merge" and lines.setdefault(name, line) != line:
+                raise StudyError(f"{self.name}: {name} stands on lines {lines[name]} and {line}: remove one of them.")
+        return super().construct_mapping(node, deep)
 
 
 def _between(fields: dict) -> list[str]:

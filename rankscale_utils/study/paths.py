@@ -16,6 +16,21 @@ def cache_folder() -> Path:
     return ROOT / "cache"
 
 
+def study_folder(name: str) -> Path:
+    """Where a study keeps its results."""
+    return ROOT / "runs" / name
+
+
+def graph_file(study: Path) -> Path:
+    """What the Snakefile is told: which study, which kernel."""
+    return study / "graph.json"
+
+
+def failures_file(study: Path) -> Path:
+    """Why stages failed when the study last ran, a sentence each."""
+    return study / "failures.log"
+
+
 def site_folder() -> Path:
     """Where the reports lie that the project shows."""
     return ROOT / "reports" / "site"

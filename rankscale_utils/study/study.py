@@ -171,7 +171,7 @@ class Study(Part):
     @property
     def folder(self) -> Path:
         """Where the study's results lie."""
-        return paths.ROOT / "runs" / self.name
+        return paths.study_folder(self.name)
 
     @property
     def reports(self) -> Path:

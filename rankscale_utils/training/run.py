@@ -160,11 +160,15 @@ def _with_torchrun(study: Study, run: Run, identity: str) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, f"--nproc-per-node={study.training.gpus}", "-m", "rankscale_utils.training"]
-    with open(log, "w") as out:
+    with open(log, "w", encoding="utf-8") as out:
         environment = os.environ | {"RANKSCALE_ROOT": str(paths.ROOT)}
         status = subprocess.call([*command, str(study.source), run.name], stdout=out, stderr=out, env=environment)
     if status:
-        said = [line for line in log.read_text().splitlines() if line.startswith("rankscale: ")]
+        said = [
+            line
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith("rankscale: ")
+        ]
         raise StudyError(said[0].removeprefix("rankscale: ") if said else f"run {run.name} stopped: {log} says why.")
     return finished_ledger(study.run_folder(run), identity)
 

@@ -36,14 +36,16 @@ def start(tmp_path):
         driver.chmod(0o755)
         path = f"{driver.parent}{os.pathsep}{os.environ['PATH']}"
         given = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        command = [sys.executable, "-m", "rankscale_utils.machine.device", "--gpus", str(gpus_wanted)]
+        command = [sys.executable, "-m", "rankscale_utils.pipeline.stage", "--gpus", str(gpus_wanted)]
+        command += ["study", "stage", str(tmp_path / "stage.log")]
         command += [sys.executable, "-c", WORK, str(log)]
         return subprocess.Popen(
             [*command, str(seconds), str(status)],
-            env=given | {"PATH": path, "TMPDIR": str(tmp_path)} | environment,
+            env=given | {"PATH": path, "TMPDIR": str(tmp_path), "RANKSCALE_ROOT": str(tmp_path)} | environment,
             start_new_session=True,
         )
 
+    (tmp_path / "runs" / "study").mkdir(parents=True)
     begin.log = log
     return begin
 

@@ -1,6 +1,13 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+from rankscale_utils.machine.files import read_json
 from rankscale_utils.pipeline import batch
 from rankscale_utils.pipeline.batch import _lock, _shown, main
 
@@ -10,11 +17,13 @@ def snakemake(monkeypatch):
     """Stand in for Snakemake: note its command and environment, and return the status set."""
     called, status = [], [0]
 
-    def call(command, env):
+    def call(command, env, log, lock):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
         called.append((command, env))
         return status[0]
 
-    monkeypatch.setattr(batch.subprocess, "call", call)
+    monkeypatch.setattr(batch, "_supervised", call)
     return {"calls": called, "status": status}
 
 
@@ -50,7 +59,9 @@ def test_a_finished_study_ends_with_the_path_of_its_report(tiny_study, snakemake
     assert main("tiny") == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tiny_study.reports / "index.html")
     command, environment = snakemake["calls"][0]
-    assert f"study={tiny_study.source}" in command
+    told = read_json(Path(command[command.index("--configfile") + 1]))
+    assert told["study"] == str(tiny_study.source)
+    assert environment["PYTHONUTF8"] == "1"
     assert environment["RANKSCALE_PROGRESS"] == str(tiny_study.folder / "progress.log")
     assert environment["RANKSCALE_ROOT"] == str(tiny_study.folder.parents[1])
 
@@ -86,8 +97,8 @@ def test_two_studies_of_one_name_do_not_share_a_folder(tiny_study, snakemake, tm
 
 @pytest.mark.parametrize(("gpus", "kernel"), [(0, "rankscale-cpu"), (2, "rankscale-gpu")])
 def test_the_kernel_is_the_one_that_the_machine_has(tiny_study, gpus, kernel):
-    command = batch.command(tiny_study, cores=3, gpu_count=gpus)
-    assert f"kernel={kernel}" in command
+    command = batch.command(tiny_study, core_count=3, gpu_count=gpus)
+    assert read_json(tiny_study.folder / "graph.json")["kernel"] == kernel
     assert command[command.index("--cores") + 1] == "3"
     assert command[command.index("--resources") + 1] == f"gpu={gpus}"
 
@@ -95,8 +106,95 @@ def test_the_kernel_is_the_one_that_the_machine_has(tiny_study, gpus, kernel):
 def test_progress_is_shown_while_it_is_written(tmp_path, capsys):
     path = tmp_path / "progress.log"
     path.write_text("")
-    with _shown(path), open(path, "a") as out:
+    with _shown(path), open(path, "a", encoding="utf-8") as out:
         out.write("first\n")
         out.flush()
         out.write("last\n")
     assert capsys.readouterr().out == "first\nlast\n"
+
+
+def test_a_user_without_a_home_has_folders_beside_the_results(tiny_study, snakemake, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    monkeypatch.setenv("MPLCONFIGDIR", "/chosen")
+    assert main("tiny") == 0
+    environment = snakemake["calls"][0][1]
+    assert environment["XDG_CACHE_HOME"] == str(tiny_study.folder / "home" / "xdg_cache_home")
+    assert environment["MPLCONFIGDIR"] == "/chosen"
+
+
+def test_stages_that_failed_say_why(tiny_study, snakemake, monkeypatch, capsys):
+    def fails(command, env, log, lock):
+        (tiny_study.folder / "failures.log").write_text("tiny: fit failed: no rung is left (the log is x)\n")
+        return 1
+
+    monkeypatch.setattr(batch, "_supervised", fails)
+    assert main("tiny") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "rankscale: tiny: fit failed: no rung is left (the log is x)",
+        "rankscale: study tiny stopped; `make study STUDY=tiny` goes on from here.",
+    ]
+
+
+def test_the_graphs_own_reason_is_said_where_no_stage_failed(tiny_study, snakemake, monkeypatch, capsys):
+    def fails(command, env, log, lock):
+        log.write_text(
+            "Building DAG of jobs...\nMissingInputException in rule fit in file Snakefile, line 3:\nMissing: x\n"
+        )
+        return 1
+
+    monkeypatch.setattr(batch, "_supervised", fails)
+    tiny_study.folder.joinpath("logs").mkdir(parents=True)
+    assert main("tiny") == 1
+    reason = "the graph of tiny failed: MissingInputException in rule fit in file Snakefile, line 3: Missing: x"
+    assert reason in capsys.readouterr().err
+
+
+# Supervises a graph of two generations that would outlive it, as study argv[1]'s batch does.
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from rankscale_utils.errors import one_sentence
+from rankscale_utils.pipeline.batch import _lock, _supervised
+from rankscale_utils.study.loading import load_study
+
+@one_sentence
+def main(name):
+    study = load_study(name)
+    graph = ["sh", "-c", "echo $$ > pid; sleep 60 & echo $! >> pid; wait"]
+    import os
+    os.chdir(study.folder)
+    with _lock(study) as lock:
+        return _supervised(graph, dict(os.environ), Path("log"), lock)
+
+sys.exit(main(sys.argv[1]))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_what_ends_the_batch_ends_what_it_started_and_the_lock_lives_as_long(tiny_study, number, monkeypatch):
+    tiny_study.folder.mkdir(parents=True)
+    command = [sys.executable, "-c", SUPERVISOR, str(tiny_study.source)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as batch_process:
+        pids = tiny_study.folder / "pid"
+        until = time.monotonic() + 30
+        while not pids.exists() or len(pids.read_text().split()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        graph, stage = map(int, pids.read_text().split())
+        batch_process.send_signal(number)
+        said = batch_process.communicate(timeout=30)[1]
+    assert "Traceback" not in said
+    until = time.monotonic() + (5 if number == signal.SIGKILL else 0)  # nobody is left to wait for them
+    while alive(graph) or alive(stage):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with _lock(tiny_study):  # free again
+        pass

@@ -46,7 +46,7 @@ def papermill(folder, source, environment=COLD, kernel="rankscale-cpu"):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), folder / "in.ipynb")
     command = ["papermill", "in.ipynb", "out.ipynb", "-k", kernel, "--engine", "rankscale", "--no-progress-bar"]
     command += ["-p", "given", "1"]
-    with open(folder / "log", "w") as log:
+    with open(folder / "log", "w", encoding="utf-8") as log:
         return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
 
 

@@ -1,0 +1,94 @@
+"""One stage of a study: `python -m rankscale_utils.pipeline.stage [--gpus N] STUDY STAGE LOG COMMAND …`.
+
+Runs the command on free GPUs, its output going to the log. Says where people watch that the stage is done, or leaves
+one sentence with the reason where `pipeline.batch` looks for it.
+"""
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+from rankscale_utils.machine.device import leased
+from rankscale_utils.machine.progress import say
+from rankscale_utils.study import paths
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+REASON = re.compile(r"^(rankscale: |[\w.]*(Error|Exception|Interrupt|Full|Broken|Died|Diverged|StopIteration)\b)")
+NEVER_REASONS = re.compile(
+    r"^(papermill\.|subprocess\.|nbclient\.|[\w.]*PapermillExecutionError|RuleException|WorkflowError:?$)"
+)
+SENTENCE = re.compile(r"^(rankscale: |rankscale_utils\.errors\.\w+: )")
+MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+
+def reason(log: str) -> str:
+    """Return the line of a log that says best why its command failed: the last exception's, or else the last line."""
+    lines = [line.strip() for line in COLOURS.sub("", log).splitlines() if line.strip(" \t-~^=+|")]
+    lines = [f"{line} {after}" if line.endswith(":") else line for line, after in pairwise([*lines, ""])]
+    told = [line for line in lines if REASON.match(line) and not NEVER_REASONS.match(line)]
+    return SENTENCE.sub("", (told or lines or ["it said nothing"])[-1]).removesuffix(".")
+
+
+def ended_by(status: int) -> str | None:
+    """Return the signal that ended a command, in words, from its exit status as Python or a shell has it."""
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    if number not in set(signal.Signals):
+        return None
+    name = signal.Signals(number).name
+    return f"it was killed ({name}{', most likely for want of memory' if number == signal.SIGKILL else ''})"
+
+
+def failure(log: Path, status: int, kills_before: int) -> str:
+    """Return one sentence that says why a command ended with this status."""
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if kills_before < out_of_memory_kills():
+        why = "memory ran out and the system killed it: give it more, or lower training.micro_batch"
+    elif (by := ended_by(status)) is not None:
+        why = by
+    elif "DeadKernelError" in said:
+        why = "its kernel was killed, most likely for want of memory"
+    else:
+        why = reason(said)
+    return f"{why} (the log is {log})"
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes of this control group were killed for want of memory; 0 where it is untold."""
+    try:
+        events = dict(line.split() for line in MEMORY_EVENTS.read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return 0
+    return int(events.get("oom_kill", 0))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a stage's command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="rankscale_utils.pipeline.stage")
+    parser.add_argument("study", help="its name")
+    parser.add_argument("stage", help="its name, as people see it")
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the command needs")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args(arguments)
+    kills = out_of_memory_kills()
+    given.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(given.log, "wb") as log, leased(given.gpus) as (environment, held):
+        streams = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        status = subprocess.call(given.command, env=environment, pass_fds=held, **streams)
+    stage = f"{given.study}: {given.stage.strip()}"
+    if status == 0:
+        say(f"{stage} done")
+        return 0
+    sentence = f"{stage} failed: {failure(given.log, status, kills)}"
+    with open(paths.failures_file(paths.study_folder(given.study)), "a", encoding="utf-8") as failures:
+        failures.write(f"{sentence}\n")
+    print(sentence, file=sys.stderr)
+    return status if status > 0 else 128 - status  # as a shell has it
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
