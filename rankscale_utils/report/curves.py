@@ -1,5 +1,7 @@
 """Laws as lines through their runs: the figures that the pages 3_fit and 4_forecast and the first page share."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -35,9 +37,10 @@ def _size_panel(title: str, lines: pd.DataFrame, curves: Curves) -> Axes:
     axes = figures.panel(title, "non-embedding parameters", figures.unit(metric))
     averaged = lines["law"] == "average"
     average, alone = lines[averaged], lines[~averaged].groupby("law", sort=False)
+    inks = figures.shades(alone.groups, "cividis")
     figures.band(axes, average[SIZE], average["forecast"], average["lo"], average["hi"], colour, label="average")
-    for place, (law, line) in enumerate(alone):
-        axes.plot(line[SIZE], line["forecast"], color=figures.INK, lw=0.9, ls=dashes(place), label=law)
+    for (law, line), style in zip(alone, cycle(("--", ":", "-.")), strict=False):
+        axes.plot(line[SIZE], line["forecast"], style, color=inks[law], lw=1.2, label=law)
     values = [lines["forecast"]]
     for table, marker, ink, label in ((curves.ends, "o", colour, "fitted runs"),
                                       (curves.held_out_ends, "D", figures.HELD_OUT, "held-out runs")):  # fmt: skip
@@ -47,13 +50,8 @@ def _size_panel(title: str, lines: pd.DataFrame, curves: Curves) -> Axes:
             values.append(runs["value"])
     figures.log_axis(axes)
     figures.frame(axes, pd.concat(values))
-    axes.figure.legend(loc="outside lower center", ncols=2, handlelength=4)
+    axes.figure.legend(loc="outside lower center", ncols=2, handlelength=3)
     return axes
-
-
-def dashes(place: int) -> tuple[int, tuple[int, ...]]:
-    """Return the line style of the law in that place, for any number of laws: a dash and as many dots as its place."""
-    return 0, (5, 2) + (1, 2) * place
 
 
 def _exposure_panel(title: str, lines: pd.DataFrame, curves: Curves) -> Axes:

@@ -55,9 +55,14 @@ def colour_of(objective: str) -> str:
 
 def rung_colours(rungs: Iterable[str]) -> dict[str, str]:
     """Return a colour a rung, in order of size, readable on light and on dark ground."""
-    rungs = list(rungs)
-    places = np.linspace(0.28, 0.82, len(rungs)) if len(rungs) > 1 else [0.5]
-    return {rung: to_hex(plt.get_cmap("plasma")(place)) for rung, place in zip(rungs, places, strict=True)}
+    return shades(rungs, "plasma")
+
+
+def shades(names: Iterable[str], colour_map: str) -> dict[str, str]:
+    """Return a shade a name, for any number of names, without the map's darkest and lightest ones."""
+    names = list(names)
+    places = np.linspace(0.28, 0.82, len(names)) if len(names) > 1 else [0.5]
+    return {name: to_hex(plt.get_cmap(colour_map)(place)) for name, place in zip(names, places, strict=True)}
 
 
 def log_axis(axes: Axes, *, x: bool = True) -> None:

@@ -21,8 +21,9 @@ def choice_sentence(fitted: list[Fitted]) -> str:
         if best["observations"] > 1
         else "all of them, as one observation tells nothing apart"
     )
+    often = "Once" if best["observations"] == 1 else f"{best['observations']} times"
     return (
-        f"{best['observations']} times a rung could be forecast from two or more smaller ones (once for each objective "
+        f"{often} a rung could be forecast from two or more smaller ones (once for each objective "
         f"and rung). The best candidate, {best['candidate']}, was wrong by {best['loss']:.1%} on average; averaged are "
         f"{spread}: {', '.join(kept['candidate'])}."
     )

@@ -60,4 +60,5 @@ def test_the_choice_of_laws_is_told_with_what_decided_it():
     assert "joint, pooled, was wrong by 1.2% on average; averaged are those within" in page.choice_sentence([series])
     assert [row["averaged"] for row in records(page.choice_table([series]))] == ["yes", "no"]
     once = fitted(choice=choice.assign(observations=1, kept=True))
+    assert page.choice_sentence([once]).startswith("Once a rung could be forecast from two or more smaller ones")
     assert "one observation tells nothing apart: joint, pooled, size, alone" in page.choice_sentence([once])
