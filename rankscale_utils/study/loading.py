@@ -1,6 +1,7 @@
 """A study from its YAML: found, read, validated; whatever is wrong is said in sentences."""
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from rankscale_utils.machine.text import read_text
 
 from . import paths
 from .fields import Part
-from .study import Run, Study
+from .study import Study
 
 Section = TypeVar("Section", bound=Part)
 
@@ -125,7 +126,7 @@ def _sentences(mistake: dict[str, Any]) -> list[str]:
     if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
         return []
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(mistake["loc"][-1]), _field_names(), n=1)
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), _fields_beside(mistake["loc"]), n=1)
         return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
     if kind == "missing":
         return [f"{field} is missing: add it."]
@@ -135,5 +136,18 @@ def _sentences(mistake: dict[str, Any]) -> list[str]:
     return [f"{field} = {value!r}: {reason}." for reason in reasons]
 
 
-def _field_names() -> list[str]:
-    return [name for part in Part.__subclasses__() if part is not Run for name in part.model_fields]
+def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Return the names of the fields that may stand where a mistake stands."""
+    parts: set[type[Part]] = {Study}
+    for place in location[:-1]:
+        kinds = [part.model_fields[place].annotation for part in parts if place in part.model_fields]
+        parts = {part for kind in kinds for part in _parts_of(kind)} or parts
+    return [name for part in parts for name in part.model_fields]
+
+
+def _parts_of(kind: Any) -> Iterator[type[Part]]:
+    """Yield the sections that an annotation speaks of."""
+    if isinstance(kind, type) and issubclass(kind, Part):
+        yield kind
+    for inner in get_args(kind):
+        yield from _parts_of(inner)
