@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from rankscale_utils.analysis.sealing import read_sealed
+from tests.dictionary import undescribed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = {
@@ -92,6 +93,10 @@ def test_every_stage_leaves_its_result(root):
     assert len(list(runs.glob("*/ledger.json"))) == 5
     assert len(list(runs.glob("*/*.run.gz"))) == 5 * 3
     assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 4  # runs, exposures, metrics
+
+
+def test_every_file_and_column_is_described(root):
+    assert undescribed(root / "runs" / "tiny", {"Every study", "Studies that train"}) == []
 
 
 def test_every_notebook_was_executed_without_an_error(root):
@@ -247,6 +252,7 @@ def test_a_real_collection_with_human_judgments_is_searched_and_annotated(ir_dat
         assert own["annotations"].eq(1000).all()
     for scored in ("forecasts.csv", "annotations.csv"):
         assert pd.read_csv(runs / scored)["actual"].notna().all()
+    assert undescribed(runs, {"Every study", "Studies that train", "Studies with annotations"}) == []
     text = (tmp_path / "reports" / "nfcorpus" / "index.html").read_text()
     assert "forecast to reach CE256" in text
     assert 'href="annotations.html"' in text

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rankscale_utils.machine.files import digest, write_json, write_parquet
+from rankscale_utils.machine.files import digest, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import headlines
+from rankscale_utils.measurements.table import headlines, write_measurements
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -92,10 +92,11 @@ def measurements_hash(fitted: Sequence[Fitted]) -> str:
 
 def _fits(one: Fitted) -> list[dict]:
     noise = [
-        one.labels | draws.fit.to_dict() | {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
+        draws.fit.to_dict() | {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
         for draws in one.laws.values()
     ]
-    return noise + [one.labels | {"rung": rung} | fit.to_dict() for rung, fit in one.data.items()]
+    data = [fit.to_dict() | {"rung": rung} for rung, fit in one.data.items()]
+    return [entry | one.labels for entry in [*noise, *data]]  # a fit's own `objective` is what it minimised
 
 
 def sealed_reach(sealed: pd.DataFrame) -> list[float]:
@@ -130,7 +131,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     sealed = open_sealed_forecasts(study, fitted)
     table = study_measurements(study, fitted_only=False)
     scored = beside_the_truth(sealed, held_out_rows(study))
-    write_parquet(paths.measurements_file(study.folder), table)
+    write_measurements(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):

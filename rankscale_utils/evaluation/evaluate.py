@@ -9,7 +9,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import read_json, write_parquet
 from rankscale_utils.machine.progress import Progress
-from rankscale_utils.measurements.table import RERANK, SEARCH
+from rankscale_utils.measurements.table import RERANK, SEARCH, write_measurements
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.study import paths
@@ -62,7 +62,7 @@ def evaluate(study: Study, run: Run, collection: Collection, device: torch.devic
         return _write_nothing(folder, study, ledger, scoring.tests[0])
     table = pd.concat(measured, ignore_index=True)
     write_parquet(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
-    write_parquet(paths.measurements_file(folder), table)
+    write_measurements(paths.measurements_file(folder), table)
     return table
 
 
@@ -73,7 +73,7 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
     nothing = pd.DataFrame([{"metric": "", "score": "", "value": 0.0, **columns, **limits}]).iloc[:0]
     write_parquet(paths.per_query_file(folder), nothing[["metric", "score", "value", *OF_QUERIES]].assign(query_id=""))
-    write_parquet(paths.measurements_file(folder), nothing)
+    write_measurements(paths.measurements_file(folder), nothing)
     return nothing
 
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
+from rankscale_utils.machine.files import write_parquet
 from rankscale_utils.study.study import Study
 
 RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
@@ -79,6 +81,16 @@ SCHEMA = pa.DataFrameSchema(
     strict=False,
     unique=ONE_ROW,
 )
+
+
+def write_measurements(path: Path, table: pd.DataFrame) -> None:
+    """Write measurements as Parquet, whole or not at all.
+
+    Raises:
+        pandera.errors.SchemaError: they do not keep `SCHEMA`, which is checked before anything is written.
+    """
+    SCHEMA.validate(table)
+    write_parquet(path, table)
 
 
 def rising(metric: str) -> bool:

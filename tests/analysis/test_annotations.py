@@ -38,6 +38,7 @@ from rankscale_utils.report import annotations as annotations_page
 from rankscale_utils.report.index import _of_annotations
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
+from tests.dictionary import undescribed
 
 JOINT = (0.5, 2e5, 0.4, 2e4, 0.5)  # δ, A, α, B, β of human pairs
 OTHERS = {"inverse_cloze": (1.5, 40.0, 0.3), "generated": (0.9, 60.0, 0.38)}  # δ, B, β on the last rung
@@ -353,6 +354,8 @@ def test_every_result_is_a_table_and_every_figure_draws(study):
         table = getattr(results, name)
         assert len(table), name
         pd.testing.assert_frame_equal(read_table(file(study.folder)), table, check_exact=True, check_dtype=False)
+    said = undescribed(study.folder, set())
+    assert [sentence for sentence in said if not sentence.startswith("RUN/")] == []  # this test wrote the runs' files
     assert results.coefficients.groupby("by")["name"].nunique().to_dict() == {"joint": 1, "rung": 3, "source": 3}
     assert results.exponents["source"].tolist() == list(OTHERS)
     drawn = [

@@ -27,6 +27,7 @@ from rankscale_utils.report import families as families_page
 from rankscale_utils.report.prose import amount
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
+from tests.dictionary import undescribed
 
 CPU = torch.device("cpu")
 QUERIES = 80
@@ -221,6 +222,7 @@ def test_a_whole_study_is_compared(study):
     timed = pd.read_csv(study.folder / "speed.csv", keep_default_na=False).query("family != 'bm25'")
     assert found.served.table["value"].to_numpy() == pytest.approx(timed["value"].to_numpy())
     assert found.searched.values.shape == (40, 4 * 2)
+    assert undescribed(study.folder, set()) == []
     written = pd.read_csv(study.folder / "families.csv")
     pd.testing.assert_frame_equal(written, found.winners, check_dtype=False)
     assert written["cost"].unique().tolist() == list(COSTS)

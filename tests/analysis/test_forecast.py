@@ -19,6 +19,7 @@ from rankscale_utils.measurements.table import measured_rows
 from rankscale_utils.report import fit as fit_page
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
+from tests.dictionary import undescribed
 
 SIZES = {"xs": 1e4, "s": 3e4, "m": 1e5, "l": 3e5, "xl": 1e6, "xxl": 1e7}
 EXPOSURES = np.geomspace(1e4, 1e6, 6)
@@ -193,6 +194,7 @@ def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(st
         table = getattr(found, name)
         assert len(table), name
         pd.testing.assert_frame_equal(read_table(file(study.folder)), table, check_exact=True, check_dtype=False)
+    assert undescribed(study.folder, set()) == []
 
 
 def test_flops_that_the_measurements_bring_are_used(study):
