@@ -8,10 +8,14 @@ import pandas as pd
 
 
 class _LettersAndDigits(dict):
-    """Maps a character's number to itself where it is a letter, a mark on one, or a digit; else to a blank."""
+    """Maps a number to its character where that is a letter, a mark on one, or a digit, else to a blank.
+
+    Characters that are not seen, such as soft hyphens, are left out.
+    """
 
     def __missing__(self, code: int) -> str:
-        self[code] = kept = chr(code) if unicodedata.category(chr(code))[0] in "LMN" else " "
+        kind = unicodedata.category(chr(code))
+        self[code] = kept = chr(code) if kind[0] in "LMN" else "" if kind == "Cf" else " "
         return kept
 
 

@@ -37,13 +37,15 @@ def _of_test(name: str, test: dict[str, Any]) -> list[str]:
     if count := test["queries_also_trained_on"]:
         notes.append(f"{name}: {count:,} of {test['test_queries']:,} test queries are training queries too.")
     if count := test["positives_also_training_documents"]:
-        notes.append(f"{name}: {count:,} of {test['positives']:,} relevant documents are training documents too.")
+        notes.append(
+            f"{name}: {count:,} of {test['positives']:,} relevant documents that are scored are training documents too."
+        )
     return notes
 
 
 def _empty(name: str, counts: dict[str, Any]) -> list[str]:
     count = counts.get("empty_documents")
-    return [f"{name}: {count:,} documents have no text, and were kept empty."] if count else []
+    return [f"{name}: documents without a text, which were kept empty: {count:,}."] if count else []
 
 
 def _cut(name: str, shares: dict[str, float]) -> list[str]:

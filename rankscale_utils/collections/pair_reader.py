@@ -1,5 +1,6 @@
 """Reading pairs of a query and a relevant text under whatever names the world's files give their columns."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -17,10 +18,15 @@ from .readers import TEXTS
 # The usual names of each role, those that say it for certain before those that only may; case does not matter.
 NAMES = {
     "query": (("query", "anchor"), ("question", "title")),
-    "positive": (("positive", "positives", "pos", "positive_passages"), ("answer", "abstract", "passage")),
+    "positive": (
+        ("positive", "positives", "pos", "positive_passages", "positive_ctxs"),
+        ("answer", "abstract", "passage"),
+    ),
     "grade": (("grade", "label", "relevance"),),
 }
-NEGATIVES = re.compile(r"neg(ative)?s?(_passages)?(_?\d+)?")  # negatives, negative_1, neg, negative_passages, …
+NEGATIVES = re.compile(
+    r"(hard_?)?neg(ative)?s?(_passages)?(_?\d+)?"
+)  # negatives, negative_1, neg, negative_passages, …
 TRIPLE = ("query", "positive", "negative")  # a file of three texts a line that names no columns, as MS MARCO's triples
 REMEDY = "name the columns in the study, such as columns: {query: NAME, positive: NAME}"
 
@@ -175,15 +181,25 @@ def _text(value: Any) -> Any:
     """Return the text of an object that has one, after its title."""
     if not isinstance(value, dict):
         return value
-    parts = [value.get("title"), *(value[name] for name in TEXTS if name in value)]
+    parts = [value.get("title"), next((value[name] for name in TEXTS if name in value), None)]
     return " ".join(part for part in parts if isinstance(part, str) and part)
 
 
-def _cells(line: str, names: list[str]) -> dict[str, str]:
+def _cells(line: str, names: list[str]) -> dict[str, Any]:
     cells = line.split("\t")
     if len(cells) > len(names):
         raise ValueError(f"{len(cells)} cells, but there are {len(names)} columns")
-    return dict(zip(names, [*cells, *[""] * (len(names) - len(cells))], strict=True))
+    return dict(zip(names, map(_listed, [*cells, *[""] * (len(names) - len(cells))]), strict=True))
+
+
+def _listed(cell: str) -> str | list[str]:
+    """Return a cell, or the texts in it where it is a list of them in JSON."""
+    if not (cell.startswith('["') and cell.endswith('"]')):
+        return cell
+    try:
+        return json.loads(cell)
+    except json.JSONDecodeError:
+        return cell
 
 
 def _parquet_rows(path: Path) -> Iterable[tuple[int, dict]]:

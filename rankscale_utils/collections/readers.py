@@ -12,7 +12,7 @@ from .lines import json_object, parse_all, read_lines, whole_number
 
 # The names by which the world's files call their columns; case does not matter.
 IDS = ("id", "_id", "doc_id", "docid", "document_id", "pid", "query_id", "qid")
-TEXTS = ("text", "contents", "body", "passage")
+TEXTS = ("text", "contents", "body", "passage", "query", "question")
 JUDGED = {
     "query_id": ("query-id", "query_id", "qid", "queryid", "topic"),
     "document_id": ("corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "document_id", "pid"),

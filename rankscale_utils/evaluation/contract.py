@@ -23,7 +23,7 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
     return {
         "collection": f"{said['collection']}: {said['test_queries']:,} queries, "
         f"{said['queries_also_trained_on']:,} of them also trained on (the same but for case and punctuation), and "
-        f"{said['positives_also_training_documents']:,} of {said['positives']:,} relevant documents",
+        f"{said['positives_also_training_documents']:,} of {said['positives']:,} relevant documents that are scored",
         "candidates": said["candidates"]
         + (f"; {lacking:,} queries have none and count as 0" if lacking else "")
         + (f"; {own:,} queries are documents, and not their own candidates" if (own := said["own_documents"]) else ""),

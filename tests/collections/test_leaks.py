@@ -19,6 +19,7 @@ from tests.collections.test_readers import TRAINING, many_pairs, tale, write
         ("What is  a ＰＥＡＲ?", "what is a pear", True),
         ("Straße (1)", "STRASSE 1", True),
         ("a pear", "a pears", False),
+        ("co\u00adoperate\u200b", "cooperate", True),
         ("कि", "का", False),
         (":-)", ":-(", False),
     ],

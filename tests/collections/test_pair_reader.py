@@ -31,6 +31,7 @@ def read_json(tmp_path, *lines, **columns):
         {"negative_1": FRUIT[0], "negative_2": FRUIT[1]},
         {"negative1": FRUIT[0], "negative2": FRUIT[1], "negative3": None},
         {"negative": FRUIT[0], "neg": [FRUIT[1]]},
+        {"hard_negatives": FRUIT},
     ],
 )
 def test_negatives_are_read_under_every_usual_name_in_every_format(tmp_path, negatives):
@@ -65,6 +66,9 @@ def test_lists_of_positives_make_a_pair_each(tmp_path):
         "positive": ["positive_passages"],
         "negatives": ["negative_passages"],
     }
+    dpr = {"question": "find a pear", "answers": ["x"], "positive_ctxs": tevatron["positive_passages"]}
+    pairs, reader = read_json(tmp_path, dpr | {"hard_negative_ctxs": tevatron["negative_passages"]})
+    assert (pairs, reader.unused) == (expected, ["answers"])
     with pytest.raises(StudyError, match=r"line 1: positive_passages is \[\], which holds no text"):
         read_json(tmp_path, tevatron | {"positive_passages": []})
 
@@ -77,6 +81,11 @@ def test_queries_and_positives_are_known_by_their_usual_names(tmp_path, query, p
     pairs, reader = read_json(tmp_path, {query: "find a pear", positive: "the tale of a pear", "id": 7})
     assert pairs == [Pair("find a pear", "the tale of a pear", [], 1)]
     assert (reader.used, reader.unused) == ({"query": [query], "positive": [positive]}, ["id"])
+
+
+def test_a_list_of_texts_in_a_cell_is_a_list(tmp_path):
+    lines = 'query\tpositive\tnegatives\nfind a pear\tthe tale of a pear\t["an apple", "a plum"]\n'
+    assert list(PairReader(write(tmp_path / "p.tsv", lines))) == READ
 
 
 def test_a_label_is_a_grade_so_that_no_wrong_pair_counts_as_right(tmp_path):

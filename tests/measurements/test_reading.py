@@ -290,7 +290,7 @@ def test_labels_called_na_and_none_are_labels(table, brings):
     ("data", "said"),
     [
         (lambda text: text.replace("listwise", "Größe").encode("latin-1"), "is no UTF-8: on line 2 stands the byte F6, "
-         "which is 'ö' in Latin-1: convert it, such as with `iconv -f LATIN1 -t UTF-8`."),
+         "which would be 'ö' in Latin-1: convert it, such as with `iconv -f WINDOWS-1252 -t UTF-8`."),
         (lambda text: text.encode("utf-16"), "is UTF-16: convert it, such as with `iconv -f UTF-16 -t UTF-8`."),
         (lambda text: text.replace(",", ";").replace(".", ",").encode(), "parts its cells by semicolons, and may write "
          "decimal commas: save it with commas between cells and decimal points, such as by pandas.read_csv(FILE, "
