@@ -33,8 +33,8 @@ def instead_of_utf8(begin: bytes, line: bytes, number: int) -> str:
         return f"has a NUL byte on line {number}, so it is UTF-16 or no text: convert it to UTF-8"
     wrong = _first_wrong(line)
     return (
-        f"is no UTF-8: on line {number} stands the byte {wrong.hex().upper()}, which would "
-        f"be {wrong.decode('cp1252', 'replace')!r} in Latin-1: convert it, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
+        f"is no UTF-8: on line {number} stands the byte {wrong.hex().upper()}, which would be "
+        f"{wrong.decode('cp1252', 'replace')!r} in Latin-1: convert it, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
     )
 
 
