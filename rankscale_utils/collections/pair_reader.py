@@ -25,8 +25,6 @@ NAMES = {
     "grade": (("grade", "label", "relevance"),),
 }
 NEGATIVES = re.compile(r"(hard_?)?neg(ative)?s?(_passages|_ctxs)?(_?\d+)?")  # negatives, negative_1, neg, …
-    r"(hard_?)?neg(ative)?s?(_passages)?(_?\d+)?"
-)  # negatives, negative_1, neg, negative_passages, …
 TRIPLE = ("query", "positive", "negative")  # a file of three texts a line that names no columns, as MS MARCO's triples
 REMEDY = "name the columns in the study, such as columns: {query: NAME, positive: NAME}"
 

@@ -87,8 +87,8 @@ def test_bytes_that_are_no_text_and_files_that_are_cut_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("q1\tein Apfel\nq2\tÄpfel\n".encode("latin-1"), "is no UTF-8: on line 2 stands the byte C4, which would be 'Ä' "
-         "in Latin-1: convert it, such as with `iconv -f WINDOWS-1252 -t UTF-8`."),
+        ("q1\tein Apfel\nq2\tÄpfel\n".encode("latin-1"), "is no UTF-8: on line 2 stands the byte C4, which would be "
+         "'Ä' in Latin-1: convert it, such as with `iconv -f WINDOWS-1252 -t UTF-8`."),
         ("q1\tein Apfel\n".encode("utf-16"), "is UTF-16: convert it, such as with `iconv -f UTF-16 -t UTF-8`."),
         ("q1\tein Apfel\n".encode("utf-16-be"), "has a NUL byte on line 1, so it is UTF-16 or no text"),
         (gzip.compress(b"q1\tapple\n", mtime=0), "is gzip: let its name end in .gz, or unpack it."),
