@@ -4,11 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,27 +22,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> AbstractContextManager[Path]:
     """Yield a temporary path beside `path` that becomes `path` when the block ends well, and is removed when not.
 
     Raises:
         DiskFull: there is no room for it; what stood at `path` still does.
     """
-    path = Path(path)
+    return _whole(Path(path), Path.touch)
+
+
+def whole_folder(path: Path) -> AbstractContextManager[Path]:
+    """Yield a temporary folder that becomes `path`, in place of what was there, when the block ends well.
+
+    Raises:
+        DiskFull: there is no room for it; what stood at `path` still does.
+    """
+    return _whole(Path(path), Path.mkdir)
+
+
+@contextmanager
+def _whole(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     with _room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        make(temporary)
         try:
             yield temporary
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
+            for file in _files(temporary) if temporary.is_dir() else [temporary]:
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+            if temporary.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -62,29 +75,6 @@ def _is_full(error: Exception) -> bool:
     signs = ("No space left", "File too large", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos")
     number = getattr(error, "errno", None)
     return number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or any(sign in str(error) for sign in signs)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path`, in place of what was there, when the block ends well.
-
-    Raises:
-        DiskFull: there is no room for it; what stood at `path` still does.
-    """
-    path = Path(path)
-    with _room_for(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            yield temporary
-            temporary.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-            for file in _files(temporary):
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
-            shutil.rmtree(path, ignore_errors=True)
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,8 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
+from rankscale_utils.study.ledger import own_end
+
 from . import figures, tables
 
 
@@ -69,7 +71,7 @@ def _own_end(checkpoints: list[dict]) -> str:
     """Say where a run that is trained to its own end has it."""
     if "dev" not in checkpoints[-1]:
         return ""
-    best = min(checkpoints, key=lambda checkpoint: checkpoint["dev"])
+    best = own_end(checkpoints)
     return (
         f" Its own end is at {best['exposure']:,} pairs, where the contrastive entropy of the dev part is lowest: "
         f"{best['dev']:.4f} nats."

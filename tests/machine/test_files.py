@@ -53,15 +53,26 @@ def wait_for(path, seconds=30):
         time.sleep(0.01)
 
 
-def test_a_file_appears_whole_and_readable_by_all(tmp_path):
+def test_a_file_appears_whole(tmp_path):
     target = tmp_path / "deep" / "file.txt"
     with whole_file(target) as temporary:
         temporary.write_text("new")
         assert not target.exists()
         assert temporary.parent == target.parent  # on the same file system, so that the rename is atomic
     assert target.read_text() == "new"
-    assert target.stat().st_mode & 0o777 == 0o644
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("umask", "of_files", "of_folders"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_and_folders_are_as_open_as_their_user_wants_them(tmp_path, umask, of_files, of_folders):
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "file"), whole_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == of_files
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == of_folders
 
 
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):

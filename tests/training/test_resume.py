@@ -15,28 +15,14 @@ from rankscale_utils.training import resume
 from rankscale_utils.training.distributed import Processes
 from rankscale_utils.training.resume import hold_folder, keep_state
 from rankscale_utils.training.trainer import Trainer
-from tests.training.test_run import EXPOSURES, RUN, results, short, train_one, weights
+from tests.training.test_run import EXPOSURES, RUN, SLOWLY, results, short, train_one, weights
 
 KILLS = 20
 
 # Trains run argv[2] of study argv[1], on the collection in the folders argv[4:], in one child process after the other:
 # the first argv[3] are killed at random moments, and the next may end.
-KILLER = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-from rankscale_utils.training import run as training
-from rankscale_utils.collections import Collection
-from rankscale_utils.study.loading import load_study
-
-class Slow(training.Progress):
-    def advance(self, *of):
-        time.sleep(0.02)
-        super().advance(*of)
-
-training.Progress = Slow
-torch.set_num_threads(1)
-study = load_study(sys.argv[1])
+KILLER = f"""
+{SLOWLY}
 collection = Collection(*map(Path, sys.argv[4:]))
 moments = random.Random(4)
 for left in reversed(range(int(sys.argv[3]) + 1)):

@@ -34,9 +34,9 @@ RUN = "listwise-w8-s0"
 RATE = {"base": 3.0e-3}
 EXPOSURES = [240, 480, 960]
 
-# Trains run argv[2] of study argv[1] on the collection in the folders argv[3:6], slowly.
-SLOW_RUN = """
-import sys, time
+# What scripts of the tests begin with that train study argv[1] slowly.
+SLOWLY = """
+import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from rankscale_utils.training import run as training
@@ -51,6 +51,11 @@ class Slow(training.Progress):
 training.Progress = Slow
 torch.set_num_threads(1)
 study = load_study(sys.argv[1])
+"""
+
+# Trains run argv[2] of study argv[1] on the collection in the folders argv[3:6], slowly.
+SLOW_RUN = f"""
+{SLOWLY}
 collection = Collection(*map(Path, sys.argv[3:6]))
 training.train(study, study.run(sys.argv[2]), collection, torch.device("cpu"))
 """
