@@ -8,16 +8,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .analysis.from_measurements import allocate, fit, forecast
     from .errors import StudyError
     from .evaluation.rankings import evaluate
     from .measurements.reading import read_measurements
     from .scoring.rerank import rerank
+    from .study.loading import open_study
 
-__all__ = ["StudyError", "evaluate", "read_measurements", "rerank"]
+__all__ = [
+    "StudyError",
+    "allocate",
+    "evaluate",
+    "fit",
+    "forecast",
+    "open_study",
+    "read_measurements",
+    "rerank",
+]
 
 _ROOMS = {
     "StudyError": "errors",
+    "allocate": "analysis.from_measurements",
     "evaluate": "evaluation.rankings",
+    "fit": "analysis.from_measurements",
+    "forecast": "analysis.from_measurements",
+    "open_study": "study.loading",
     "read_measurements": "measurements.reading",
     "rerank": "scoring.rerank",
 }

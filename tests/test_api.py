@@ -3,6 +3,7 @@
 import ast
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,15 @@ def test_a_public_function_is_typed_and_its_examples_run(name):
     said = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples, out=said.append)
     assert not said, "".join(said)
+
+
+def test_the_code_of_the_page_runs(monkeypatch, capsys):
+    checkout = Path(rankscale_utils.__file__).parents[1]
+    monkeypatch.chdir(checkout)
+    page, names = (checkout / "docs" / "api.md").read_text(encoding="utf-8"), {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert all(f"## `{name}(" in page for name in FUNCTIONS)
+    assert "assumed to cost 6 × non-embedding parameters" in capsys.readouterr().out
+    assert set(names["table"]["rung"]) == {"3b"}
+    assert names["optima"].best["flops"].tolist() == [1e17, 1e18] * 2

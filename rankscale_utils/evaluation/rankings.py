@@ -11,6 +11,7 @@ import pandas as pd
 from rankscale_utils.collections.readers import read_judgments, read_run
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.per_query import over_queries
+from rankscale_utils.measurements.table import limits
 from rankscale_utils.study.evaluation import Evaluation
 from rankscale_utils.study.loading import read_section
 
@@ -49,8 +50,9 @@ def evaluate(
     Returns
     -------
     pandas.DataFrame
-        A row a metric with metric, value (the mean over queries), lo and hi (its 95 % t interval over queries, empty
-        where there is one query) and queries; or, `per_query`, a row a metric and query: query_id, metric, value.
+        A row a metric with metric, value (the mean over queries), lo and hi (its 95 % t interval over queries, within
+        the metric's limits; empty where there is one query) and queries; or, `per_query`, a row a metric and query:
+        query_id, metric, value.
 
     Raises
     ------
@@ -80,7 +82,9 @@ def evaluate(
     values = values_per_query(evaluators, ranks_as_scores(in_order(ranked)))
     if per_query:
         return values
-    return over_queries(values, ["metric"]).assign(queries=judged["query_id"].nunique())
+    means = over_queries(values, ["metric"])
+    low, high = limits(names[0])
+    return means.assign(lo=means["lo"].clip(low), hi=means["hi"].clip(upper=high), queries=judged["query_id"].nunique())
 
 
 def in_order(scored: pd.DataFrame, query: str = "query_id") -> pd.DataFrame:

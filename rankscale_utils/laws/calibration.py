@@ -1,10 +1,13 @@
 """How far intervals must reach, and how often they hold the truth: simulated studies of the same design."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -59,7 +62,8 @@ def calibrated(
     truths = [index for index, candidate in enumerate(kept) if candidate.form != "size"] or [*range(len(kept))]
     half = max(-(-simulations // (2 * len(truths))), 1)
     work = partial(_simulate, averages=averages, kept=kept, ats=ats, prior=prior, simulations=2 * half, seed=seed)
-    pivots = list(_processes().map(work, truths))
+    with _no_script():
+        pivots = list(_processes().map(work, truths))
     least, reach, held = t_quantile(level, _degrees_of_all(averages)), [], []
     for kind in range(len(KINDS)):
         first, second = (
@@ -76,6 +80,17 @@ def calibrated(
 def _processes() -> ProcessPoolExecutor:
     """Processes that stay for the next simulation, as starting them takes seconds."""
     return ProcessPoolExecutor(cores(), mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Keep processes that start within from running the caller's script once more, as spawned ones do for its names."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _degrees_of_all(averages: Sequence[Average]) -> int:

@@ -1,11 +1,10 @@
 """What the page 3_fit shows: which laws the fitted rungs follow, and what was sealed."""
 
-import math
-
 import pandas as pd
 from IPython.display import HTML
 
 from rankscale_utils import laws
+from rankscale_utils.analysis.coefficients import law_coefficients
 from rankscale_utils.analysis.fit import Fitted
 from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecasts
 
@@ -65,18 +64,8 @@ def noise_sentence(fitted: list[Fitted]) -> str:
 
 def coefficients_table(series: list[Fitted]) -> HTML:
     """Return every averaged law's coefficients and status, a row a fit; a dash where a law has no such coefficient."""
-    absent = dict.fromkeys(("asymptote", "A", "alpha", "B", "beta"), math.nan)
-    rows = [
-        fitted.labels
-        | {"law": name, "status": draws.fit.status, "r2": draws.fit.r2}
-        | {"between_sd": draws.between_sd, "within_sd": draws.within_sd}
-        | absent
-        | draws.fit.coefficients
-        for fitted in series
-        for name, draws in fitted.laws.items()
-    ]
     return tables.styled(
-        pd.DataFrame(rows),
+        law_coefficients(series),
         objective="objective",
         metric="metric",
         law="law",

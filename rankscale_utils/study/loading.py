@@ -35,6 +35,35 @@ def find_study(study: str | Path) -> Path:
     raise StudyError(f"study {str(study)!r} is neither a YAML file nor one of params/: {known}.")
 
 
+def open_study(study: str | Path) -> Study:
+    """Return a study, whose `results()` are the tables that it wrote, by name.
+
+    Parameters
+    ----------
+    study
+        The name of a YAML in params/, or any YAML's path.
+
+    Returns
+    -------
+    Study
+        With every setting as a field, and `results()`: a mapping of names to tables, each read when it is asked for.
+
+    Raises
+    ------
+    StudyError
+        There is no such study, or its YAML has mistakes; one message names them all.
+
+    Examples
+    --------
+    >>> import rankscale_utils as rankscale
+    >>> study = rankscale.open_study("published")
+    >>> study.held_out.rungs, study.forecasting.headline
+    (('400m', '1b'), 'nDCG@10')
+    >>> forecasts = study.results().get("forecasts")  # None until the study has run
+    """
+    return load_study(study)
+
+
 def load_study(study: str | Path) -> Study:
     """Return the validated study of a name or a path.
 
@@ -67,7 +96,7 @@ def read_section(section: type[Section], fields: dict[str, Any]) -> Section:
     try:
         return section.model_validate(fields)
     except ValidationError as error:
-        mistakes = [sentence for mistake in error.errors() for sentence in _sentences(mistake)]
+        mistakes = [sentence for mistake in error.errors() for sentence in _sentences(mistake, section)]
         raise StudyError(_said(section.__name__.lower(), mistakes)) from None
 
 
@@ -120,13 +149,13 @@ def _is_pretrained(ladder: Any) -> bool:
     return any(isinstance(rung, str | list) for rung in rungs)
 
 
-def _sentences(mistake: dict[str, Any]) -> list[str]:
+def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str]:
     kind, value = mistake["type"], mistake["input"]
     field = ".".join(str(place) for place in mistake["loc"] if not str(place).startswith("["))
     if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
         return []
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(mistake["loc"][-1]), _fields_beside(mistake["loc"]), n=1)
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), _fields_beside(mistake["loc"], section), n=1)
         return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
     if kind == "missing":
         return [f"{field} is missing: add it."]
@@ -136,9 +165,9 @@ def _sentences(mistake: dict[str, Any]) -> list[str]:
     return [f"{field} = {value!r}: {reason}." for reason in reasons]
 
 
-def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
-    """Return the names of the fields that may stand where a mistake stands."""
-    parts: set[type[Part]] = {Study}
+def _fields_beside(location: tuple[int | str, ...], section: type[Part]) -> list[str]:
+    """Return the names of the fields that may stand where a mistake stands in a section."""
+    parts: set[type[Part]] = {section}
     for place in location[:-1]:
         kinds = [part.model_fields[place].annotation for part in parts if place in part.model_fields]
         parts = {part for kind in kinds for part in _parts_of(kind)} or parts

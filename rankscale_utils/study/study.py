@@ -1,7 +1,7 @@
 """A study, validated, its grid of runs, and its paths: the one place that knows where things lie."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ from .forecasting import Allocation, Forecasting, HeldOut
 from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained
 from .objectives import FAMILY_OF, Family, Objective, ObjectiveName
 from .training import Annotations, Training
+
+if TYPE_CHECKING:
+    from .results import Results
 
 
 class Run(Part):
@@ -172,6 +175,12 @@ class Study(Part):
     def folder(self) -> Path:
         """Where the study's results lie."""
         return paths.study_folder(self.name)
+
+    def results(self) -> "Results":
+        """Return the tables that the study has written so far, by name."""
+        from .results import Results  # here, since pandas takes longer to import than all else
+
+        return Results(self.folder)
 
     @property
     def reports(self) -> Path:

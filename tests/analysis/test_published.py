@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
 from rankscale_utils.analysis.forecast import score_study, seal_study
+from rankscale_utils.analysis.from_measurements import allocate, forecast
 from rankscale_utils.measurements.reading import read_csv
 from rankscale_utils.pipeline.batch import CHECKOUT
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
 NAMES = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law",
@@ -104,6 +107,28 @@ def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
         assert one.average.series.scale == other.average.series.scale
         at = design_of_series(one, design)
         pd.testing.assert_frame_equal(one.average.forecast(at), other.average.forecast(at))
+
+
+def test_a_table_in_memory_says_what_a_study_seals_to_every_digit(study, fitted, scored):
+    settings = study.forecasting.model_dump(exclude={"level"})
+    table = pd.read_csv(study.measurements_file)
+    made = forecast(table, study.held_out.rungs, level=study.forecasting.level, every_law=True, **settings)
+    sealed = pd.read_csv(paths.sealed_forecasts_file(study.folder), keep_default_na=False, na_values=[""])
+    shared = [name for name in sealed if name in made]
+    assert len(shared) >= 20
+    pd.testing.assert_frame_equal(made[shared], sealed[shared], check_exact=True, check_dtype=False)
+    truth = ["actual", "error", "covered", "skill", "skill_to_p0"]
+    averages = made.loc[made["law"] == "average", truth].reset_index(drop=True)
+    pd.testing.assert_frame_equal(averages, scored["forecasts"][truth], check_exact=True)
+
+
+def test_a_table_in_memory_is_allocated_as_a_study_is(study, fitted):
+    settings = study.forecasting.model_dump()
+    optima = allocate(study.measurements_file, held_out=study.held_out.rungs, **settings)
+    allocation = allocate_study(study)
+    pd.testing.assert_frame_equal(optima.best, allocation.optima, check_exact=True)
+    pd.testing.assert_frame_equal(optima.exponents, allocation.exponents, check_exact=True)
+    assert optima.counted == allocation.counted
 
 
 def test_fits_see_the_four_smaller_rungs_alone(fitted):

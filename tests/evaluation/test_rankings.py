@@ -43,6 +43,11 @@ def test_means_have_t_intervals_over_all_queries(judged):
     assert (row["lo"], row["hi"]) == pytest.approx((lo, hi))
 
 
+def test_an_interval_stays_within_what_a_metric_can_be():
+    (row,) = evaluate({"a": {"x": 1.0}}, {"a": {"x": 1}, "b": {"x": 1}}, "RR").to_dict("records")
+    assert (row["lo"], row["value"], row["hi"]) == (0.0, 0.5, 1.0)
+
+
 def test_equal_scores_are_ordered_by_document_id_descending_for_every_metric():
     qrels = {"q": {"a": 1, "b": 0}}
     for run in ({"q": {"a": 1.0, "b": 1.0}}, {"q": {"a": 1.0 + 1e-12, "b": 1.0}}):  # equal in single precision

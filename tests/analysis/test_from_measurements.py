@@ -1,0 +1,146 @@
+"""From a table in memory to forecasts: what is held out is not seen, and nothing is written."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils.analysis.coefficients import COEFFICIENTS
+from rankscale_utils.analysis.from_measurements import allocate, fit, forecast
+from rankscale_utils.errors import StudyError
+
+FEW = {"draws": 100, "simulations": 10}
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Five rungs at two exposures, which size laws alone can be fitted to, with noise between runs."""
+    rng = np.random.default_rng(0)
+    rows = [
+        ("listwise", f"{size}m", size * 1.2e6, size * 1e6, seed, D, "dev", "nDCG@10", 0.5 - size**-0.5 / 2 + noise)
+        for size in (17, 32, 68, 150, 400)
+        for seed in (0, 1)
+        for noise in rng.normal(0, 0.001, 1)
+        for D in (2e3, 4e3)
+    ]
+    columns = ["objective", "rung", "params", "params_non_embedding", "seed", "exposure", "collection", "metric"]
+    return pd.DataFrame(rows, columns=[*columns, "value"])
+
+
+@pytest.fixture(scope="module")
+def forecasts(table):
+    return forecast(table, held_out=["150m", "400m"], **FEW)
+
+
+def test_one_row_a_series_and_rung_with_all_that_a_forecast_needs(forecasts):
+    assert forecasts["rung"].tolist() == ["150m", "400m"]
+    assert forecasts["collection"].tolist() == ["dev"] * 2
+    assert (forecasts["exposure"] == 4e3).all()
+    assert (forecasts["lo"] < forecasts["forecast"]).all()
+    assert (forecasts["forecast"] < forecasts["hi"]).all()
+    assert (forecasts["level"] == 0.95).all()
+    assert forecasts["coverage"].between(0, 1).all()
+    assert forecasts["past_intervals"].tolist() == [0, 0]  # three fitted rungs have no past with intervals
+    assert forecasts["no_change"].nunique() == 1
+    assert forecasts[["p0_size", "p0_joint"]].notna().any(axis=None)
+
+
+def test_the_truth_is_what_the_held_out_runs_measured(table, forecasts):
+    ends = table[table["exposure"] == 4e3].groupby("rung")["value"].mean()
+    assert forecasts["actual"].to_numpy() == pytest.approx(ends[forecasts["rung"]].to_numpy())
+    assert forecasts["error"].to_numpy() == pytest.approx((forecasts["forecast"] - forecasts["actual"]).to_numpy())
+    assert forecasts["error"].abs().max() < 0.03
+
+
+def test_held_out_values_change_nothing_but_the_truth(table, forecasts):
+    halved = table.assign(value=table["value"].where(~table["rung"].isin(["150m", "400m"]), table["value"] / 2))
+    again = forecast(halved, held_out=["150m", "400m"], **FEW)
+    known = ["forecast", "lo", "hi", "coverage", "no_change", "p0_size", "p0_joint"]
+    pd.testing.assert_frame_equal(again[known], forecasts[known], check_exact=True)
+    assert again["actual"].to_numpy() == pytest.approx(forecasts["actual"].to_numpy() / 2)
+
+
+def test_runs_to_come_are_forecast_as_if_they_had_been_held_out(table, forecasts):
+    seen = table[~table["rung"].isin(["150m", "400m"])]
+    planned = pd.DataFrame({"rung": ["150m", "400m"], "params": [1.8e8, 4.8e8], "exposure": 4e3})
+    made = forecast(seen, at=planned, **FEW)
+    for name in ("forecast", "lo", "hi", "coverage", "no_change"):
+        assert made[name].to_numpy() == pytest.approx(forecasts[name].to_numpy(), rel=1e-9), name
+    assert made["actual"].isna().all()
+
+
+def test_rungs_held_out_and_runs_to_come_stand_in_one_table(table):
+    planned = pd.DataFrame({"rung": ["1b"], "params": [1.2e9], "exposure": [4e3]})
+    made = forecast(table, held_out="400m", at=planned, level=0.8, every_law=True, **FEW)
+    assert set(made["rung"]) == {"400m", "1b"}
+    assert set(made["kind"]) == {"mean_law", "new_run"}
+    assert {"average", "P0 size", "P0 joint", "no change"} < set(made["law"])
+    assert (made["level"] == 0.8).all()
+    assert made.groupby("rung")["actual"].count().to_dict() == {"1b": 0, "400m": (made["rung"] == "400m").sum()}
+
+
+def test_fits_are_tables_of_laws_and_candidates(table):
+    fits = fit(table, held_out=["400m"], draws=100)
+    coefficients = fits.coefficients
+    assert {"objective", "metric", "law", "status", "scale", *COEFFICIENTS} <= set(coefficients)
+    kept = fits.candidates.loc[fits.candidates["kept"], "candidate"]
+    assert coefficients["law"].tolist() == list(fits.series[0].laws)
+    assert set(coefficients["law"]) == set(kept)
+    assert "400m" not in set(fits.past["rung"])
+    assert "400m" in set(fit(table, draws=100).past["rung"])
+
+
+def test_a_script_of_three_lines_forecasts_and_leaves_no_file(table, tmp_path):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    script = 'import rankscale_utils as r\nprint(len(r.forecast("mine.csv", ["400m"], draws=100, simulations=10)))\n'
+    (tmp_path / "mine.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "mine.py"],
+        cwd=tmp_path,
+        env=os.environ | {"RANKSCALE_ROOT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "mine.py"]
+
+
+def planned(**columns):
+    return pd.DataFrame([{"rung": "1b", "params": 1e9, "exposure": 4e3} | columns])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "nothing is to be forecast: name rungs in held_out, or give runs to come as a table, at"),
+        ({"held_out": ["1b"]}, r"\['1b'\] have no row in the measurements, whose rungs are"),
+        ({"held_out": ["68m", "150m", "400m"]}, "2 rungs are left to fit: a size law needs three or more"),
+        ({"held_out": ["400m"], "drws": 100}, "drws is not a field of a study, did you mean draws?"),
+        ({"held_out": ["400m"], "level": 1.5}, "forecasting: level = 1.5: input should be less than 1"),
+        (
+            {"held_out": ["400m"], "metrics": ["AP"]},
+            r"metrics \['AP'\] have no row in the measurements: name some of n",
+        ),
+        ({"held_out": ["400m"], "exposure": "tokens"}, "exposure = tokens: the measurements have no tokens"),
+        ({"at": planned().drop(columns="params")}, "at lacks params: it has rung, exposure; add what is missing"),
+        ({"at": planned(params=-1)}, "at: params = -1: must be a positive, finite number"),
+    ],
+)
+def test_what_cannot_be_forecast_is_one_sentence(table, asked, said):
+    with pytest.raises(StudyError, match=said) as caught:
+        forecast(table, **asked)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budgets", [[], [0.0], [1e15, float("inf")]])
+def test_budgets_that_are_none_are_refused(table, budgets):
+    with pytest.raises(StudyError, match=r"budgets = \[.*\]: each must be a positive, finite number of training FLOPs"):
+        allocate(table, budgets)
+
+
+def test_two_exposures_divide_no_budget(table):
+    with pytest.raises(StudyError, match="no metric has a law of size and exposure together"):
+        allocate(table, [1e15], draws=100)
