@@ -92,7 +92,7 @@ def _environment(study: Study, progress: Path) -> dict[str, str]:
     given = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(paths.ROOT), "PYTHONUTF8": "1"}
     given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
     if not os.access(Path("~").expanduser(), os.W_OK):
-        home = study.folder / "home"
+        home = paths.home_folder(study.folder)
         given = {name: str(home / name.lower()) for name in OF_HOME} | given
     return given
 

@@ -26,6 +26,11 @@ def graph_file(study: Path) -> Path:
     return study / "graph.json"
 
 
+def home_folder(study: Path) -> Path:
+    """What libraries keep where the user's own home cannot be written to."""
+    return study / "home"
+
+
 def failures_file(study: Path) -> Path:
     """Why stages failed when the study last ran, a sentence each."""
     return study / "failures.log"
