@@ -33,7 +33,7 @@ OF_QUERIES = (
 )  # columns beside each query's value
 
 
-def evaluate(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
+def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
     """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
 
     A run on annotated pairs is measured at its own end alone. A checkpoint whose scores do not tell documents apart,

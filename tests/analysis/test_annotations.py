@@ -65,7 +65,7 @@ def true_value(run):
 
 
 def write_measurements(study, runs, rng):
-    """Write what `evaluate` leaves of each run: its entropy and a rising metric, on two collections."""
+    """Write what `evaluate_run` leaves of each run: its entropy and a rising metric, on two collections."""
     for run in runs:
         exposure = 2000 + 10 * run.annotations
         columns = {"study": study.name, "run": run.name, "family": "bi_encoder", "objective": run.objective,

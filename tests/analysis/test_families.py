@@ -20,7 +20,7 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation import clock
 from rankscale_utils.evaluation.clock import throughput
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.speed import measure_study
 from rankscale_utils.pipeline.prepare import prepare
 from rankscale_utils.report import families as families_page
@@ -195,7 +195,7 @@ def study(new_study, monkeypatch):
     collection = open_collection(study)
     for run in study.runs:
         train(study, run, collection, CPU)
-        evaluate(study, run, collection, CPU)
+        evaluate_run(study, run, collection, CPU)
     measure_study(study, collection, CPU, queries=2, depths=(5, 10), repeats=1)
     return study
 

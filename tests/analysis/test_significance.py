@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from rankscale_utils.analysis.significance import compare_rungs
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.measurements.per_query import per_query
 from rankscale_utils.report import forecast as forecast_page
 
@@ -77,7 +77,7 @@ def test_a_failed_rung_leaves_the_others_comparable(trained, collection):
     import torch
 
     for run in trained.runs:
-        evaluate(trained, run, collection, torch.device("cpu"))
+        evaluate_run(trained, run, collection, torch.device("cpu"))
     table = per_query(trained, trained.runs)
     found = compare_rungs(table, "nDCG@10", "docstrings/test")
     assert found["larger"].tolist() == ["w6", "w8", "w12"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.readers import read_judgments, read_run
 from rankscale_utils.evaluation.contract import contract
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import (
     Ranked,
     Test,
@@ -254,7 +254,7 @@ def test_scores_come_back_in_the_order_asked_whatever_the_batches(trained, test,
 
 def test_evaluate_writes_what_it_measured(trained, collection):
     run, folder = trained.run(RUN), trained.folder / RUN
-    table = evaluate(trained, run, collection, CPU)
+    table = evaluate_run(trained, run, collection, CPU)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "measurements.parquet"), table)
     SCHEMA.validate(table)
     assert sorted(table["exposure"].unique()) == [240, 480, 960]
@@ -278,18 +278,18 @@ def test_evaluate_writes_what_it_measured(trained, collection):
 
 
 def test_metrics_stand_in_the_order_that_the_study_names(trained, collection):
-    table = evaluate(trained, trained.run(RUN), collection, CPU)
+    table = evaluate_run(trained, trained.run(RUN), collection, CPU)
     assert list(table["metric"].unique()) == [*trained.evaluation.metrics, "CE9", "CE9-T"]
 
 
 def test_several_tests_are_scored_in_one_pass_and_measured_apart(trained, new_study, monkeypatch):
     tests = {"one": "docstrings", "other": "docstrings"}
-    alone = evaluate(trained, trained.run(RUN), open_collection(trained), CPU)
+    alone = evaluate_run(trained, trained.run(RUN), open_collection(trained), CPU)
     study = new_study(trained.name, evaluation={"queries": 40, "depth": 10, "tests": tests})
     calls, scored = [], score_pairs
     monkeypatch.setattr("rankscale_utils.evaluation.scorers.score_pairs", lambda *of: calls.append(1) or scored(*of))
     for run in study.fitted_runs:
-        evaluate(study, run, open_collection(study), CPU)
+        evaluate_run(study, run, open_collection(study), CPU)
     assert len(calls) == 3 * len(study.fitted_runs)  # checkpoints
     table = study_measurements(study, fitted_only=True)
     for name in tests:
@@ -306,7 +306,7 @@ def test_several_tests_are_scored_in_one_pass_and_measured_apart(trained, new_st
 def evaluated_twice(study, collection, pattern):
     contents = []
     for _ in range(2):
-        evaluate(study, study.run(RUN), collection, CPU)
+        evaluate_run(study, study.run(RUN), collection, CPU)
         contents.append({path.name: path.read_bytes() for path in sorted((study.folder / RUN).glob(pattern))})
     assert contents[0]
     return contents
@@ -334,7 +334,7 @@ def change_weights(study, change):
 
 def test_constant_scores_are_excluded_with_the_reason(trained, collection):
     change_weights(trained, lambda name, tensor: torch.zeros_like(tensor) if name.startswith("head") else tensor)
-    table = evaluate(trained, trained.run(RUN), collection, CPU)
+    table = evaluate_run(trained, trained.run(RUN), collection, CPU)
     assert table.groupby("exposure")["excluded"].first().to_dict() == {240: "", 480: "", 960: "constant scores"}
     assert sorted(measured_rows(table)["exposure"].unique()) == [240, 480]
 
@@ -345,7 +345,7 @@ def test_scores_that_do_not_tell_documents_apart_are_excluded(trained, collectio
         return torch.zeros_like(tensor) if "attention.output.dense" in name else tensor
 
     change_weights(trained, deaf)
-    table = evaluate(trained, trained.run(RUN), collection, CPU)
+    table = evaluate_run(trained, trained.run(RUN), collection, CPU)
     assert table.groupby("exposure")["excluded"].first()[960] == "constant scores"
 
 
@@ -353,7 +353,7 @@ def test_scores_that_are_no_numbers_are_excluded_with_the_reason(trained, collec
     for run in trained.fitted_runs:
         if run.name == RUN:
             change_weights(trained, lambda name, tensor: tensor * math.nan)
-        evaluate(trained, run, collection, CPU)
+        evaluate_run(trained, run, collection, CPU)
     table = study_measurements(trained, fitted_only=True)
     assert set(table.loc[(table["run"] == RUN) & (table["exposure"] == 960), "excluded"]) == {
         "scores that are not numbers"
@@ -363,7 +363,7 @@ def test_scores_that_are_no_numbers_are_excluded_with_the_reason(trained, collec
 def test_every_checkpoint_of_a_failed_run_is_excluded(trained, collection):
     path = trained.folder / RUN / "ledger.json"
     path.write_text(path.read_text().replace('"status": "complete"', '"status": "failed: as a test"'))
-    table = evaluate(trained, trained.run(RUN), collection, CPU)
+    table = evaluate_run(trained, trained.run(RUN), collection, CPU)
     assert set(table["excluded"]) == {"failed: as a test"}
     assert measured_rows(table).empty
 

@@ -7,7 +7,7 @@ from rankscale_utils.collections.tokens import Texts
 from rankscale_utils.evaluation import clock as clock_module
 from rankscale_utils.evaluation.clock import benchmark_calls, throughput, time_calls
 from rankscale_utils.evaluation.depths import quality_by_depth, reranked_to
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import first_stage_scores, metrics_per_query, open_test
 from rankscale_utils.evaluation.speed import load_models, measure_study, natural_groups, served_runs, tokenisation_ms
 from rankscale_utils.evaluation.trec_runs import scores_of_run
@@ -147,7 +147,7 @@ def _values(test, scores):
 
 
 def test_a_study_is_timed_beside_the_quality_of_what_is_timed(trained, collection):
-    measured = pd.concat([evaluate(trained, run, collection, CPU) for run in trained.runs])
+    measured = pd.concat([evaluate_run(trained, run, collection, CPU) for run in trained.runs])
     table = measure_study(trained, collection, CPU, queries=2, depths=(3,), repeats=1)  # and the test's own
     read = pd.read_csv(trained.folder / "speed.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
@@ -163,7 +163,7 @@ def test_a_study_is_timed_beside_the_quality_of_what_is_timed(trained, collectio
 
 def test_a_runs_scores_rank_as_the_model_does(trained, collection):
     run, test = trained.run("listwise-w8-s0"), open_test(trained, collection)
-    evaluate(trained, run, collection, CPU)
+    evaluate_run(trained, run, collection, CPU)
     _, path = served_runs(trained, "listwise")["w8"]
     rows = [test.candidates[column].to_numpy() for column in ("query_row", "document_row")]
     scores = score_pairs(load_models(trained, "listwise", collection, CPU)["w8"], collection.pairs(), *rows)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.pipeline.estimate import ETTIN
@@ -89,7 +89,7 @@ def test_the_pretrained_path_from_disk_to_other_peoples_hands(study, tmp_path, m
     last = paths.checkpoint_file(study.run_folder(run), 96)
     assert any(not torch.equal(tensor, first[name]) for name, tensor in load_file(last / "model.safetensors").items())
 
-    table = evaluate(study, run, collection, cpu)
+    table = evaluate_run(study, run, collection, cpu)
     assert table["excluded"].eq("").all()
     with gzip.open(next(study.run_folder(run).glob("exposure-000000096.*.run.gz")), "rt") as lines:
         ranked = pd.read_csv(lines, sep=" ", header=None, usecols=[0, 2, 4], names=["query", "document", "score"])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.report import evaluate as page
 from tests.report.html import cells, records
 
@@ -11,7 +11,7 @@ RUN = "listwise-w8-s0"
 
 
 def test_a_runs_metrics_stand_beside_their_limits(trained):
-    table = evaluate(trained, trained.run(RUN), open_collection(trained), torch.device("cpu"))
+    table = evaluate_run(trained, trained.run(RUN), open_collection(trained), torch.device("cpu"))
     value = table[(table["metric"] == "AP") & (table["exposure"] == 480)]["value"].item()
     shown = page.metrics_table(table)
     head = ["metric", "240", "480", "960", "first stage", "ceiling"]

@@ -10,7 +10,7 @@ import torch
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import TrainingQueries, random_keys, training_steps
 from rankscale_utils.errors import StudyError
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model
 from rankscale_utils.pipeline.prepare import main, prepare
 from rankscale_utils.study.ledger import ended, own_end
@@ -178,7 +178,7 @@ def test_a_run_ends_where_the_dev_part_says_and_is_measured_there_alone(dense, m
     ledger = train(study, run, collection, CPU)
     assert [row["dev"] for row in ledger["checkpoints"]] == [4.0, 3.0, 3.5, 3.2]
     assert own_end(ledger["checkpoints"])["exposure"] == 128
-    table = evaluate(study, run, collection, CPU)
+    table = evaluate_run(study, run, collection, CPU)
     assert set(table["exposure"]) == {128}
     assert set(table["annotations"]) == {200}
     assert set(table["source"]) == {"human"}

@@ -19,7 +19,7 @@ from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.contrastive_entropy import NEGATIVES, REPEATS
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import metrics_per_query, open_test
 from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.evaluation.speed import measure_study
@@ -63,7 +63,7 @@ def families(new_study):
 def trained_run(study, objective, rung="w8"):
     """Train and evaluate a run; return it with its ledger and its measurements."""
     run, collection = study.run(f"{objective}-{rung}-s0"), open_collection(study)
-    return run, train(study, run, collection, CPU), evaluate(study, run, collection, CPU)
+    return run, train(study, run, collection, CPU), evaluate_run(study, run, collection, CPU)
 
 
 def last_model(study, run, ledger):
@@ -77,7 +77,7 @@ def test_a_bi_encoder_whose_embeddings_are_no_numbers_is_excluded_with_the_reaso
     _, path = last_model(families, run, ledger)
     file = path / "model.safetensors"
     save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file)
-    table = evaluate(families, run, open_collection(families), CPU)
+    table = evaluate_run(families, run, open_collection(families), CPU)
     found = table.groupby(["collection", "exposure"])["excluded"].first().unstack()
     assert set(found.iloc[:, -1]) == {"scores that are not numbers"}
     assert set(found.iloc[:, :-1].to_numpy().ravel()) == {""}
@@ -263,7 +263,7 @@ def test_families_are_prepared_forecast_scored_and_timed_together(families):
     collection = open_collection(few)
     for run in few.fitted_runs:
         train(few, run, collection, CPU)
-        evaluate(few, run, collection, CPU)
+        evaluate_run(few, run, collection, CPU)
     fitted = fit_study(few)
     series = {(one.objective, one.metric, one.collection, one.task) for one in fitted}
     assert {
@@ -276,7 +276,7 @@ def test_families_are_prepared_forecast_scored_and_timed_together(families):
     assert sizes == {name: rungs[few.family_of(name)]["w12"]["params"] for name in few.objectives}
     for run in set(few.runs) - set(few.fitted_runs):
         train(few, run, collection, CPU)
-        evaluate(few, run, collection, CPU)
+        evaluate_run(few, run, collection, CPU)
     scored = score_study(few, fitted)
     assert np.isfinite(scored["actual"]).all()
     timed = measure_study(few, collection, CPU, queries=3, repeats=1)

@@ -15,7 +15,7 @@ import torch
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.errors import StudyError
-from rankscale_utils.evaluation.evaluate import evaluate
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.machine.progress import Progress
 from rankscale_utils.measurements.reading import study_measurements
@@ -266,7 +266,7 @@ def test_a_diverging_run_is_marked_failed_and_no_fit_uses_it(new_study, trained,
             if run == failed:
                 diverge(patch, 30)  # after the first checkpoint (20 steps) and before the second
             train(study, run, collection, CPU)
-        evaluate(study, run, collection, CPU)
+        evaluate_run(study, run, collection, CPU)
     ledger = train_one(study, failed.name)  # it stays failed
     assert re.fullmatch(r"failed: the loss became nan at step \d+", ledger["status"])
     assert [row["exposure"] for row in ledger["checkpoints"]] == [240]
@@ -290,7 +290,7 @@ def test_a_run_without_a_checkpoint_stops_no_study(trained, collection, monkeypa
             shutil.rmtree(trained.run_folder(run))
             diverge(monkeypatch, 3)
             train_one(trained)
-        evaluate(trained, run, collection, CPU)
+        evaluate_run(trained, run, collection, CPU)
     assert RUN not in set(measured_rows(study_measurements(trained, fitted_only=True))["run"])
 
 
@@ -299,7 +299,7 @@ def test_an_absurd_learning_rate_never_gives_a_measurement_that_is_not_a_number(
     ledger = train_one(study, "listwise-w4-s0")
     assert ledger["status"] == "complete" or ledger["status"].startswith("failed: ")
     if ledger["checkpoints"]:
-        table = measured_rows(evaluate(study, study.run("listwise-w4-s0"), collection, CPU))
+        table = measured_rows(evaluate_run(study, study.run("listwise-w4-s0"), collection, CPU))
         assert np.isfinite(table["value"]).all()
 
 
