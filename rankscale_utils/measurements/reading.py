@@ -1,5 +1,6 @@
 """Measurements read from a user's CSV or a study's runs, checked line by line."""
 
+import csv
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
-from .table import DEFAULTS, NUMBERS, ONE_ROW, REQUIRED, RERANK, SCHEMA, SEARCH, WORDS, failed, limits
+from .table import DEFAULTS, NUMBERS, ONE_ROW, REQUIRED, RERANK, SCHEMA, SEARCH, WORDS, failed, limits, measured_rows
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"]  # of a number that there is not
 
@@ -94,10 +95,16 @@ def _cells(text: str, name: str) -> pd.DataFrame:
     try:
         labels = [*WORDS, *DEFAULTS]
         as_written = dict.fromkeys([*labels, *NUMBERS, "excluded"], str)
-        columns = pd.read_csv(StringIO(text), nrows=0).columns
+        columns = _column_names(text, name)
         missing = {column: [""] if column in labels else MISSING for column in columns}  # NA and None are labels
         table = pd.read_csv(
-            StringIO(text), dtype=as_written, keep_default_na=False, na_values=missing, skip_blank_lines=False
+            StringIO(text),
+            names=columns,
+            header=0,
+            dtype=as_written,
+            keep_default_na=False,
+            na_values=missing,
+            skip_blank_lines=False,
         )
     except pd.errors.EmptyDataError:
         raise StudyError(f"{name} is empty: write a line of column names and a row for every measurement.") from None
@@ -106,7 +113,18 @@ def _cells(text: str, name: str) -> pd.DataFrame:
         raise StudyError(f"{name} is no CSV in UTF-8: {reason}; correct that line.") from None
     if not isinstance(table.index, pd.RangeIndex):
         raise StudyError(f"{name} has rows with more cells than there are column names: name every column.")
-    return table.dropna(how="all")
+    words = [column for column in table if pd.api.types.is_string_dtype(table[column])]
+    return table.assign(**{column: table[column].str.strip() for column in words}).dropna(how="all")
+
+
+def _column_names(text: str, name: str) -> list[str]:
+    """Return the names in a CSV's first line, without blanks around them."""
+    columns = [column.strip() for column in next(csv.reader(StringIO(text)), [])]
+    if not columns:
+        raise pd.errors.EmptyDataError
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise StudyError(f"{name} has the column {twice[0]} twice: remove one of them.")
+    return columns
 
 
 def _text(path: Path) -> str:
@@ -197,14 +215,19 @@ def check_held_out(table: pd.DataFrame, held_out: Sequence[str]) -> None:
     Raises:
         StudyError: a held-out rung has no row, or fewer than three rungs are left to fit.
     """
-    rungs = list(table["rung"].unique())
+    rungs, measured = list(table["rung"].unique()), list(measured_rows(table)["rung"].unique())
     absent = [rung for rung in held_out if rung not in rungs]
     if absent:
         raise StudyError(
             f"held_out.rungs {absent} have no row in the measurements, whose rungs are {rungs}: correct them."
         )
-    if (left := len(rungs) - len(set(held_out))) < 3:
-        raise StudyError(f"{left} rungs are left to fit: a size law needs three or more.")
+    if failed_all := [rung for rung in held_out if rung not in measured]:
+        raise StudyError(f"held_out.rungs {failed_all}: every row of them is excluded: hold out what was measured.")
+    left = [rung for rung in measured if rung not in held_out]
+    if len(left) < 3:
+        without = [rung for rung in rungs if rung not in measured]
+        told = f", as every row of {', '.join(without)} is excluded" if without else ""
+        raise StudyError(f"{len(left)} rungs are left to fit{told}: a size law needs three or more.")
 
 
 def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:

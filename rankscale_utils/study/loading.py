@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.text import read_text
+from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 
 from . import paths
 from .fields import Part
@@ -107,9 +107,17 @@ def _said(name: str, mistakes: list[str]) -> str:
 
 
 def _fields(source: Path) -> Any:
-    loader = _EveryKeyOnce(read_text(source))
+    loader = _EveryKeyOnce(_text(source))
     loader.name = source.name
     return loader.get_single_data() or {}
+
+
+def _text(source: Path) -> str:
+    lines = source.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        if decode_utf8(line) is None:
+            raise StudyError(f"{source.name} {instead_of_utf8(lines[0], line, number)}.")
+    return b"\n".join(lines).decode("utf-8-sig")
 
 
 class _EveryKeyOnce(yaml.SafeLoader):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.measurements.reading import read_csv, read_measurements, study_measurements
+from rankscale_utils.measurements.reading import check_held_out, read_csv, read_measurements, study_measurements
 from rankscale_utils.measurements.table import first_collection, labelled, limits, measured_rows, rising
 from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study import paths
@@ -328,3 +328,39 @@ def test_task_and_score_tell_rows_apart_and_may_be_absent(brings, table):
     assert sentence_of(brings(strange)) == (
         "ladder.csv, line 5: task = 'qa': must be rerank or search; correct it, or give the column another name."
     )
+
+
+BLANKS = {
+    "names": ("objective, rung ,params", "listwise,017m,17000000"),
+    "cells": ("objective,rung,params", "listwise , 017m,17000000"),
+    "marked": ("\ufeffobjective,rung,params", "listwise,017m, 17000000"),
+}
+
+
+@pytest.mark.parametrize(("header", "row"), BLANKS.values(), ids=BLANKS)
+def test_blanks_around_names_and_labels_mean_nothing(tmp_path, header, row):
+    path = tmp_path / "ladder.csv"
+    rest = "exposure,collection,metric,value", "1000,dev,nDCG@10,0.3"
+    path.write_text(f"{header},{rest[0]}\n{row},{rest[1]}\n", encoding="utf-8")
+    table = read_csv(path)
+    assert table[["objective", "rung", "params"]].to_numpy().tolist() == [["listwise", "017m", 17e6]]
+
+
+def test_a_second_column_of_one_name_is_refused(tmp_path):
+    path = tmp_path / "ladder.csv"
+    path.write_text("objective,rung,value, value\nlistwise,17m,0.3,0.4\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"ladder\.csv has the column value twice: remove one of them"):
+        read_csv(path)
+
+
+def crashed(*rungs):
+    ladder = ["17m", "32m", "68m", "150m", "400m"]
+    return pd.DataFrame({"rung": ladder, "excluded": ["diverged" if rung in rungs else "" for rung in ladder]})
+
+
+def test_rungs_whose_every_row_is_excluded_are_no_rungs_to_fit_or_to_hold_out():
+    check_held_out(crashed("17m"), ["400m"])
+    with pytest.raises(StudyError, match="2 rungs are left to fit, as every row of 17m, 68m is excluded"):
+        check_held_out(crashed("17m", "68m"), ["400m"])
+    with pytest.raises(StudyError, match=r"held_out\.rungs \['400m'\]: every row of them is excluded"):
+        check_held_out(crashed("400m"), ["400m"])

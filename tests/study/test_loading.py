@@ -1,0 +1,48 @@
+import pytest
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.study.loading import load_study
+
+FIELDS = "title: Größe\nmeasurements: ladder.csv\nheld_out: {rungs: [400m]}\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return what writes a study's YAML, as text or bytes, and loads it."""
+
+    def load(fields):
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(fields if isinstance(fields, bytes) else fields.encode())
+        return load_study(path)
+
+    return load
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_study_is_read_as_utf_8_with_or_without_a_mark(written, encoding):
+    assert written(FIELDS.encode(encoding)).title == "Größe"
+
+
+@pytest.mark.parametrize(("encoding", "said"), [
+    ("cp1252", "mine.yaml is no UTF-8: on line 1 stands the byte F6, which would be 'ö' in Latin-1"),
+    ("utf-16", "mine.yaml is UTF-16: convert it, such as with `iconv -f UTF-16 -t UTF-8`"),
+])  # fmt: skip
+def test_other_encodings_are_named(written, encoding, said):
+    with pytest.raises(StudyError) as refused:
+        written(FIELDS.encode(encoding))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ("held_out: {rungs: [17m]}\n", "mine.yaml: held_out stands on lines 3 and 4: remove one of them."),
+    ("forecasting:\n  level: 0.95\n  level: 0.8\n", "mine.yaml: level stands on lines 5 and 6: remove one of them."),
+])  # fmt: skip
+def test_a_field_that_stands_twice_is_refused_with_both_lines(written, more, said):
+    with pytest.raises(StudyError) as refused:
+        written(FIELDS + more)
+    assert str(refused.value) == said
+
+
+def test_a_mistyped_field_is_compared_with_those_that_may_stand_there(written):
+    with pytest.raises(StudyError, match=r"forecasting\.levle is not a field of a study, did you mean level\?"):
+        written(FIELDS + "forecasting: {levle: 0.8}\n")
