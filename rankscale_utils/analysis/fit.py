@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy
+from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
@@ -140,6 +141,7 @@ def fit_study(study: Study) -> list[Fitted]:
     return fitted
 
 
+@threadpool_limits.wrap(limits=1)  # last digits depend on the number of threads
 def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     """Fit every series of a table of measurements."""
     wanted = settings.metrics or tuple(table["metric"].unique())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws
 from rankscale_utils.study.forecasting import Forecasting
@@ -14,6 +15,7 @@ SEALED_COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast
 BASELINES = ("P0 size", "P0 joint", "no change")
 
 
+@threadpool_limits.wrap(limits=1)  # last digits depend on the number of threads
 def forecast_held_out(fitted: Sequence[Fitted], design: pd.DataFrame, settings: Forecasting) -> list[pd.DataFrame]:
     """Forecast every row of a design: for each series the average, each law in it, and the named baselines.
 
@@ -64,6 +66,7 @@ def _baselines(one: Fitted, at: pd.DataFrame, settings: Forecasting) -> pd.DataF
     return pd.concat([table.assign(kind="new_run", persistence=unchanged) for table in made], ignore_index=True)
 
 
+@threadpool_limits.wrap(limits=1)
 def forecast_past(fitted: Sequence[Fitted], settings: Forecasting) -> pd.DataFrame:
     """Forecast every fitted rung from the three or more smaller ones, with intervals; no rows where too few."""
     return laws.expanding_intervals(

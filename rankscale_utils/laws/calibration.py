@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from rankscale_utils.machine.device import cores
 
@@ -79,7 +80,13 @@ def calibrated(
 @cache
 def _processes() -> ProcessPoolExecutor:
     """Processes that stay for the next simulation, as starting them takes seconds."""
-    return ProcessPoolExecutor(cores(), mp_context=get_context("spawn"))  # a kernel has threads; forking breaks them
+    spawn = get_context("spawn")  # a kernel has threads; forking breaks them
+    return ProcessPoolExecutor(cores(), mp_context=spawn, initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    """Let matrix products use one thread: last digits depend on their number, and processes share the cores."""
+    threadpool_limits(1)
 
 
 @contextmanager

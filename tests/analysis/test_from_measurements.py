@@ -93,18 +93,21 @@ def test_fits_are_tables_of_laws_and_candidates(table):
     assert "400m" in set(fit(table, draws=100).past["rung"])
 
 
-def test_a_script_of_three_lines_forecasts_and_leaves_no_file(table, tmp_path):
+def test_a_script_of_three_lines_forecasts_the_same_on_any_threads_and_leaves_no_file(table, tmp_path):
     table.to_csv(tmp_path / "mine.csv", index=False)
-    script = 'import rankscale_utils as r\nprint(len(r.forecast("mine.csv", ["400m"], draws=100, simulations=10)))\n'
+    asked = 'forecast("mine.csv", ["400m"], draws=100, simulations=10)[["forecast", "lo", "hi"]]'
+    script = f"import rankscale_utils as r\nprint(r.{asked}.to_json(double_precision=15))\n"
     (tmp_path / "mine.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "mine.py"],
         cwd=tmp_path,
-        env=os.environ | {"RANKSCALE_ROOT": str(tmp_path)},
+        env=os.environ | {"RANKSCALE_ROOT": str(tmp_path), "OMP_NUM_THREADS": "3"},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    here = forecast(table, ["400m"], **FEW)[["forecast", "lo", "hi"]]
+    assert done.stdout == here.to_json(double_precision=15) + "\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "mine.py"]
 
 
