@@ -24,7 +24,7 @@ from .results import write_table
 
 
 @dataclass(frozen=True)
-class Allocation:
+class AllocationResults:
     """What a study's laws say of spending, and what they were asked with.
 
     fitted: the series of the first collection; table: their measurements on every rung, with N and D. cost: training
@@ -46,17 +46,16 @@ class Allocation:
     next_runs: pd.DataFrame
 
 
-def allocate_study(study: Study) -> Allocation:
+def allocate_study(study: Study) -> AllocationResults:
     """Ask a study's laws how to spend compute and money; write the answers as tables and return them.
 
-    Raises:
-        StudyError: no series has enough exposures for a law of size and exposure.
+    Tables have no rows where no series has exposures enough for a law of size and exposure.
     """
     every_series = fit_study(study)
     fitted, table = of_first_collection(every_series), all_measurements(study)
     cost, counted = training_cost(table, study.allocation.tokens_per_pair)
     asked = fitted, table, cost
-    allocation = Allocation(
+    allocation = AllocationResults(
         *asked,
         counted,
         total_budget(study, table, cost),

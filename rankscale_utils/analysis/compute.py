@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils import laws
-from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
 from rankscale_utils.study.forecasting import Forecasting
@@ -75,20 +74,14 @@ def budgets_asked(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
 def best_at_budgets(fitted: list[Fitted], cost: laws.Cost, budgets: np.ndarray, level: float) -> pd.DataFrame:
     """Return the best size and exposure of every series at every training budget (FLOPs), with intervals.
 
-    Raises:
-        StudyError: no series has enough exposures for a law of size and exposure.
+    No rows where no series has exposures enough for a law of size and exposure.
     """
     tables = [
         laws.optimal(one.joint, cost, budgets, level=level).assign(**one.labels, status=one.joint.fit.status)
         for one in fitted
         if one.joint is not None
     ]
-    if not tables:
-        raise StudyError(
-            "no metric has a law of size and exposure together, which budgets are divided by: give training.exposures "
-            "three values or more."
-        )
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFrame:
@@ -118,8 +111,10 @@ def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: la
         for one in fitted
         if one.joint is not None
     ]
+    if not tables:
+        return pd.DataFrame()
     compared = pd.concat(tables, ignore_index=True)
-    rung_of = table.drop_duplicates("rung").set_index("N")["rung"]
+    rung_of = table.groupby("N", sort=False)["rung"].agg(lambda rungs: " or ".join(rungs.unique()))
     return compared.assign(picked=compared["picked"].map(rung_of), best=compared["best"].map(rung_of))
 
 

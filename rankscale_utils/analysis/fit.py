@@ -13,14 +13,14 @@ from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.measurements.reading import read_csv, study_measurements
-from rankscale_utils.measurements.table import limits, measured_rows, rising
+from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows, rising
 from rankscale_utils.study import paths
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
 from .fit_store import read_store, write_store
+from .left_out import left_out, nothing_to_forecast, without
 
-SERIES_COLUMNS = ["objective", "metric", "collection", "task", "score"]
 COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
 ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  # beside this module
 CODE_OF_FITS = [Path(__file__), *(file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py")))]
@@ -67,7 +67,7 @@ class Fitted:
 
 
 # What a store of fits may hold.
-KINDS = (
+STORED_KINDS = (
     Fitted,
     laws.AdditiveLaw,
     laws.Average,
@@ -126,22 +126,37 @@ def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
 
 
 def fit_study(study: Study) -> list[Fitted]:
-    """Fit every series of a study to its fitted rungs; the files of held-out rungs are not opened.
+    """Fit every series of a study that can be fitted and forecast; the files of held-out rungs are not opened.
 
     What was fitted is kept in `fits.npz`, for the notebooks that ask for the same later: the same measurements,
     settings, code and libraries.
     """
-    table, kept = study_measurements(study, fitted_only=True), paths.kept_fits_file(study.folder)
+    kept, absent = paths.kept_fits_file(study.folder), series_left_out(study)
+    table = without(study_measurements(study, fitted_only=True), absent)
+    if table.empty or not set(study.forecasting.metrics or table["metric"]) & set(table["metric"]):
+        reasons = "; ".join(f"{row['objective']}, {row['metric']}: {row['reason']}" for _, row in absent.iterrows())
+        raise StudyError(f"no series of {study.name} can be forecast: {reasons}.")
     versions = [module.__version__ for module in (np, pd, scipy)]
     key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS)
-    fitted = read_store(kept, key, KINDS)
+    fitted = read_store(kept, key, STORED_KINDS)
     if fitted is None:
         fitted = fit_series(table, study.forecasting)
-        write_store(kept, key, fitted, KINDS)
+        write_store(kept, key, fitted, STORED_KINDS)
     return fitted
 
 
 @threadpool_limits.wrap(limits=1)  # last digits depend on the number of threads
+def series_left_out(study: Study) -> pd.DataFrame:
+    """Return the series that cannot be fitted or forecast, each with its reason: see `analysis.left_out`."""
+    wanted = study.forecasting.metrics
+    fitted = study_measurements(study, fitted_only=True)
+    tables = [left_out(fitted)]
+    if study.measurements is not None:
+        tables.append(nothing_to_forecast(measured_rows(read_csv(study.measurements_file)), study.held_out.rungs))
+    absent = pd.concat(tables, ignore_index=True).drop_duplicates(SERIES_COLUMNS)
+    return absent[absent["metric"].isin(wanted)] if wanted else absent
+
+
 def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     """Fit every series of a table of measurements."""
     wanted = settings.metrics or tuple(table["metric"].unique())

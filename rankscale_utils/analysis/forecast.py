@@ -14,7 +14,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .annotations import seal_annotations
-from .fit import Fitted, held_out_design, held_out_rows, of_first_collection
+from .fit import Fitted, held_out_design, held_out_rows, of_first_collection, series_left_out
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
 from .other_queries import on_other_queries
 from .results import read_table, write_table
@@ -67,6 +67,7 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """
     if study.annotations:
         seal_annotations(study)
+    write_table(paths.left_out_file(study.folder), series_left_out(study))
     write_json(paths.fits_file(study.folder), [entry for one in fitted for entry in _fits(one)])
     design = held_out_design(study, fitted)
     say(f"{study.name}: simulate {study.forecasting.simulations} studies of this design")

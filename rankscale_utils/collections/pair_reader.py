@@ -24,7 +24,7 @@ NAMES = {
     ),
     "grade": (("grade", "label", "relevance"),),
 }
-NEGATIVES = re.compile(r"(hard_?)?neg(ative)?s?(_passages|_ctxs)?(_?\d+)?")  # negatives, negative_1, neg, …
+NEGATIVE_NAMES = re.compile(r"(hard_?)?neg(ative)?s?(_passages|_ctxs)?(_?\d+)?")  # negatives, negative_1, neg, …
 TRIPLE = ("query", "positive", "negative")  # a file of three texts a line that names no columns, as MS MARCO's triples
 REMEDY = "name the columns in the study, such as columns: {query: NAME, positive: NAME}"
 
@@ -50,7 +50,7 @@ class Roles(NamedTuple):
 class PairReader:
     """The pairs of a .jsonl, .tsv (either also .gz) or .parquet file, in its order.
 
-    Queries, positives, negatives and grades stand under the names of `NAMES` and `NEGATIVES`, or of `columns`. A
+    Queries, positives, negatives and grades stand under the names of `NAMES` and `NEGATIVE_NAMES`, or of `columns`. A
     positive may be a list, each of which makes a pair; any number of columns may hold negatives, a text or a list;
     texts may be objects with a title and a text. A grade is a whole number: 1 where absent, 0 for not relevant.
 
@@ -142,7 +142,9 @@ class PairReader:
             known = {name.strip().lower(): name for name in names}
             query, positive, grade = (self._column(role, names, known) for role in NAMES)
             given = self.columns.negatives
-            negatives = [name for lower, name in known.items() if name.strip() in given or NEGATIVES.fullmatch(lower)]
+            negatives = [
+                name for lower, name in known.items() if name.strip() in given or NEGATIVE_NAMES.fullmatch(lower)
+            ]
             self._roles[names] = Roles(query, positive, grade, [name for name in negatives if name != positive])
         return self._roles[names]
 

@@ -13,7 +13,7 @@ from .lines import json_object, parse_all, read_lines, whole_number
 # The names by which the world's files call their columns; case does not matter.
 IDS = ("id", "_id", "doc_id", "docid", "document_id", "pid", "query_id", "qid")
 TEXTS = ("text", "contents", "body", "passage", "query", "question")
-JUDGED = {
+JUDGMENT_NAMES = {
     "query_id": ("query-id", "query_id", "qid", "queryid", "topic"),
     "document_id": ("corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "document_id", "pid"),
     "grade": ("score", "grade", "relevance", "rel", "label"),
@@ -113,7 +113,7 @@ def _judgments(path: Path) -> tuple[Iterator[tuple[int, str]], Any]:
     lines = read_lines(path)
     first = next(lines, None)
     names = [name.lower() for name in _fields(first[1])] if first else []
-    if all(name in chain.from_iterable(JUDGED.values()) for name in names):
+    if all(name in chain.from_iterable(JUDGMENT_NAMES.values()) for name in names):
         return lines, lambda line: _named_judgment(_by_name(names, _fields(line)))
     return chain([first], lines), lambda line: _judgment(_fields(line))
 
@@ -125,7 +125,9 @@ def _by_name(names: list[str], fields: list[str]) -> dict[str, str]:
 
 
 def _named_judgment(fields: dict[str, Any]) -> tuple[str, str, int]:
-    found = {role: next((name for name in names if name in fields), None) for role, names in JUDGED.items() if role}
+    found = {
+        role: next((name for name in names if name in fields), None) for role, names in JUDGMENT_NAMES.items() if role
+    }
     if absent := [role for role, name in found.items() if name is None]:
         raise ValueError(f"no {absent[0]} among {', '.join(fields)}")
     query, document, grade = (fields[name] for name in found.values())

@@ -12,7 +12,7 @@ from rankscale_utils.study import paths
 
 from .metrics import Ranked, Test, ranking
 
-LARGEST = np.float32(3e38)  # which leaves room for the ranks below the lowest
+LARGEST_SCORE = np.float32(3e38)  # which leaves room for the ranks below the lowest
 
 
 def scores_of_run(test: Test, checkpoint: Path) -> np.ndarray:
@@ -42,7 +42,7 @@ def distinct_scores(scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     Rows are ordered by rank within each query, whose first rank is 1. trec_eval compares single-precision numbers, and
     tools differ in how they order equal ones.
     """
-    single = np.nan_to_num(scores.astype(np.float32), nan=-LARGEST, posinf=LARGEST, neginf=-LARGEST)
+    single = np.nan_to_num(scores.astype(np.float32), nan=-LARGEST_SCORE, posinf=LARGEST_SCORE, neginf=-LARGEST_SCORE)
     size = np.abs(single).view(np.int32).astype(np.int64)  # neighbouring numbers are neighbouring integers
     places = pd.Series(np.where(single < 0, -size, size) + ranks)
     places = places.groupby(np.cumsum(ranks == 1)).cummin().to_numpy() - ranks

@@ -82,6 +82,8 @@ SCHEMA = pa.DataFrameSchema(
     unique=ONE_ROW,
 )
 
+SERIES_COLUMNS = ["objective", "metric", "collection", "task", "score"]  # that tell series apart
+
 
 def write_measurements(path: Path, table: pd.DataFrame) -> None:
     """Write measurements as Parquet, whole or not at all.

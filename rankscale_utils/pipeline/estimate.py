@@ -85,7 +85,7 @@ def estimate_costs(study: Study, machine: Machine, tokens: float) -> pd.DataFram
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedWork:
     """What a family's runs on the whole collection do on any rung, in pairs.
 
     trained: cool-downs and sweeps included; scored: at evaluation; checkpoints: saved models.
@@ -96,7 +96,7 @@ class Work:
     checkpoints: int
 
     @classmethod
-    def of(cls, study: Study, family: Family) -> "Work":
+    def of(cls, study: Study, family: Family) -> "PlannedWork":
         """Count the work of a study's objectives of one family."""
         training, evaluation = study.training, study.evaluation
         objectives = [objective for name, objective in study.objectives.items() if study.family_of(name) == family]
@@ -114,7 +114,7 @@ class Work:
 
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
     """Return the rows of one family's rungs; a larger rung's steps are faster in proportion to its hidden size."""
-    work, rows, smallest = Work.of(study, family), [], None
+    work, rows, smallest = PlannedWork.of(study, family), [], None
     query = study.text.query_tokens * tokens / study.text.pair_tokens
     for rung in study.ladder:
         config = planned_config(study, rung, family)
@@ -137,7 +137,7 @@ def _of_family(study: Study, family: Family, machine: Machine, tokens: float) ->
     return pd.DataFrame(rows)
 
 
-def _passes(study: Study, family: Family, rung: str, work: Work) -> int:
+def _passes(study: Study, family: Family, rung: str, work: PlannedWork) -> int:
     """Return the forward passes over a pair that all runs of a rung cost: a backward pass counts as two."""
     annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
     further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * study.training.groups.pairs_per_step

@@ -16,7 +16,7 @@ from rankscale_utils.machine.device import leased
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 REASON = re.compile(r"^(rankscale: |[\w.]*(Error|Exception|Interrupt|Full|Broken|Died|Diverged|StopIteration)\b)")
 NEVER_REASONS = re.compile(
     r"^(papermill\.|subprocess\.|nbclient\.|[\w.]*PapermillExecutionError|RuleException|WorkflowError:?$)"
@@ -27,7 +27,7 @@ MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 def reason(log: str) -> str:
     """Return the line of a log that says best why its command failed: the last exception's, or else the last line."""
-    lines = [line.strip() for line in COLOURS.sub("", log).splitlines() if line.strip(" \t-~^=+|")]
+    lines = [line.strip() for line in TERMINAL_COLOURS.sub("", log).splitlines() if line.strip(" \t-~^=+|")]
     lines = [f"{line} {after}" if line.endswith(":") else line for line, after in pairwise([*lines, ""])]
     told = [line for line in lines if REASON.match(line) and not NEVER_REASONS.match(line)]
     return SENTENCE.sub("", (told or lines or ["it said nothing"])[-1]).removesuffix(".")

@@ -28,13 +28,14 @@ from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.sockets import socket_folder
 
 from .kernels import specs
+from .leader import SIGNAL_WHEN_PARENT_ENDS
 
 CLIENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py"))]
 # What notebooks import, now or within the functions they call, but for what looks at its process when it is imported:
 # `papermill.cli` at the files, `ipykernel.kernelapp` at the environment, and the inline backend of `figures.use_style`
 # at the notebook it draws for.
 OTHERS = ("papermill", "ipykernel.ipkernel", "IPython.core.application", "seaborn", "nbconvert", "torch._dynamo")
-OWN = (
+PRELOADED = (
     "training.run",
     "evaluation.evaluate",
     "evaluation.speed",
@@ -51,7 +52,6 @@ ENVIRONMENT = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
-SIGNAL_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
 @contextmanager
@@ -221,7 +221,7 @@ def main(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(128)
-    for module in (*OTHERS, *(f"rankscale_utils.{own}" for own in OWN)):
+    for module in (*OTHERS, *(f"rankscale_utils.{own}" for own in PRELOADED)):
         import_module(module)
     if not fork_safe():
         sys.exit("rankscale: what notebooks import starts threads or opens a GPU: they start cold.")

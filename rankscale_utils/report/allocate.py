@@ -6,7 +6,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from rankscale_utils.analysis.allocate import Allocation
+from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import MORE_TRAINING
 from rankscale_utils.analysis.compute import isoflop_tables, training_budgets, units_in_words
 from rankscale_utils.measurements.table import first_collection, headline
@@ -15,18 +15,24 @@ from rankscale_utils.study.study import Study
 from . import figures, prose, tables
 from .prose import dollars, doubt, si, wide, with_ends
 
+NO_JOINT_LAW = (
+    "No series has a law of size and exposure together, which takes three exposures or more of every rung, so nothing "
+    "here says how to divide a budget between them."
+)
 SERIES = {"objective": "objective", "metric": "metric"}
 
 
 def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.DataFrame) -> str:
     """Say what ten times the compute should buy for the headline metric, and what following the law would have cost."""
+    if exponents.empty:
+        return NO_JOINT_LAW
     metric = headline(study, exponents)
     growth = [
         f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']})"
         for _, row in first_collection(exponents[exponents["metric"] == metric]).iterrows()
     ]
     spent = f"For {metric}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
-    rows = compared[compared["metric"] == metric]
+    rows = compared[compared["metric"] == metric] if len(compared) else compared
     if rows.empty:
         return f"{spent} No budget was spent by two rungs, so the law's pick cannot be checked."
     right = (rows["picked"] == rows["best"]).mean()
@@ -41,7 +47,7 @@ def _tenfold(row: pd.Series, exponent: str) -> str:
     return f"{times:.1f} [{low:.1f}, {high:.1f}] times"
 
 
-def isoflops(study: Study, allocation: Allocation) -> list[Axes]:
+def isoflops(study: Study, allocation: AllocationResults) -> list[Axes]:
     """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
     table, cost = allocation.table, allocation.cost
     levels, metric = training_budgets(table, cost), headline(study, table)
@@ -121,7 +127,7 @@ def equal_compute_table(study: Study, compared: pd.DataFrame) -> HTML:
 
 
 def _of_headline(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["metric"] == headline(study, table)]
+    return table[table["metric"] == headline(study, table)] if len(table) else table
 
 
 def verdict_sentences(exponents: pd.DataFrame) -> list[str]:

@@ -28,6 +28,19 @@ def choice_sentence(fitted: list[Fitted]) -> str:
     )
 
 
+def left_out_table(left_out: pd.DataFrame) -> HTML:
+    """Return the series that could not be fitted or forecast, each with its reason; nothing where there is none."""
+    if left_out.empty:
+        return HTML("")
+    return tables.styled(
+        left_out,
+        objective="left out",
+        metric="metric",
+        **tables.collection_column(left_out),
+        reason="because",
+    )
+
+
 def choice_table(fitted: list[Fitted]) -> HTML:
     """Return every candidate's past, the best first."""
     return tables.styled(

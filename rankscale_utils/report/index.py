@@ -91,12 +91,25 @@ def index_page(study: Study) -> dict[str, Any]:
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
-        "notes": read_json(paths.collection_file(study.folder)).get("notes", []) if study.runs else [],
+        "notes": [*_left_out(study), *_collection_notes(study)],
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": runs_sentence(study),
         "provenance": _provenance(study, scored),
     }
+
+
+def _left_out(study: Study) -> list[str]:
+    """Say which series could not be fitted or forecast, and why."""
+    rows = labelled(read_table(paths.left_out_file(study.folder)))
+    return [
+        f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
+        for row in rows.to_dict("records")
+    ]
+
+
+def _collection_notes(study: Study) -> list[str]:
+    return read_json(paths.collection_file(study.folder)).get("notes", []) if study.runs else []
 
 
 def as_svg(axes: Axes) -> str:

@@ -13,7 +13,7 @@ from IPython.display import HTML
 from numpy.typing import NDArray
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.allocate import Allocation
+from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import life_of_reranker
 from rankscale_utils.analysis.compute import allocated, rows_of_series, units_in_words
 from rankscale_utils.laws import KaplanLaw, Life, best_sizes, search_window, spare_runs, t_quantile
@@ -43,7 +43,7 @@ NO_SCRIPT = (
 )
 
 
-def planner(study: Study, allocation: Allocation) -> HTML:
+def planner(study: Study, allocation: AllocationResults) -> HTML:
     """Return the planner of the headline metric and the entropy, one choice a series; a sentence where there is none.
 
     The allocation's measurements tell how far the sizes and exposures that were measured reach.

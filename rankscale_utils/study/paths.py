@@ -147,6 +147,11 @@ def backtest_file(study: Path) -> Path:
     return study / "backtest.csv"
 
 
+def left_out_file(study: Path) -> Path:
+    """The series that could not be fitted or forecast, and why."""
+    return study / "left_out.csv"
+
+
 def sealed_forecasts_file(study: Path) -> Path:
     """The forecasts of the held-out rungs, sealed before their truth was readable."""
     return study / "sealed_forecasts.csv"
