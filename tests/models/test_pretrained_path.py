@@ -12,14 +12,14 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import save_checkpoint
-from rankscale_utils.pipeline.estimate import ETTIN
 from rankscale_utils.study import paths
+from rankscale_utils.study.ladder import ETTIN_SHAPES
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
 from tests.models.tiny import byte_pairs, save_pretrained, word_pieces
 
 RUN = "listwise-large-s0"
-SHAPES = {"modernbert": ETTIN["17m"], "bert": (4, 256, 1024, 4)}  # Ettin-17M, and BERT-mini (arXiv 1908.08962)
+SHAPES = {"modernbert": ETTIN_SHAPES["17m"], "bert": (4, 256, 1024, 4)}  # Ettin-17M, and BERT-mini (arXiv 1908.08962)
 VOCABULARIES = {"modernbert": 50368, "bert": 30522}
 
 
@@ -73,8 +73,8 @@ def test_the_pretrained_path_from_disk_to_other_peoples_hands(study, tmp_path, m
     def breaks_after_one(model, path, *rest):
         if saved:
             raise KeyboardInterrupt
-        original(model, path, *rest)
         saved.append(path)
+        return original(model, path, *rest)
 
     monkeypatch.setattr("rankscale_utils.training.run.save_checkpoint", breaks_after_one)
     with pytest.raises(KeyboardInterrupt):

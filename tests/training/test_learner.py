@@ -23,7 +23,7 @@ from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import metrics_per_query, open_test
 from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.evaluation.speed import measure_study
-from rankscale_utils.machine.files import read_json
+from rankscale_utils.machine.files import hashes_of, read_json, write_json
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import load_checkpoint
 from rankscale_utils.models.counts import parameters
@@ -77,6 +77,8 @@ def test_a_bi_encoder_whose_embeddings_are_no_numbers_is_excluded_with_the_reaso
     _, path = last_model(families, run, ledger)
     file = path / "model.safetensors"
     save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file)
+    ledger["checkpoints"][-1]["files"] = hashes_of(path)  # as if training had ended there
+    write_json(families.run_folder(run) / "ledger.json", ledger)
     table = evaluate_run(families, run, open_collection(families), CPU)
     found = table.groupby(["collection", "exposure"])["excluded"].first().unstack()
     assert set(found.iloc[:, -1]) == {"scores that are not numbers"}
