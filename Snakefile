@@ -1,9 +1,14 @@
 # The study as a graph of notebooks: every rule leaves an executed notebook and a result file that stands whole.
-# `make study STUDY=…` validates the study and runs this.
+# `make study STUDY=…` validates the study and runs this. Whatever a rule writes is written whole, so that an old result
+# stands until the new one does (`update`); seals are no outputs, as nothing may remove them.
+import os
+
+from rankscale_utils.machine.files import RESULTS as WHO_WRITES
 from rankscale_utils.machine.files import digest, read_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
+os.environ[WHO_WRITES] = "write"
 study = load_study(config["study"])
 NOTEBOOKS, RESULTS, RUN = Path(workflow.basedir) / "notebooks", study.folder, study.folder / "{run}"
 GPU = int(config["kernel"] == "rankscale-gpu")
@@ -53,24 +58,27 @@ def results(*files, where=True):
     return [file(RESULTS) for file in files if where]
 
 
-# A report that outlived its results, as in a fresh clone, does not count as done.
+# Every result: a report that outlived some of them, as in a fresh clone or after damage, does not count as done.
 rule all:
     input:
         executed(),
-        results(paths.sealed_forecasts_file, paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
-        results(paths.speed_file, paths.fixed_lengths_file, where=TRAINED),
-        results(paths.sealed_annotations_file, *paths.ANNOTATION_FILES.values(), where=ANNOTATED),
+        [file(RESULTS / run) for run in TRAINED for file in (paths.ledger_file, paths.measurements_file)],
+        results(paths.collection_file, paths.ladder_file, paths.contract_file, where=TRAINED),
+        results(paths.fits_file, paths.backtest_file, paths.seals_file),
+        results(paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
+        results(paths.speed_file, paths.speed_per_query_file, paths.fixed_lengths_file, where=TRAINED),
+        results(*paths.ANNOTATION_FILES.values(), where=ANNOTATED),
         results(paths.families_file, paths.equal_size_file, where=SEVERAL),
         paths.index_file(study.reports),
 
 rule index:
     input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
-    output: paths.index_file(study.reports)
+    output: update(paths.index_file(study.reports))
     log: paths.log_file(RESULTS, "report")
     shell: STAGE + " python -m rankscale_utils.report.render {study.source:q}"
 
 rule collection:
-    output: results(paths.collection_file, paths.ladder_file, paths.contract_file)
+    output: update(results(paths.collection_file, paths.ladder_file, paths.contract_file))
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump(), GIVEN)
     threads: workflow.cores
     log: paths.log_file(RESULTS, "collection")
@@ -79,7 +87,7 @@ rule collection:
 # Beside the runs that do not wait for it, and before them, as it takes longest.
 rule generated:
     input: paths.collection_file(RESULTS)
-    output: WRITTEN
+    output: update(WRITTEN)
     params: settings=digest(study.annotated_by("generated")) if study.annotations else ""
     threads: study.training.threads if study.training else 1
     priority: 15
@@ -91,10 +99,10 @@ rule generated:
 rule train:
     input:
         collection=paths.collection_file(RESULTS),
-        seal=lambda wildcards: results(paths.sealed_forecasts_file, where=wildcards.run not in FITTED),
+        seal=lambda wildcards: ancient(results(paths.seals_file, where=wildcards.run not in FITTED)),
         written=lambda wildcards: [WRITTEN] * (TRAINED[wildcards.run].source == "generated"),
         notebook=ancient(NOTEBOOKS / "1_train.ipynb"),
-    output: notebook=paths.notebook_file(RUN, "1_train"), result=update(paths.ledger_file(RUN))
+    output: notebook=update(paths.notebook_file(RUN, "1_train")), result=update(paths.ledger_file(RUN))
     params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))
     threads: study.training.threads if study.training else 1
     priority: 10
@@ -104,7 +112,7 @@ rule train:
 
 rule evaluate:
     input: result=rules.train.output.result, notebook=ancient(NOTEBOOKS / "2_evaluate.ipynb")
-    output: notebook=paths.notebook_file(RUN, "2_evaluate"), result=paths.measurements_file(RUN)
+    output: notebook=update(paths.notebook_file(RUN, "2_evaluate")), result=update(paths.measurements_file(RUN))
     params: settings=digest(study.evaluation.model_dump())
     threads: study.training.threads if study.training else 1
     priority: 20
@@ -115,40 +123,43 @@ rule evaluate:
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
-        results(paths.sealed_annotations_file, where=ANNOTATED),
-        notebook=paths.notebook_file(RESULTS, "3_fit"),
-        fits=paths.fits_file(RESULTS),
-        sealed=paths.sealed_forecasts_file(RESULTS),
+        update(results(paths.backtest_file)),
+        notebook=update(paths.notebook_file(RESULTS, "3_fit")),
+        fits=update(paths.fits_file(RESULTS)),
+        seals=update(paths.seals_file(RESULTS)),
     params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump(), CSV, cells("3_fit"))
     priority: 30
     log: paths.log_file(RESULTS, "3_fit")
     shell: PAPERMILL
 
 rule forecast:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")
+    input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")
     output:
-        results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file, paths.rung_differences_file),
-        notebook=paths.notebook_file(RESULTS, "4_forecast"),
-        result=paths.forecasts_file(RESULTS),
+        update(results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file)),
+        update(results(paths.rung_differences_file, paths.measurements_file)),
+        notebook=update(paths.notebook_file(RESULTS, "4_forecast")),
+        result=update(paths.forecasts_file(RESULTS)),
     params: settings=digest(CSV, cells("4_forecast"))
     log: paths.log_file(RESULTS, "4_forecast")
     shell: PAPERMILL
 
 rule allocate:
     input: measured(LADDER), fits=rules.fit.output.fits, notebook=ancient(NOTEBOOKS / "5_allocate.ipynb")
-    output: *results(*paths.ALLOCATION_FILES.values()), notebook=paths.notebook_file(RESULTS, "5_allocate")
+    output:
+        *update(results(*paths.ALLOCATION_FILES.values())),
+        notebook=update(paths.notebook_file(RESULTS, "5_allocate")),
     params: settings=digest(study.allocation.model_dump(), CSV, cells("5_allocate"))
     log: paths.log_file(RESULTS, "5_allocate")
     shell: PAPERMILL
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
-    input: measured(LADDER), sealed=rules.fit.output.sealed, notebook=ancient(NOTEBOOKS / "6_speedup.ipynb")
+    input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "6_speedup.ipynb")
     output:
-        results(paths.fixed_lengths_file),
-        notebook=paths.notebook_file(RESULTS, "6_speedup"),
-        result=paths.speed_file(RESULTS),
-        per_query=paths.speed_per_query_file(RESULTS),
+        update(results(paths.fixed_lengths_file)),
+        notebook=update(paths.notebook_file(RESULTS, "6_speedup")),
+        result=update(paths.speed_file(RESULTS)),
+        per_query=update(paths.speed_per_query_file(RESULTS)),
     params: settings=digest(cells("6_speedup"))
     threads: workflow.cores
     resources: gpu=GPU
@@ -159,11 +170,11 @@ if ANNOTATED:
     rule annotate:
         input:
             measured(ANNOTATED),
-            sealed=paths.sealed_annotations_file(RESULTS),
+            seals=rules.fit.output.seals,
             notebook=ancient(NOTEBOOKS / "7_annotations.ipynb"),
         output:
-            *results(*paths.ANNOTATION_FILES.values()),
-            notebook=paths.notebook_file(RESULTS, "7_annotations"),
+            *update(results(*paths.ANNOTATION_FILES.values())),
+            notebook=update(paths.notebook_file(RESULTS, "7_annotations")),
         params: settings=digest(study.allocation.model_dump(), cells("7_annotations"))
         log: paths.log_file(RESULTS, "7_annotations")
         shell: PAPERMILL
@@ -175,7 +186,9 @@ if SEVERAL:
             speed=rules.speedup.output.result,
             per_query=rules.speedup.output.per_query,
             notebook=ancient(NOTEBOOKS / "8_families.ipynb"),
-        output: *results(paths.families_file, paths.equal_size_file), notebook=paths.notebook_file(RESULTS, "8_families")
+        output:
+            *update(results(paths.families_file, paths.equal_size_file)),
+            notebook=update(paths.notebook_file(RESULTS, "8_families")),
         params: settings=digest(cells("8_families"))
         log: paths.log_file(RESULTS, "8_families")
         shell: PAPERMILL

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from rankscale_utils.collections import Collection, open_collection
+from rankscale_utils.machine.files import RESULTS
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest = ["test_whole_study", "test_families", "test_published", "test_forecasts", "test_planning"]
     places = {f"{name}.py": place for place, name in enumerate(longest)}
     items.sort(key=lambda item: places.get(item.path.name, len(longest)))
+
+
+@pytest.fixture(autouse=True)
+def _writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let results be written, as the batch does, whatever a notebook opened before may have asked for."""
+    monkeypatch.setenv(RESULTS, "write")
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def root(tmp_path_factory):
 
 def test_every_stage_leaves_its_result(root):
     runs = root / "runs" / "tiny"
-    tables = ("sealed_forecasts", "forecasts", "allocation", "speed", "fixed_lengths")
+    tables = ("seals/sealed_forecasts", "seals", "backtest", "forecasts", "allocation", "speed", "fixed_lengths")
     for result in ("fits.json", *(f"{name}.csv" for name in tables)):
         assert (runs / result).stat().st_size > 0, result
     assert len(list(runs.glob("*/ledger.json"))) == 5
@@ -142,13 +142,13 @@ def test_the_page_on_speed_forecasts_within_budgets_and_counts_beside_the_clock(
 
 def test_held_out_runs_were_trained_after_the_seal(root):
     runs = root / "runs" / "tiny"
-    sealed = (runs / "sealed_forecasts.csv").stat().st_mtime
+    sealed = (runs / "seals" / "sealed_forecasts.csv").stat().st_mtime
     for ledger in runs.glob("*/ledger.json"):
         assert (ledger.stat().st_mtime > sealed) == ("w16" in ledger.parent.name)
 
 
 def test_scored_forecasts_are_the_sealed_ones(root):
-    sealed = read_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    sealed = read_sealed(root / "runs" / "tiny" / "seals" / "sealed_forecasts.csv")
     assert not sealed["truth_existed"].any()
     scored = pd.read_csv(root / "runs" / "tiny" / "forecasts.csv")
     mine = sealed[sealed["law"] == "average"].reset_index(drop=True)
@@ -159,7 +159,7 @@ def test_scored_forecasts_are_the_sealed_ones(root):
 
 
 def test_on_other_queries_an_interval_is_wider(root):
-    sealed = read_sealed(root / "runs" / "tiny" / "sealed_forecasts.csv")
+    sealed = read_sealed(root / "runs" / "tiny" / "seals" / "sealed_forecasts.csv")
     mine = sealed[sealed["law"] == "average"]
     assert ((mine["query_lo"] <= mine["lo"]) & (mine["hi"] <= mine["query_hi"])).all()
     assert (mine["query_hi"] - mine["query_lo"] > mine["hi"] - mine["lo"]).any()
@@ -191,12 +191,13 @@ def test_a_second_run_does_no_work(root):
 
 def test_a_forecast_changed_after_sealing_is_refused(root, tmp_path):
     runs = root / "runs" / "tiny"
-    sealed = runs / "sealed_forecasts.csv"
+    sealed = runs / "seals" / "sealed_forecasts.csv"
     kept, scored = sealed.read_bytes(), (runs / "forecasts.csv").read_bytes()
     text = sealed.read_text().replace("nDCG@10,w16", "nDCG@10,w17", 1)
     assert text.encode() != kept
     times = sealed.stat()
     try:
+        sealed.unlink()
         sealed.write_text(text)
         (runs / "forecasts.csv").unlink()
         done = batch(root)

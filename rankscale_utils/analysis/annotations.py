@@ -1,7 +1,7 @@
 """What annotated pairs are worth: the sealed forecast of the most of them, and all that 7_annotations shows."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
@@ -21,7 +21,7 @@ from .annotation_laws import (
     worth_of_pairs,
 )
 from .results import write_table
-from .sealing import SealBroken, read_sealed, seal_forecasts
+from .sealing import Basis, open_seal, seal_once
 
 NAMED = ["rung", "params", "params_non_embedding", "N"]
 SEALED = ["objective", "metric", "collection", "task", "source", *NAMED, "annotations", "D"]
@@ -48,7 +48,7 @@ def analyse_annotations(study: Study) -> AnnotationResults:
     """Fit the runs on annotated pairs, score the sealed forecasts, write every answer as a table and return them.
 
     Raises:
-        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
+        SealBroken: the forecasts, or what they rest on, are not what was sealed.
         StudyError: a run has not been evaluated or all failed, or the study's budget pays for no run.
     """
     found = fit_annotations(study)
@@ -87,16 +87,20 @@ def forecast_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
 
 
 def seal_annotations(study: Study) -> pd.DataFrame:
-    """Write `sealed_annotations.csv`, the forecasts of the held-out runs on annotated pairs, and return it.
+    """Seal the forecasts of the held-out runs on annotated pairs, once, and return them.
 
-    The seal holds the hash of the measurements that were fitted, the time, and whether anything of the held-out runs
-    had been trained by then (`truth_existed`).
+    See `sealing`: the seal holds what they rest on, the time, and whether anything of the held-out runs had been
+    trained by then (`truth_existed`).
     """
     found = fit_annotations(study)
-    existed = any((paths.ledger_file(study.run_folder(run))).exists() for run in held_out_runs(study))
-    made = forecast_annotations(study, found).assign(truth_existed=existed)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return seal_forecasts(paths.sealed_annotations_file(study.folder), made, found.data_sha256, now)
+    traces = [trace for run in held_out_runs(study) for trace in paths.traces(study.run_folder(run))]
+    existed = bool(traces) or paths.annotations_file(study.folder).exists()
+    make = partial(forecast_annotations, study, found)
+    return seal_once(paths.sealed_annotations_file(study.folder), _basis(study, found), make, existed)
+
+
+def _basis(study: Study, found: AnnotationLaws) -> Basis:
+    return Basis.of(study, found.data_sha256, held_out_runs(study))
 
 
 def score_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
@@ -106,14 +110,9 @@ def score_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
     new run fell inside.
 
     Raises:
-        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
+        SealBroken: the forecasts, or what they rest on, are not what was sealed.
     """
-    sealed = read_sealed(paths.sealed_annotations_file(study.folder))
-    if sealed["data_sha256"].iloc[0] != found.data_sha256:
-        raise SealBroken(
-            f"{paths.sealed_annotations_file(study.folder)} was sealed on other measurements than those of the "
-            "fitted runs now; run 3_fit again"
-        )
+    sealed = open_seal(paths.sealed_annotations_file(study.folder), _basis(study, found))
     scored = laws.score_forecasts(sealed, annotated_measurements(study, held_out_runs(study)), **SIZE_AND_PAIRS)
     return scored.assign(hit=(scored["covered"] == 1).where(scored["covered"].notna()))
 

@@ -136,8 +136,7 @@ def fit_study(study: Study) -> list[Fitted]:
     if table.empty or not set(study.forecasting.metrics or table["metric"]) & set(table["metric"]):
         reasons = "; ".join(f"{row['objective']}, {row['metric']}: {row['reason']}" for _, row in absent.iterrows())
         raise StudyError(f"no series of {study.name} can be forecast: {reasons}.")
-    versions = [module.__version__ for module in (np, pd, scipy)]
-    key = digest(table.to_csv(), study.forecasting.model_dump(), versions, *CODE_OF_FITS)
+    key = digest(table.to_csv(), study.forecasting.model_dump(), key_of_code())
     fitted = read_store(kept, key, STORED_KINDS)
     if fitted is None:
         fitted = fit_series(table, study.forecasting)
@@ -145,7 +144,11 @@ def fit_study(study: Study) -> list[Fitted]:
     return fitted
 
 
-@threadpool_limits.wrap(limits=1)  # last digits depend on the number of threads
+def key_of_code() -> str:
+    """Return a hash of the code and of the libraries that fits follow from."""
+    return digest([module.__version__ for module in (np, pd, scipy)], *CODE_OF_FITS)
+
+
 def series_left_out(study: Study) -> pd.DataFrame:
     """Return the series that cannot be fitted or forecast, each with its reason: see `analysis.left_out`."""
     wanted = study.forecasting.metrics
@@ -157,6 +160,7 @@ def series_left_out(study: Study) -> pd.DataFrame:
     return absent[absent["metric"].isin(wanted)] if wanted else absent
 
 
+@threadpool_limits.wrap(limits=1)  # last digits depend on the number of threads
 def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     """Fit every series of a table of measurements."""
     wanted = settings.metrics or tuple(table["metric"].unique())

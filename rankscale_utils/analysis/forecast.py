@@ -1,24 +1,25 @@
 """A study's forecasts: made with calibrated intervals, sealed, and scored once the held-out rungs are opened."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from rankscale_utils.machine.files import digest, write_json
+from rankscale_utils.machine.files import digest, result_file, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import headlines, write_measurements
 from rankscale_utils.study import paths
-from rankscale_utils.study.study import Study
+from rankscale_utils.study.study import Run, Study
 
 from .annotations import seal_annotations
-from .fit import Fitted, held_out_design, held_out_rows, of_first_collection, series_left_out
+from .fit import Fitted, held_out_design, held_out_rows, key_of_code, of_first_collection, series_left_out
+from .fit_store import read_store, write_store
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
 from .other_queries import on_other_queries
 from .results import read_table, write_table
-from .sealing import SealBroken, read_sealed, seal_forecasts
+from .sealing import SEAL, Basis, open_seal, read_seals, seal_once
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
 
@@ -56,34 +57,59 @@ def _intervals(forecasts: pd.DataFrame) -> list[str]:
 
 
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
-    """Write `fits.json`, `backtest.csv` and `sealed_forecasts.csv`; return the sealed forecasts.
+    """Seal the forecasts of the held-out rungs, once, and return them; a study with annotations has theirs sealed too.
 
-    A study with runs on annotated pairs has theirs sealed too, in `sealed_annotations.csv`.
+    Writes `fits.json`, `left_out.csv`, `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the forecasts rest
+    on, the time, and whether the truth was there to be read already (`truth_existed`): always in a CSV, and in a study
+    that trains when its forecasts are made anew from other measurements or settings.
+    """
+    shown = [seal_annotations(study)] if study.annotations else []
+    write_table(paths.left_out_file(study.folder), series_left_out(study))
+    with result_file(paths.fits_file(study.folder)) as temporary:
+        write_json(temporary, [entry for one in fitted for entry in _fits(one)])
+    past = backtests(study, fitted)
+    write_table(paths.backtest_file(study.folder), past)
+    make, first = partial(forecast_study, study, fitted, past), paths.sealed_forecasts_file(study.folder)
+    sealed = seal_once(first, _basis(study, fitted), make, truth_exists(study))
+    write_table(paths.seals_file(study.folder), _all_seals(study, [*shown, sealed]))
+    return sealed
+
+
+def forecast_study(study: Study, fitted: list[Fitted], past: pd.DataFrame) -> pd.DataFrame:
+    """Forecast the held-out rungs of every series: by the average, each law in it, and the baselines.
 
     Beside an average's interval stand its coverage in simulated studies and, of all intervals that the ladder's own
     past allows, how many held the truth (`past_coverage`, of `past_intervals`).
-    The seal holds the hash of the measurements that were fitted, the time, and whether the truth was there to be read
-    already (`truth_existed`): always in a CSV, and in a study that trains when its forecasts are made a second time.
     """
-    if study.annotations:
-        seal_annotations(study)
-    write_table(paths.left_out_file(study.folder), series_left_out(study))
-    write_json(paths.fits_file(study.folder), [entry for one in fitted for entry in _fits(one)])
     design = held_out_design(study, fitted)
     say(f"{study.name}: simulate {study.forecasting.simulations} studies of this design")
     made = forecast_held_out(fitted, design, study.forecasting)
     if study.runs:
         made = on_other_queries(study, fitted, made, design)
-    forecasts = beside_their_past(made, backtests(study, fitted)).assign(truth_existed=truth_exists(study))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return seal_forecasts(paths.sealed_forecasts_file(study.folder), forecasts, measurements_hash(fitted), now)
+    return beside_their_past(made, past)
+
+
+def _all_seals(study: Study, shown: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return a row for every seal of a study: its file, what it rests on, when it was made, and whether it is shown."""
+    firsts = [paths.sealed_forecasts_file(study.folder), paths.sealed_annotations_file(study.folder)]
+    columns = [*Basis.__dataclass_fields__, "truth_existed", "sealed_at", SEAL]
+    seals = [seal for first in firsts for seal in read_seals(first)]
+    table = pd.DataFrame([{"file": seal.file.name, **seal.forecasts[columns].iloc[0]} for seal in seals])
+    return table.assign(shown=table[SEAL].isin([forecasts[SEAL].iloc[0] for forecasts in shown])) if seals else table
 
 
 def truth_exists(study: Study) -> bool:
     """Whether anything of the held-out rungs has been trained or measured yet."""
-    held_out_runs = [run for run in study.runs if run.rung in study.held_out.rungs]
-    trained = any((paths.ledger_file(study.run_folder(run))).exists() for run in held_out_runs)
-    return study.measurements is not None or trained
+    trained = any(paths.traces(study.run_folder(run)) for run in _held_out_runs(study))
+    return study.measurements is not None or trained or paths.forecasts_file(study.folder).exists()
+
+
+def _held_out_runs(study: Study) -> list[Run]:
+    return [run for run in study.runs if run.rung in study.held_out.rungs]
+
+
+def _basis(study: Study, fitted: Sequence[Fitted]) -> Basis:
+    return Basis.of(study, measurements_hash(fitted), _held_out_runs(study))
 
 
 def measurements_hash(fitted: Sequence[Fitted]) -> str:
@@ -107,18 +133,12 @@ def sealed_reach(sealed: pd.DataFrame) -> list[float]:
 
 
 def open_sealed_forecasts(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
-    """Return a study's sealed forecasts.
+    """Return a study's sealed forecasts, of several the ones to show; see `sealing`.
 
     Raises:
-        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
+        SealBroken: the forecasts, or what they rest on, are not what was sealed.
     """
-    sealed = read_sealed(paths.sealed_forecasts_file(study.folder))
-    if sealed["data_sha256"].iloc[0] != measurements_hash(fitted):
-        raise SealBroken(
-            f"{paths.sealed_forecasts_file(study.folder)} was sealed on other measurements than those of the "
-            "fitted rungs now; run 3_fit again"
-        )
-    return sealed
+    return open_seal(paths.sealed_forecasts_file(study.folder), _basis(study, fitted))
 
 
 def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
@@ -127,7 +147,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv` and `measurements.parquet`.
 
     Raises:
-        SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
+        SealBroken: the forecasts, or what they rest on, are not what was sealed.
     """
     sealed = open_sealed_forecasts(study, fitted)
     table = study_measurements(study, fitted_only=False)
@@ -152,12 +172,14 @@ def _scored_files(study: Study) -> tuple[Path, Path, Path]:
 
 
 def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Forecast every fitted rung from the three or more smaller ones, with intervals, and write `backtest.csv`."""
-    past = forecast_past(fitted, study.forecasting)
-    write_table(paths.backtest_file(study.folder), past)
+    """Forecast every fitted rung from the three or more smaller ones, with intervals; no rows where they are too few.
+
+    What was found is kept in `backtest.npz`, as fits are.
+    """
+    kept = paths.kept_backtest_file(study.folder)
+    key = digest(measurements_hash(fitted), study.forecasting.model_dump(), key_of_code())
+    past = read_store(kept, key, ())
+    if past is None:
+        past = forecast_past(fitted, study.forecasting)
+        write_store(kept, key, past, ())
     return past
-
-
-def read_backtest(study: Study) -> pd.DataFrame:
-    """Return the average's own past, as `seal_study` found it; no rows where the ladder is too short."""
-    return read_table(paths.backtest_file(study.folder))

@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
-from rankscale_utils.machine.files import whole_file
+from rankscale_utils.machine.files import result_file
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.models.build import count_rung, rung_config
 from rankscale_utils.models.checkpoint import Model
@@ -88,7 +88,7 @@ def measure_lengths(
     with tempfile.TemporaryDirectory() as folder:
         build = partial(of_rung, study, max(sizes, key=sizes.get), objectives, folder=Path(folder), device=device)
         table = fixed_lengths(build, tokenizer, lengths, [depth], queries, batches=[depth], repeats=repeats)
-    with whole_file(paths.fixed_lengths_file(study.folder)) as temporary:
+    with result_file(paths.fixed_lengths_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table
 

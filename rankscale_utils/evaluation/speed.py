@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from rankscale_utils.collections import Collection
-from rankscale_utils.machine.files import whole_file, write_parquet
+from rankscale_utils.machine.files import result_file, write_parquet
 from rankscale_utils.measurements.per_query import over_queries
 from rankscale_utils.measurements.table import DEFAULTS, rising
 from rankscale_utils.models.build import build_model
@@ -123,7 +123,7 @@ def measure_study(
     of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
     table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name, **DEFAULTS)
     write_parquet(paths.speed_per_query_file(study.folder), values)
-    with whole_file(paths.speed_file(study.folder)) as temporary:
+    with result_file(paths.speed_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.machine.files import whole_file
+from rankscale_utils.machine.files import result_file
 from rankscale_utils.study import paths
 
 from .metrics import Ranked, Test, ranking
@@ -32,7 +32,7 @@ def write_run(path: Path, ranked: Ranked, name: str) -> None:
     scores = distinct_scores(table["score"].to_numpy(), table["rank"].to_numpy())
     columns = zip(table["query_id"], table["document_id"], table["rank"], scores, strict=True)
     lines = "".join(f"{query} Q0 {document} {rank} {score!s} {name}\n" for query, document, rank, score in columns)
-    with whole_file(path) as temporary:
+    with result_file(path) as temporary:
         temporary.write_bytes(gzip.compress(lines.encode(), 6, mtime=0))
 
 

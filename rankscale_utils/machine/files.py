@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,8 @@ from .progress import say
 
 if TYPE_CHECKING:
     import pandas as pd
+
+RESULTS = "RANKSCALE_RESULTS"  # the environment's word on a study's results: "write", or "read" in a notebook by hand
 
 
 def whole_file(path: Path) -> AbstractContextManager[Path]:
@@ -111,9 +114,25 @@ def readable(path: Path) -> Iterator[None]:
         raise Damaged(f"{path} is damaged or cannot be read ({reason}): {remedy}.") from error
 
 
+def read_only() -> bool:
+    """Whether a study's results stay as they are, as beside a notebook that is run by hand: the batch writes them."""
+    return os.environ.get(RESULTS) == "read"
+
+
+@contextmanager
+def result_file(path: Path) -> Iterator[Path]:
+    """Like `whole_file`, for a study's results: where they are only read, what the block writes is let go."""
+    if not read_only():
+        with whole_file(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="rankscale-") as folder:
+        yield Path(folder) / Path(path).name
+
+
 def write_parquet(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table with a checksum in every page, whole or not at all."""
-    with whole_file(path) as temporary:
+    """Write a result as a table with a checksum in every page, whole or not at all."""
+    with result_file(path) as temporary:
         table.to_parquet(temporary, write_page_checksum=True)
 
 

@@ -24,6 +24,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
+from .repair import remove_damaged
 from .stage import reason
 from .warm import serving
 
@@ -79,6 +80,7 @@ def run(study: Study) -> int:
         _claim(study)
         for file in (progress, paths.failures_file(study.folder)):
             file.write_text("", encoding="utf-8")
+        remove_damaged(study)
         environment = _environment(study, progress)
         warm = serving(paths.log_file(study.folder, "warm"), environment)
         with _shown(progress), warm as environment:

@@ -1,10 +1,12 @@
 """What every notebook calls first: its parameters, checked whole, become the study, the run and the device."""
 
 import ast
+import os
 from types import SimpleNamespace
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.device import compute_device
+from rankscale_utils.machine.files import RESULTS, read_only
 from rankscale_utils.report import figures
 from rankscale_utils.study.loading import load_study
 
@@ -12,7 +14,8 @@ from rankscale_utils.study.loading import load_study
 def start(**parameters: str | int | float) -> SimpleNamespace:
     """Return a notebook's study and, where it has such parameters, its run and further values; set the figures' style.
 
-    A notebook of one run, or of a number of threads, has a device too.
+    A notebook of one run, or of a number of threads, has a device too. One that the batch does not run reads results
+    and writes none, but for the training that it goes on with.
     Papermill lets unknown parameters pass; here each name that it injected must be one that the notebook declares.
 
     Raises:
@@ -28,6 +31,9 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     if "run" in parameters or "threads" in parameters:
         opened.device = compute_device(int(parameters.get("threads", study.training.threads)))
     figures.use_style()
+    os.environ.setdefault(RESULTS, "read")
+    if read_only():
+        print(f"Run by hand: the results in {study.folder} are read and none is changed; `make study` writes them.")
     return opened
 
 

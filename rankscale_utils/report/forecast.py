@@ -13,6 +13,7 @@ from rankscale_utils.measurements.table import first_collection, headline, label
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
+from .prose import other_seals
 
 
 def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
@@ -24,7 +25,7 @@ def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
         f"measured {row['actual']:.4f}"
         for _, row in rows.iterrows()
     ]
-    return f"{metric}: {'; '.join(sentences)}. {coverage_sentence(scored)}"
+    return f"{metric}: {'; '.join(sentences)}. {coverage_sentence(scored)}{other_seals(scored)}"
 
 
 def coverage_sentence(scored: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ from . import curves, figures, tables
 from . import families as families_page
 from . import forecast as forecast_page
 from .page import TEMPLATE, inline_svg, title_of
+from .prose import other_seals
 
 FORECAST_COLUMNS = {
     "objective": "objective",
@@ -158,7 +159,7 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
     audit = [
         forecast_page.coverage_sentence(scored),
         forecast_page.comparison_sentence(scored),
-        forecast_page.persistence_sentence(rows),
+        forecast_page.persistence_sentence(rows) + other_seals(scored),
     ]
     return [*sentences, " ".join(audit), allocate_page.allocation_sentence(study, exponents, compared)]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from rankscale_utils.analysis.sealing import NO_OTHERS, UNSEALED
+
 POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"]  # of a thousand
 WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
 
@@ -100,6 +102,10 @@ def with_ends(row: Mapping, name: str, write: Callable[[float], str]) -> str:
 def seal_sentence(forecasts: pd.DataFrame) -> str:
     """Say what was sealed, when, on which data, and whether the truth could be known."""
     first = forecasts.iloc[0]
+    if first["sealed_at"] == UNSEALED:
+        return (
+            f"{len(forecasts):,} forecasts that are not sealed: a notebook run by hand seals nothing, the study does."
+        )
     known = (
         "The held-out measurements existed by then: the fits did not use them, and the seal shows only that the "
         "forecasts were not changed since."
@@ -108,5 +114,11 @@ def seal_sentence(forecasts: pd.DataFrame) -> str:
     )
     return (
         f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
-        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}….{other_seals(forecasts)}"
     )
+
+
+def other_seals(forecasts: pd.DataFrame) -> str:
+    """Name the seals that stand beside the one that is shown, and what they rest on, after a blank; or nothing."""
+    words = forecasts["other_seals"].iloc[0]
+    return "" if words == NO_OTHERS else f" {words}"

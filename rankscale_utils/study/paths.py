@@ -142,6 +142,11 @@ def kept_fits_file(study: Path) -> Path:
     return study / "fits.npz"
 
 
+def kept_backtest_file(study: Path) -> Path:
+    """The average's own past, for the notebooks that ask for it later."""
+    return study / "backtest.npz"
+
+
 def backtest_file(study: Path) -> Path:
     """The fitted rungs, forecast from smaller ones."""
     return study / "backtest.csv"
@@ -153,13 +158,24 @@ def left_out_file(study: Path) -> Path:
 
 
 def sealed_forecasts_file(study: Path) -> Path:
-    """The forecasts of the held-out rungs, sealed before their truth was readable."""
-    return study / "sealed_forecasts.csv"
+    """The forecasts of the held-out rungs, sealed before their truth was readable; later ones lie beside them."""
+    return study / "seals" / "sealed_forecasts.csv"
 
 
 def sealed_annotations_file(study: Path) -> Path:
-    """The forecasts of the runs on the most annotated pairs, sealed."""
-    return study / "sealed_annotations.csv"
+    """The forecasts of the runs on the most annotated pairs, sealed; later ones lie beside them."""
+    return study / "seals" / "sealed_annotations.csv"
+
+
+def seals_file(study: Path) -> Path:
+    """Every seal of a study: what it rests on, when it was made, and whether pages show it."""
+    return study / "seals.csv"
+
+
+def traces(run: Path) -> list[Path]:
+    """Whatever a run has left so far of what it was trained to and measured at."""
+    files = [file for file in (ledger_file(run), resume_file(run), measurements_file(run)) if file.exists()]
+    return files + sorted(run.glob("exposure-*"))
 
 
 def forecasts_file(study: Path) -> Path:

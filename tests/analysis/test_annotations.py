@@ -30,7 +30,7 @@ from rankscale_utils.analysis.annotations import (
 )
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
-from rankscale_utils.errors import StudyError
+from rankscale_utils.errors import Damaged, StudyError
 from rankscale_utils.laws.sources import compare_exponents
 from rankscale_utils.pipeline import batch
 from rankscale_utils.report import annotation_figures
@@ -130,8 +130,8 @@ def test_held_out_files_are_not_opened_before_scoring(study):
     found = fit_annotations(study)
     assert found.human["D"].max() == COUNTS[-2]
     sealed = seal_annotations(study)
-    assert not sealed["truth_existed"].any()
-    with pytest.raises(Exception, match="Parquet"):
+    assert sealed["truth_existed"].all()
+    with pytest.raises(Damaged, match=r"measurements\.parquet is damaged"):
         score_annotations(study, found)
 
 
@@ -173,6 +173,7 @@ def test_a_seal_on_other_measurements_is_refused(study, found):
     with pytest.raises(SealBroken, match="sealed on other measurements"):
         score_annotations(study, fit_annotations(study))
     text = paths.sealed_annotations_file(study.folder).read_text()
+    paths.sealed_annotations_file(study.folder).unlink()
     paths.sealed_annotations_file(study.folder).write_text(text.replace("w8", "w9", 1))
     with pytest.raises(SealBroken, match="changed after sealing"):
         score_annotations(study, found)

@@ -1,5 +1,7 @@
 """A ladder whose law is known, from the CSV to sealed, scored forecasts and allocated budgets."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.compute import all_measurements, training_cost
 from rankscale_utils.analysis.fit import fit_study, held_out_design, prior_of, with_axes
-from rankscale_utils.analysis.forecast import backtests, read_backtest, score_study, seal_study
+from rankscale_utils.analysis.forecast import backtests, score_study, seal_study
 from rankscale_utils.analysis.held_out import SEALED_COLUMNS
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
@@ -82,7 +84,7 @@ def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted)
     assert ours.loc[ours["kind"] == "new_run", "covered"].mean() >= 0.9
     average = scored[scored["law"] == "average"]
     assert average[["coverage", "past_coverage"]].apply(lambda share: share.between(0.5, 1)).all(axis=None)
-    past = read_backtest(study)
+    past = backtests(study, fitted)
     assert average["past_intervals"].tolist() == [(past["kind"] == kind).sum() for kind in average["kind"]]
     assert (average["skill"] > 0.5).all()
 
@@ -146,6 +148,7 @@ def test_changed_held_out_values_do_not_change_what_is_sealed(study, fitted):
     table = pd.read_csv(study.measurements_file)
     table.loc[table["rung"] == "xxl", "value"] *= 0.5
     table.to_csv(study.measurements_file, index=False)
+    shutil.rmtree(paths.sealed_forecasts_file(study.folder).parent)
     after = seal_study(study, fit_study(study))
     volatile = ["sealed_at", "sealed_sha256"]
     pd.testing.assert_frame_equal(before.drop(columns=volatile), after.drop(columns=volatile))
