@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_only, whole_file
+from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
 SEAL = "sealed_sha256"
@@ -94,7 +95,7 @@ def seal_once(first: Path, basis: Basis, make: Callable[[], pd.DataFrame], truth
             return make().assign(**asdict(basis), truth_existed=truth_existed, **unsealed)
         return _shown(seals, basis)
     first.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(first.with_name(f".{first.name}.lock")):
+    with FileLock(paths.lock_file(first.parent)):
         seals = read_seals(first)
         if basis not in [seal.basis for seal in seals]:
             forecasts = make().assign(**asdict(basis), truth_existed=truth_existed)

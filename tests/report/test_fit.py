@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from rankscale_utils import laws
+from rankscale_utils.analysis.sealing import NO_OTHERS
 from rankscale_utils.report import fit as page
 from tests.report.html import cells, records
 
@@ -12,6 +13,7 @@ SEALED = pd.DataFrame(
         "kind": ["new_run", "new_run", "mean_law"], "exposure": 960.0, "forecast": 0.5, "lo": 0.4, "hi": 0.6,
         "reach": 2.5, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8, "truth_existed": False,
         "sealed_at": "2026-01-31T12:00:00+00:00", "sealed_sha256": "ab" * 32, "data_sha256": "cd" * 32,
+        "other_seals": NO_OTHERS,
     }
 )  # fmt: skip
 
