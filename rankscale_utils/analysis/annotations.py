@@ -8,6 +8,7 @@ import pandas as pd
 from rankscale_utils import laws
 from rankscale_utils.laws import KINDS, compare_exponents, coverage
 from rankscale_utils.study import paths
+from rankscale_utils.study.ledger import traces
 from rankscale_utils.study.study import Study
 
 from .annotated_budgets import best_splits
@@ -93,8 +94,8 @@ def seal_annotations(study: Study) -> pd.DataFrame:
     trained by then (`truth_existed`).
     """
     found = fit_annotations(study)
-    traces = [trace for run in held_out_runs(study) for trace in paths.traces(study.run_folder(run))]
-    existed = bool(traces) or paths.annotations_file(study.folder).exists()
+    trained = any(traces(study.run_folder(run)) for run in held_out_runs(study))
+    existed = trained or paths.annotations_file(study.folder).exists()
     make = partial(forecast_annotations, study, found)
     return seal_once(paths.sealed_annotations_file(study.folder), _basis(study, found), make, existed)
 

@@ -23,7 +23,8 @@ from .left_out import left_out, nothing_to_forecast, without
 
 COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
 ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  # beside this module
-CODE_OF_FITS = [Path(__file__), *(file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py")))]
+CODE_OF_FITS = [Path(__file__).with_name(f"{name}.py") for name in ("fit", "held_out", "left_out")]
+CODE_OF_FITS += [file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py"))]
 NEEDED = 3  # exposures that show how a curve bends
 
 

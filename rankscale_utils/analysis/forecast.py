@@ -11,6 +11,7 @@ from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import headlines, write_measurements
 from rankscale_utils.study import paths
+from rankscale_utils.study.ledger import traces
 from rankscale_utils.study.study import Run, Study
 
 from .annotations import seal_annotations
@@ -59,9 +60,9 @@ def _intervals(forecasts: pd.DataFrame) -> list[str]:
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Seal the forecasts of the held-out rungs, once, and return them; a study with annotations has theirs sealed too.
 
-    Writes `fits.json`, `left_out.csv`, `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the forecasts rest
-    on, the time, and whether the truth was there to be read already (`truth_existed`): always in a CSV, and in a study
-    that trains when its forecasts are made anew from other measurements or settings.
+    Writes `fits.json`, `left_out.csv`, `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the
+    forecasts rest on, the time, and whether the truth was there to be read already (`truth_existed`): always in a CSV,
+    and in a study that trains when its forecasts are made anew from other measurements or settings.
     """
     shown = [seal_annotations(study)] if study.annotations else []
     write_table(paths.left_out_file(study.folder), series_left_out(study))
@@ -100,7 +101,7 @@ def _all_seals(study: Study, shown: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def truth_exists(study: Study) -> bool:
     """Whether anything of the held-out rungs has been trained or measured yet."""
-    trained = any(paths.traces(study.run_folder(run)) for run in _held_out_runs(study))
+    trained = any(traces(study.run_folder(run)) for run in _held_out_runs(study))
     return study.measurements is not None or trained or paths.forecasts_file(study.folder).exists()
 
 

@@ -172,12 +172,6 @@ def seals_file(study: Path) -> Path:
     return study / "seals.csv"
 
 
-def traces(run: Path) -> list[Path]:
-    """Whatever a run has left so far of what it was trained to and measured at."""
-    files = [file for file in (ledger_file(run), resume_file(run), measurements_file(run)) if file.exists()]
-    return files + sorted(run.glob("exposure-*"))
-
-
 def forecasts_file(study: Path) -> Path:
     """The averages' forecasts, scored."""
     return study / "forecasts.csv"
