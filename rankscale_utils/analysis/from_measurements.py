@@ -246,6 +246,11 @@ def allocate(
     series, usable = of_first_collection(fit_series(rows, given)), usable_measurements(table, given)
     cost, counted = training_cost(usable, tokens)
     best = best_at_budgets(series, cost, budgets_asked(usable, cost) if asked is None else asked, given.level)
+    if best.empty:
+        raise StudyError(
+            "no metric has a law of size and exposure together, which budgets are divided by: give three exposures or "
+            "more of every rung."
+        )
     return Optima(best, compute_exponents(series, cost, given.level), counted)
 
 

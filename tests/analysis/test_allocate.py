@@ -9,7 +9,13 @@ import pytest
 
 from rankscale_utils import laws
 from rankscale_utils.analysis.budgets import best_within_budget, least_total_cost, life_of_reranker, total_budget
-from rankscale_utils.analysis.compute import best_at_budgets, isoflop_check, training_cost
+from rankscale_utils.analysis.compute import (
+    best_at_budgets,
+    compare_at_equal_compute,
+    compute_exponents,
+    isoflop_check,
+    training_cost,
+)
 from rankscale_utils.errors import StudyError
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report.prose import dollars
@@ -148,5 +154,7 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
 
 def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
     study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
-    with pytest.raises(StudyError, match=r"give training\.exposures three values or more"):
-        best_at_budgets(without, cost_of(study, table), np.array([1e15]), 0.95)
+    cost = cost_of(study, table)
+    assert best_at_budgets(without, cost, np.array([1e15]), 0.95).empty
+    assert compute_exponents(without, cost, 0.95).empty
+    assert compare_at_equal_compute(without, table, cost).empty
