@@ -58,4 +58,5 @@ lock:
 	uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header --output-file requirements.lock
 
 clean:
+	$(if $(strip $(STUDY)),,$(error which study: make clean STUDY=name))
 	rm -rf "runs/$(STUDY)"
