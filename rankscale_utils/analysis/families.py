@@ -22,7 +22,7 @@ from .significance import holm, paired
 from .speedup import pareto_front
 
 COSTS = {"flops": "training FLOPs", "flops_per_pair": "serving FLOPs a pair", "p50_ms": "median ms a query"}
-COST_NAMES = {"cross_encoder": "cross-encoder", "bi_encoder": "bi-encoder", "ed2lm": "ED2LM"}
+FAMILY_NAMES = {"cross_encoder": "cross-encoder", "bi_encoder": "bi-encoder", "ed2lm": "ED2LM"}
 BUDGETS_COMPARED = 7
 MARGIN = 0.02  # of the metric, within which a family keeps the cross-encoder's quality
 CHECKPOINT_COLUMNS = ["objective", "rung", "exposure"]

@@ -30,12 +30,12 @@ from .held_out import beside_the_truth, beside_their_past, forecast_held_out, fo
 
 Measurements = pd.DataFrame | Path | str
 
-KEYS = [*SERIES_COLUMNS, "rung", "params", "exposure"]
+FORECAST_KEYS = [*SERIES_COLUMNS, "rung", "params", "exposure"]
 FORECAST = ["forecast", "lo", "hi", "level", "coverage", "past_coverage", "past_intervals"]
 TRUTH = ["actual", "error", "relative_error", "covered", "skill", "skill_to_p0"]
-BASELINES = {"no change": "no_change", "P0 size": "p0_size", "P0 joint": "p0_joint"}  # laws, and their columns
+BASELINE_COLUMNS = {"no change": "no_change", "P0 size": "p0_size", "P0 joint": "p0_joint"}  # laws, and their columns
 # Counts of size, and the count that tells each for a rung that nobody has trained.
-SIZES = {"params_non_embedding": "params", "params_nominal": "params", "N": "params_non_embedding"}
+FOLLOWS_FROM = {"params_non_embedding": "params", "params_nominal": "params", "N": "params_non_embedding"}
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,8 @@ def planned_design(at: pd.DataFrame, series: Sequence[Fitted]) -> pd.DataFrame:
         design[name] = numbers.astype(float)
     seen = fitted_rows(series)
     known = [name for name in seen if name not in design and seen[name].notna().all()]
-    for count in [count for count in SIZES if count in known]:
-        design[count] = convert_counts(seen, SIZES[count], count, design)
+    for count in [count for count in FOLLOWS_FROM if count in known]:
+        design[count] = convert_counts(seen, FOLLOWS_FROM[count], count, design)
     longest = seen[seen["N"] == seen["N"].max()].sort_values("exposure").iloc[-1]
     for count in [count for count in ("step", "D") if count in known]:
         design[count] = design["exposure"] * (longest[count] / longest["exposure"])
@@ -303,10 +303,10 @@ def _budgets(budgets: Sequence[float]) -> np.ndarray:
 def _a_row_a_rung(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Return the averages' forecasts of one new run, each with what the baselines say."""
     new = forecasts[forecasts["kind"] == "new_run"]
-    table = new[new["law"] == "average"].reindex(columns=[*KEYS, *FORECAST, *TRUTH])
-    said = new[new["law"].isin(BASELINES)].pivot(index=KEYS, columns="law", values="forecast")
-    said = said.reindex(pd.MultiIndex.from_frame(table[KEYS])).reset_index(drop=True)
+    table = new[new["law"] == "average"].reindex(columns=[*FORECAST_KEYS, *FORECAST, *TRUTH])
+    said = new[new["law"].isin(BASELINE_COLUMNS)].pivot(index=FORECAST_KEYS, columns="law", values="forecast")
+    said = said.reindex(pd.MultiIndex.from_frame(table[FORECAST_KEYS])).reset_index(drop=True)
     table = table.reset_index(drop=True)
-    for law, name in BASELINES.items():
+    for law, name in BASELINE_COLUMNS.items():
         table.insert(table.columns.get_loc("actual"), name, said[law])
     return table

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
-from rankscale_utils.analysis.families import COST_NAMES, COSTS, MARGIN, Comparison, Options
+from rankscale_utils.analysis.families import COSTS, FAMILY_NAMES, MARGIN, Comparison, Options
 from rankscale_utils.analysis.speedup import pareto_front
 from rankscale_utils.study.study import Study
 
@@ -58,7 +58,7 @@ def _sentence(said: str) -> str:
 
 def the(family: str) -> str:
     """Return a family's name as prose has it."""
-    return COST_NAMES[family] if family == "ed2lm" else f"the {COST_NAMES[family]}"
+    return FAMILY_NAMES[family] if family == "ed2lm" else f"the {FAMILY_NAMES[family]}"
 
 
 def _outcome(row: dict) -> str:
@@ -74,13 +74,13 @@ def _reach(cost: str, rows: list[dict]) -> str:
 
 def _lead(row: pd.Series) -> str:
     best = (
-        f"Within {amount(row['cost'], row['budget'])} {COSTS[row['cost']]} the best {COST_NAMES[row['winner']]} "
+        f"Within {amount(row['cost'], row['budget'])} {COSTS[row['cost']]} the best {FAMILY_NAMES[row['winner']]} "
         f"({row['option']}) reaches {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]"
     )
     if row["verdict"] == "alone":
         return f"{best}."
     return (
-        f"{best}, {_difference(row)} beside the best {COST_NAMES[row['second']]} ({row['second_option']}); "
+        f"{best}, {_difference(row)} beside the best {FAMILY_NAMES[row['second']]} ({row['second_option']}); "
         f"Holm-corrected p: {p_in_words(row['p_holm'])}."
     )
 
@@ -133,9 +133,9 @@ def winners_table(winners: pd.DataFrame, cost: str) -> HTML:
     rows = winners[winners["cost"] == cost]
     written = {
         "budget": [amount(cost, value) for value in rows["budget"]],
-        "winner": rows["winner"].map(COST_NAMES),
+        "winner": rows["winner"].map(FAMILY_NAMES),
         "value": [f"{row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]" for _, row in rows.iterrows()],
-        "second": rows["second"].map(COST_NAMES),
+        "second": rows["second"].map(FAMILY_NAMES),
         "lead": [_difference(row) for _, row in rows.iterrows()],
         "p_holm": rows["p_holm"].map(p_in_words),
     }
@@ -158,7 +158,7 @@ def equal_size_table(table: pd.DataFrame) -> HTML:
         return HTML("")
     differences = [_difference(row) for _, row in table.iterrows()]
     rows = table.assign(
-        family=table["family"].map(COST_NAMES), difference=differences, p_holm=table["p_holm"].map(p_in_words)
+        family=table["family"].map(FAMILY_NAMES), difference=differences, p_holm=table["p_holm"].map(p_in_words)
     )
     return tables.styled(
         rows,
@@ -183,9 +183,9 @@ def quality_and_training(options: Options, searched: Options | None = None) -> A
     for family, rows in options.table.groupby("family", sort=False):
         colour = figures.FAMILY_COLOURS[family]
         axes.plot(rows["flops"], rows["value"], "o", color=colour, ms=3, alpha=0.5)
-        _best_so_far(axes, rows, end, colour, band=True, label=COST_NAMES[family])
+        _best_so_far(axes, rows, end, colour, band=True, label=FAMILY_NAMES[family])
     if searched is not None:
-        label = f"{COST_NAMES['bi_encoder']}, its own search"
+        label = f"{FAMILY_NAMES['bi_encoder']}, its own search"
         _best_so_far(axes, searched.table, end, figures.FAMILY_COLOURS["bi_encoder"], ls=":", label=label)
     _own_order(axes, options)
     figures.log_axis(axes)
