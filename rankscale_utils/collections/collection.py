@@ -145,6 +145,6 @@ def _build_tokens(folder: Path, texts: Path, study: Study, training: Retrieved, 
     learned = chain(queries.loc[queries["test"] == "", "text"], stored_texts(documents, training=True))
     tokenizer = study_tokenizer(study, learned)
     tokenizer.save(folder)
-    Texts.write(folder, "queries", tokenizer, queries["text"], study.text.query_tokens)
+    Texts.write(folder, "queries", tokenizer, queries["text"], study.text.longest_query)
     Texts.write(folder, "documents", tokenizer, stored_texts(documents), study.text.pair_tokens)
     cuts.write_cuts(folder, texts, tokenizer, study.text, training, tests)

@@ -11,7 +11,7 @@ from rankscale_utils.study.evaluation import Text
 
 from .materialise import Rows, stored_texts
 from .retrieval import Retrieved
-from .tokens import StudyTokenizer
+from .tokens import StudyTokenizer, longest_first
 
 SAMPLE = 2000  # pairs of a query and a document that are looked at
 
@@ -27,7 +27,8 @@ def write_cuts(
     """Write `cuts.json`: by test ('' is training), the dropped share of the queries' and of the documents' tokens.
 
     Shares are those of a sample of pairs: a test's candidates, and training's relevant documents. A query keeps
-    `query_tokens`, and the document what is left of `pair_tokens` beside it and three special tokens.
+    `query_tokens`, and the document what is left of `pair_tokens` beside it and three special tokens; without
+    `query_tokens` the longer one gives way.
     """
     rows = Rows(texts)
     pairs = {"": (training, training.table("judgments"))}
@@ -42,11 +43,11 @@ def write_cuts(
             tokenizer.lengths(queries[asked].tolist()),
             tokenizer.lengths([documents[row] for row in told]),
         )
-        read = np.minimum(query, text.query_tokens)
-        room = text.pair_tokens - 3 - read
+        room = text.pair_tokens - 3
+        read = np.minimum(query, text.query_tokens) if text.query_tokens else longest_first(query, document, room)
         shares[name] = {
             "queries": _dropped(query, read),
-            "documents": _dropped(document, np.minimum(document, room)),
+            "documents": _dropped(document, np.minimum(document, room - read)),
         }
     write_json(folder / "cuts.json", shares)
 

@@ -80,9 +80,9 @@ def singles(pairs: Pairs, text: Text, family: Family = "bi_encoder", ended: bool
     ended: ED2LM's queries have an end token, as one that writes queries must learn.
     """
     if family == "ed2lm":
-        queries = Singles(pairs.queries, pairs.tokenizer, text.query_tokens + ended, "end" if ended else "none")
+        queries = Singles(pairs.queries, pairs.tokenizer, text.longest_query + ended, "end" if ended else "none")
         return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 1, "end")
-    queries = Singles(pairs.queries, pairs.tokenizer, text.query_tokens + 2)
+    queries = Singles(pairs.queries, pairs.tokenizer, text.longest_query + 2)
     return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 2)
 
 

@@ -31,7 +31,7 @@ class StudyTokenizer:
     tokenizer: Tokenizer
     special: dict[str, str]  # pad_token, cls_token, sep_token, …: the token
     pair_tokens: int
-    query_tokens: int | None = None  # the longest query; None: nobody says
+    query_tokens: int | None = None  # the longest query; None: as long as a pair, whose longer text gives way
 
     @property
     def pad(self) -> int:
@@ -61,10 +61,10 @@ class StudyTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        fields = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.pair_tokens}
-        if self.query_tokens is not None:
-            fields["query_tokens"] = self.query_tokens
-        write_json(folder / "tokenizer_config.json", fields | self.special)
+        lengths = {"model_max_length": self.pair_tokens, "pair_tokens": self.pair_tokens}
+        lengths["query_tokens"] = self.query_tokens
+        fields = {"tokenizer_class": "PreTrainedTokenizerFast"} | lengths | self.special
+        write_json(folder / "tokenizer_config.json", fields)
 
     @classmethod
     def load(cls, folder: Path) -> "StudyTokenizer":
@@ -72,7 +72,7 @@ class StudyTokenizer:
         fields = read_json(folder / "tokenizer_config.json")
         special = {name: token for name, token in fields.items() if name.endswith("_token")}
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(tokenizer, special, fields["model_max_length"], fields.get("query_tokens"))
+        return cls(tokenizer, special, fields["pair_tokens"], fields["query_tokens"])
 
 
 @cache
@@ -186,9 +186,22 @@ def _write_header(file: BinaryIO, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (count,)})
 
 
+def longest_first(query: np.ndarray, document: np.ndarray, room: int) -> np.ndarray:
+    """Return how many tokens of queries stay where pairs longer than `room` lose tokens of their longer text.
+
+    query, document, returned: (pairs,) tokens. Source: tokenizers' `longest_first`.
+    """
+    half = room // 2
+    cut = np.where(query <= document, np.minimum(query, half), room - np.minimum(document, half))
+    return np.where(query + document <= room, query, cut)
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Makes batches of query–document pairs. A document gives way when a pair is too long."""
+    """Makes batches of query–document pairs.
+
+    When a pair is too long, its document gives way where queries are cut before, else the longer of the two.
+    """
 
     queries: Texts
     documents: Texts
@@ -199,9 +212,14 @@ class Pairs:
         whole = self.queries.lengths(query_rows) + self.documents.lengths(document_rows) + 3
         return np.minimum(whole, self.tokenizer.pair_tokens)
 
+    def _query_lengths(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+        """Return how many tokens of every pair's query are read: (pairs,)."""
+        query, document = self.queries.lengths(query_rows), self.documents.lengths(document_rows)
+        return query if self.tokenizer.query_tokens else longest_first(query, document, self.tokenizer.pair_tokens - 3)
+
     def batch(self, query_rows: np.ndarray, document_rows: np.ndarray) -> Batch:
         """Return the pairs (query_rows[i], document_rows[i]) padded to the longest."""
-        query_lengths = self.queries.lengths(query_rows)[:, None]
+        query_lengths = self._query_lengths(query_rows, document_rows)[:, None]
         lengths = self.lengths(query_rows, document_rows)[:, None]
         place = np.arange(lengths.max())[None, :]
         ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)

@@ -38,8 +38,9 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
         "judged@10": f"{judged_at_10(test, first_stage_scores(test)):.1%} of the first stage's first ten are judged",
         "gain": "nDCG's gain is the grade and its discount log2(rank + 1); for binary measures a grade of "
         f"{test.relevant_from} or more is relevant",
-        "ties": "trec_eval's rule: equal scores are ordered by document id, descending; scores in the runs that are "
-        "written differ in single precision, which trec_eval compares, so that they alone give this order",
+        "ties": "trec_eval's rule: scores are compared in single precision, and equal ones ordered by document id, "
+        "descending; scores in the runs that are written differ in single precision, so that they alone give this "
+        "order in every tool",
         "measures": f"ir-measures {ir_measures.__version__}: {', '.join(test.metrics)}; every query counts",
         test.entropy: "−log softmax of one relevant document (of the highest grade, the best-ranked, retrieved or not) "
         f"against {k} negatives: the best-ranked candidates without a grade above 0, filled up for {filled:,} queries "

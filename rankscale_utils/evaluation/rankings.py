@@ -72,7 +72,7 @@ def evaluate(
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     names = read_section(Evaluation, {"metrics": names}).metrics
     judged = _table(qrels, "qrels", "relevance").rename(columns={"document_id": "doc_id"})
-    ranked = _table(run, "run", "score").astype({"score": np.float32})
+    ranked = _table(run, "run", "score")
     if not set(judged["query_id"]) & set(ranked["query_id"]):
         raise StudyError(
             f"no query of the run has judgments: its first is {ranked['query_id'].iloc[0]!r}, the judgments' "
@@ -90,9 +90,10 @@ def evaluate(
 def in_order(scored: pd.DataFrame, query: str = "query_id") -> pd.DataFrame:
     """Return documents, best first within each query, with their rank (from 1); columns `query`, document_id, score.
 
-    Equal scores are ordered by document id, descending, which is trec_eval's rule.
+    Scores are compared in single precision, and equal ones ordered by document id, descending: trec_eval's rule.
     """
-    table = scored.sort_values([query, "score", "document_id"], ascending=[True, False, False])
+    table = scored.assign(single=scored["score"].astype(np.float32))
+    table = table.sort_values([query, "single", "document_id"], ascending=[True, False, False]).drop(columns="single")
     return table.assign(rank=table.groupby(query).cumcount() + 1)
 
 

@@ -2,9 +2,10 @@
 
 An ED2LM is a folder of transformers, which `T5ForConditionalGeneration` reads; its configuration says how it reranks.
 The other families are three modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer,
-which writes a cross-encoder's raw scores or a bi-encoder's embeddings. `sentence_transformers.CrossEncoder(path)` and
-`SentenceTransformer(path)` need nothing else, but for a cross-encoder that reads the query's mean: it carries its own
-pooling as `query_mean.py`, and asks for `trust_remote_code=True`.
+which writes a cross-encoder's raw scores or a bi-encoder's embeddings. `SentenceTransformer(path)` needs nothing else:
+`encode_query` and `encode_document` cut as the study did. `sentence_transformers.CrossEncoder(path)` asks for
+`trust_remote_code=True` where the study has `query_tokens`, as no setting of a tokenizer cuts a query apart from its
+document, and `pair_reader.py` does; and where the query's mean is read, which `query_mean.py` pools.
 """
 
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
@@ -27,6 +27,7 @@ from .pretrained import without_pooler
 
 Model = CrossEncoder | BiEncoder | Ed2lm
 LINEAR = Path("2_Dense") / "model.safetensors"
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 
 
@@ -120,10 +121,11 @@ def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens:
 
 
 def _write_modules(model: CrossEncoder | BiEncoder, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
-    scores = isinstance(model, CrossEncoder)
+    scores, lengths = isinstance(model, CrossEncoder), read_json(tokens / "tokenizer_config.json")
     own_pooling = scores and model.reads == "query"
+    own_reader = scores and bool(own_pooling or lengths["query_tokens"])
     modules = [
-        ("", "sentence_transformers.base.modules.transformer.Transformer"),
+        ("", "pair_reader.PairReader" if own_reader else TRANSFORMER),
         ("1_Pooling", "query_mean.QueryMean" if own_pooling else POOLING),
         ("2_Dense", "sentence_transformers.base.modules.dense.Dense"),
     ]
@@ -134,11 +136,13 @@ def _write_modules(model: CrossEncoder | BiEncoder, weights: dict[str, Tensor], 
     raw = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
     apart = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}
     write_json(folder / "config_sentence_transformers.json", raw if scores else apart)
-    _write_encoder(model.encoder.config, folder, "only_second" if scores else "longest_first")
     _write_tokenizer(model, folder, tokens)
+    cuts = {"query_tokens": lengths["query_tokens"]} if own_reader else {}
+    _write_encoder(model.encoder.config, folder, cuts if scores else _cuts_apart(**lengths))
+    for code in ["pair_reader.py"] * own_reader + ["query_mean.py"] * own_pooling:
+        shutil.copyfile(Path(__file__).with_name(code), folder / code)
     if own_pooling:
-        shutil.copy(Path(__file__).with_name("query_mean.py"), folder)
-        write_json(folder / "1_Pooling" / "config.json", {"sep": _separator(tokens)})
+        write_json(folder / "1_Pooling" / "config.json", {})
     else:
         pooling = {"embedding_dimension": model.encoder.config.hidden_size}
         pooling["pooling_mode"] = "cls" if scores else model.pooling
@@ -166,16 +170,22 @@ def read_layout(model: Model, folder: Path) -> None:
     last.load_state_dict({name.replace("linear.", ""): tensor for name, tensor in linear.items()})
 
 
-def _write_encoder(config: PretrainedConfig, folder: Path, truncation: str) -> None:
+def _write_encoder(config: PretrainedConfig, folder: Path, cuts: dict[str, int | None]) -> None:
     config.save_pretrained(folder)
     reading = {
         "transformer_task": "feature-extraction",
         "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
         "module_output_name": "token_embeddings",
-        "processing_kwargs": {"text": {"truncation": truncation}},  # as here, the document gives way
         "model_kwargs": without_pooler(config),
     }
-    write_json(folder / "sentence_bert_config.json", reading)
+    write_json(folder / "sentence_bert_config.json", reading | cuts)
+
+
+def _cuts_apart(pair_tokens: int, query_tokens: int | None, **_: object) -> dict[str, int]:
+    """Return the longest query and document that are read apart, two special tokens included."""
+    if query_tokens is None:
+        return {"query_length": pair_tokens, "document_length": pair_tokens}
+    return {"query_length": query_tokens + 2, "document_length": pair_tokens - query_tokens - 1}
 
 
 def _write_weights(weights: dict[str, Tensor], prefix: str, path: Path, new: str = "") -> None:
@@ -195,8 +205,3 @@ def _write_tokenizer(model: Model, folder: Path, tokens: Path) -> None:
         folder / "tokenizer_config.json", fields | {"model_input_names": ["input_ids", *types, "attention_mask"]}
     )
     shutil.copyfile(tokens / "tokenizer.json", folder / "tokenizer.json")  # a link would let one edit change them all
-
-
-def _separator(tokens: Path) -> int:
-    tokenizer = Tokenizer.from_file(str(tokens / "tokenizer.json"))
-    return tokenizer.token_to_id(read_json(tokens / "tokenizer_config.json")["sep_token"])

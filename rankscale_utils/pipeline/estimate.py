@@ -115,7 +115,8 @@ class PlannedWork:
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
     """Return the rows of one family's rungs; a larger rung's steps are faster in proportion to its hidden size."""
     work, rows, smallest = PlannedWork.of(study, family), [], None
-    query = study.text.query_tokens * tokens / study.text.pair_tokens
+    longest = study.text.pair_tokens
+    query = min(study.text.longest_query, longest // 2) * tokens / longest
     for rung in study.ladder:
         config = planned_config(study, rung, family)
         model, smallest = empty_model(study, family, rung, config), smallest or config.hidden_size

@@ -105,7 +105,7 @@ def _opened(folder: Path, changed: int | None, device: torch.device) -> tuple[Mo
 
 def _scores(model: Model, tokenizer: StudyTokenizer, query: str, texts: list[str], score: str) -> np.ndarray:
     """Return the score of every text: (texts,)."""
-    query_tokens = tokenizer.query_tokens or tokenizer.pair_tokens - 4  # which leaves a document one token
+    query_tokens = tokenizer.query_tokens or tokenizer.pair_tokens - 2
     queries = Texts.encoded(tokenizer, [query], query_tokens)
     documents = Texts.encoded(tokenizer, texts, tokenizer.pair_tokens)
     rows = np.arange(len(texts))

@@ -37,7 +37,12 @@ class Text(Part):
     """How text becomes tokens: a WordPiece vocabulary trained on the training split, and lengths in tokens."""
 
     vocabulary: Whole = Field(8192, ge=256, description="pretrained rungs bring their own tokenizer instead")
-    query_tokens: Whole = Field(20, ge=1)
+    query_tokens: Whole | None = Field(
+        20,
+        ge=1,
+        description="longer queries are cut; null: as long as a pair, whose longer text gives way, as transformers "
+        "cuts pairs (`longest_first`), so that tools that cut no queries read a checkpoint's pairs alike",
+    )
     pair_tokens: Whole = Field(
         96,
         ge=8,
@@ -47,14 +52,19 @@ class Text(Part):
 
     @refusal("pair_tokens")
     def _no_room(pair_tokens: int, earlier: dict) -> Iterator[str]:
-        query_tokens = earlier.get("query_tokens", 0)
+        query_tokens = earlier.get("query_tokens") or 0
         if pair_tokens < query_tokens + 4:
             yield f"leaves no room for a document beside query_tokens = {query_tokens}: raise it or lower query_tokens"
 
     @property
+    def longest_query(self) -> int:
+        """The most tokens of a query that is read apart from its document, without special tokens."""
+        return self.query_tokens or self.pair_tokens - 2
+
+    @property
     def document_tokens(self) -> int:
         """The most tokens of a document that is read apart from its query, without special tokens."""
-        return self.pair_tokens - self.query_tokens - 3
+        return self.pair_tokens - (self.query_tokens + 3 if self.query_tokens else 2)
 
 
 class Evaluation(Part):

@@ -105,7 +105,7 @@ def _queries_of_documents(
     pairs = makers.get(source, partial(_of_file, source))(study, collection, dev, rest)
     pairs = pairs.iloc[nested_order(pairs, study.annotations.counts[:-1])]
     tokenizer = StudyTokenizer.load(collection.tokens)
-    Texts.write(folder, "queries", tokenizer, pairs["query"], study.text.query_tokens)
+    Texts.write(folder, "queries", tokenizer, pairs["query"], study.text.longest_query)
     rows = pairs.index.to_numpy(np.int64)
     positives, own = rows, ["queries"]
     if "text" in pairs:  # the documents that are read are not the collection's

@@ -79,7 +79,7 @@ def _written(study: Study, model: Ed2lm, collection: Collection, document_rows: 
             attention_mask=mask,
             do_sample=True,
             top_k=LIKELIEST,
-            max_new_tokens=study.text.query_tokens,
+            max_new_tokens=study.text.longest_query,
             suppress_tokens=never,
             # transformers 5.23 sizes a cache of its own by the encoder's layers, of which there may be fewer
             past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),

@@ -73,6 +73,17 @@ def test_files_tables_and_dicts_say_the_same(judged, tmp_path):
     pd.testing.assert_frame_equal(evaluate(*tables), expected)
 
 
+def test_scores_that_are_equal_in_single_precision_are_ties_as_trec_eval_has_them(judged):
+    run, qrels = judged
+    near = {query: {d: 1 + 1e-9 * score for d, score in found.items()} for query, found in run.items()}
+    assert len({score for found in near.values() for score in found.values()}) == 6
+    trec_eval = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10", "map"}).evaluate(near)
+    ours = evaluate(near, qrels, ["nDCG@10", "AP"]).set_index("metric")["value"]
+    assert ours["nDCG@10"] == pytest.approx(np.mean([found["ndcg_cut_10"] for found in trec_eval.values()]))
+    assert ours["AP"] == pytest.approx(np.mean([found["map"] for found in trec_eval.values()]))
+    assert ours["AP"] != pytest.approx(evaluate(run, qrels, ["AP"])["value"][0])
+
+
 def test_binary_metrics_count_grades_from_relevant_from_on(judged):
     run, qrels = judged
     binary = {query: {d: int(grade >= 2) for d, grade in found.items()} for query, found in qrels.items()}

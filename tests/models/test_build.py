@@ -2,13 +2,12 @@ import os
 from collections import Counter
 
 import huggingface_hub
-import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.collections.tokens import Pairs, Texts, study_tokenizer
+from rankscale_utils.collections.tokens import study_tokenizer
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.models.build import build_model, check_pretrained, count_rung
@@ -349,44 +348,6 @@ def test_weights_may_come_from_elsewhere(tiny_study, collection, tmp_path):
     save_checkpoint(model, tmp_path / "one", collection.tokens, weights)
     loaded = load_checkpoint(model, tmp_path / "one").state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in weights.items())
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
-@pytest.mark.parametrize("start", ["scratch", "pretrained"])
-def test_sentence_transformers_loads_a_checkpoint_and_scores_alike(
-    new_study, pretrained_study, tmp_path, monkeypatch, start, architecture
-):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    offline(monkeypatch)
-    for module in ("transformers.dynamic_module_utils.HF_MODULES_CACHE", "transformers.utils.hub.HF_MODULES_CACHE"):
-        monkeypatch.setattr(module, str(tmp_path / "modules"), raising=False)
-    study = pretrained_study(architecture) if start == "pretrained" else new_study(architecture=architecture)
-    tokens = tmp_path / "tokens"
-    tokens.mkdir()
-    tokenizer = study_tokenizer(study, [*QUERIES, *DOCUMENTS])
-    tokenizer.save(tokens)
-    for name, texts in (("queries", QUERIES), ("documents", DOCUMENTS)):
-        Texts.write(tokens, name, tokenizer, texts, study.text.pair_tokens)
-    pairs = Pairs(Texts.load(tokens, "queries"), Texts.load(tokens, "documents"), tokenizer)
-    model = build_model(study, study.run("listwise-w8-s0"), tokenizer.tokenizer.get_vocab_size()).eval()
-    torch.nn.init.normal_(model.head.weight)
-    path = tmp_path / "exposure-000000960"
-    save_checkpoint(model, path, tokens)
-
-    rows = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
-    ours = model(*pairs.batch(*rows))
-    trust = {"trust_remote_code": True} if start == "scratch" else {}
-    theirs = sentence_transformers.CrossEncoder(str(path), device="cpu", **trust)
-    assert theirs.max_seq_length == study.text.pair_tokens
-    texts = [(QUERIES[query], DOCUMENTS[document]) for query, document in zip(*rows, strict=True)]
-    assert pairs.lengths(*rows).max() == study.text.pair_tokens  # some pairs are cut
-    scores = torch.from_numpy(theirs.predict(texts, batch_size=5))
-    assert ours.std() > 0.01
-    torch.testing.assert_close(scores, ours, atol=1e-5, rtol=0)
-    if start == "scratch":
-        with pytest.raises(ValueError, match="trust_remote_code"):
-            sentence_transformers.CrossEncoder(str(path), device="cpu")
 
 
 def test_many_checkpoints_share_one_tokenizer_file(trained, collection):
