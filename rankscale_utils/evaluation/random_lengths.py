@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModel
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
@@ -19,7 +18,7 @@ from rankscale_utils.models.build import count_rung, rung_config
 from rankscale_utils.models.checkpoint import Model
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
-from rankscale_utils.models.pretrained import without_pooler
+from rankscale_utils.models.pretrained import bare_encoder
 from rankscale_utils.scoring.systems import System, systems_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.evaluation import Text
@@ -66,7 +65,7 @@ def _model(study: Study, family: Family, rung: str, pairs: Pairs, text: Text) ->
     if family == "ed2lm":
         return build_ed2lm(settings, Setting(0, 1, text.document_tokens + 1, study.ed2lm.poolings))
     settings.max_position_embeddings = max(settings.max_position_embeddings, text.pair_tokens)
-    encoder = AutoModel.from_config(settings, **without_pooler(settings))
+    encoder = bare_encoder(settings)
     return CrossEncoder(encoder) if family == "cross_encoder" else BiEncoder(encoder, **study.bi_encoder.model_dump())
 
 

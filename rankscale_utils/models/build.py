@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.objectives import Family
@@ -13,12 +13,12 @@ from rankscale_utils.study.study import Run, Study, run_seed
 
 from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
 from .checkpoint import Model
-from .counts import Parameters, parameters, pass_flops
+from .counts import Parameters, counted_flops, encoder_flops, parameters, pass_flops
 from .cross_encoder import CrossEncoder, initialise_cross_encoder
 from .ed2lm import Ed2lm, Setting, build_ed2lm
-from .ed2lm_counts import Work, full_flops
+from .ed2lm_counts import Work, full_flops, t5_encoder_flops
 from .ed2lm_init import initialise_ed2lm
-from .pretrained import read_config, read_encoder, read_t5, verdict_ids, without_pooler
+from .pretrained import bare_encoder, read_config, read_encoder, read_t5, verdict_ids
 
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
 
@@ -123,15 +123,11 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
     if family == "ed2lm":
         setting = _setting(study, rung, vocabulary)
         return Ed2lm(read_t5(rung, source), setting) if source else build_ed2lm(settings, setting)
-    encoder = read_encoder(rung, source) if source else _encoder(settings)
+    encoder = read_encoder(rung, source) if source else bare_encoder(settings)
     model = _around(study, family, rung, encoder)
     if source and family == "cross_encoder":
         nn.init.normal_(model.head.weight, std=0.02)  # as transformers starts a new head
     return model
-
-
-def _encoder(settings: PretrainedConfig) -> PreTrainedModel:
-    return AutoModel.from_config(settings, **without_pooler(settings))
 
 
 def _around(study: Study, family: Family, rung: str, encoder: PreTrainedModel) -> CrossEncoder | BiEncoder:
@@ -145,7 +141,7 @@ def empty_model(study: Study, family: Family, rung: str, settings: PretrainedCon
     with torch.device("meta"):
         if family == "ed2lm":
             return Ed2lm(T5ForConditionalGeneration(settings), Setting(0, 1, study.text.document_tokens + 1))
-        return _around(study, family, rung, _encoder(settings))
+        return _around(study, family, rung, bare_encoder(settings))
 
 
 def _setting(study: Study, rung: str, vocabulary: int) -> Setting:
@@ -173,6 +169,13 @@ def pair_flops(model: Model, query: float, document: float) -> float:
     if isinstance(model, BiEncoder):
         return float(bi_encoder_flops(model).forward(np.array([query + 2, document + 2])).sum())
     return float(pass_flops(model).forward(np.array([query + document + 3]))[0])
+
+
+def counted_share(model: Model, length: int) -> float:
+    """Return a model's FLOPs over those that torch counts in a pass of its encoder over two texts of this length."""
+    if isinstance(model, Ed2lm):
+        return 2 * t5_encoder_flops(model.t5.config, length) / counted_flops(model.t5.encoder, 2, length)
+    return encoder_flops(model.encoder).padded(2, length) / counted_flops(model.encoder, 2, length)
 
 
 def check_pretrained(study: Study) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import damage_of, hashes_of, read_json, whole_folder, write_json
@@ -23,7 +23,7 @@ from rankscale_utils.study import paths
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
 from .ed2lm import Ed2lm, Setting, build_ed2lm
-from .pretrained import without_pooler
+from .pretrained import bare_encoder, without_pooler
 
 Model = CrossEncoder | BiEncoder | Ed2lm
 LINEAR = Path("2_Dense") / "model.safetensors"
@@ -103,7 +103,7 @@ def _empty_model(folder: Path) -> Model:
     written = read_json(folder / "2_Dense" / "config.json")
     if not linear.startswith("sentence_transformers.base") or "module_output_name" not in written:
         raise ValueError("its last module is another's")
-    encoder = AutoModel.from_config(config, **without_pooler(config))
+    encoder = bare_encoder(config)
     if written["module_output_name"] == "scores":
         return CrossEncoder(encoder, reads="query" if pooling == "query_mean.QueryMean" else "cls")
     mode = read_json(folder / "1_Pooling" / "config.json")["pooling_mode"]

@@ -1,10 +1,18 @@
 """Honest counts: parameters from unique tensors, floating-point operations from real tokens."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from .pretrained import bare_encoder
+
+COUNTED = (8, 16, 24)  # tokens of the sequences whose operations are counted
 
 
 @dataclass(frozen=True)
@@ -30,29 +38,82 @@ def parameters(model: nn.Module) -> Parameters:
 
 @dataclass(frozen=True)
 class Flops:
-    """Forward operations of one pair: `per_token`·L + `per_token_pair`·L² + `per_pair` for L tokens."""
+    """Forward operations of sequences: `per_token`·L + `per_token_pair`·L² + `per_pair` for one of L tokens.
+
+    shared: what a batch needs once however many sequences it has, such as DeBERTa's projections of positions, by powers
+    of L: (L⁰, L¹, L²). unseen: how many of `per_token_pair` are of layers whose tokens see no further than `reach`,
+    which leave out what lies beyond.
+    """
 
     per_token: float
     per_token_pair: float
     per_pair: float
+    shared: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    unseen: float = 0.0
+    reach: int = 0
 
-    def forward(self, lengths: np.ndarray) -> np.ndarray:
-        """Forward FLOPs of pairs of these lengths: (pairs,)."""
+    def forward(self, lengths: np.ndarray, together: int = 1) -> np.ndarray:
+        """Forward FLOPs of sequences of these lengths, `together` in a batch: (sequences,)."""
         lengths = np.asarray(lengths, float)
-        return self.per_token * lengths + self.per_token_pair * lengths**2 + self.per_pair
+        beyond = np.maximum(0.0, lengths - self.reach - 1)
+        own = self.per_token * lengths + self.per_token_pair * lengths**2 + self.per_pair
+        return own + self._shared(lengths) / together - self.unseen * beyond * (beyond + 1)
+
+    def padded(self, sequences: int, length: int) -> float:
+        """FLOPs that torch counts in a batch of one length, the scores that local attention masks among them."""
+        whole = replace(self, unseen=0.0)
+        return sequences * float(whole.forward(np.array([length]), sequences)[0])
+
+    def _shared(self, lengths: np.ndarray) -> np.ndarray:
+        return sum(part * lengths**power for power, part in enumerate(self.shared))
 
 
-def encoder_flops(encoder: nn.Module, *once: nn.Module) -> Flops:
-    """Return the FLOPs of an encoder: two a weight and token in matrix products, 4·L²·hidden a layer in attention.
+def encoder_flops(encoder: PreTrainedModel, *once: nn.Module) -> Flops:
+    """Return the FLOPs of an encoder as its architecture does them, and of linear layers `once` on a single state.
 
-    The encoder's linear layers see every token, those of `once` a single state. Norms, activations and softmax are left
-    out, as is usual.
+    Matrix products of forward passes without weights are counted at three lengths, through which the polynomial goes:
+    it holds whatever is shared among layers, factorised, gated or relative. Norms, activations and softmax are left
+    out, as is usual. Local attention is counted as far as it reaches.
     """
-    per_token, per_text = (
-        sum(2 * m.weight.numel() for part in parts for m in part.modules() if isinstance(m, nn.Linear))
-        for parts in ([encoder], once)
-    )
-    return Flops(per_token, 4 * encoder.config.hidden_size * encoder.config.num_hidden_layers, per_text)
+    own = _flops_of(json.dumps(encoder.config.to_dict(), sort_keys=True, default=str))
+    linear = sum(2 * m.weight.numel() for part in once for m in part.modules() if isinstance(m, nn.Linear))
+    return replace(own, per_pair=own.per_pair + linear)
+
+
+@cache
+def _flops_of(described: str) -> Flops:
+    """Return the FLOPs of the encoder that a configuration, as JSON, describes."""
+    encoder = _without_weights(AutoConfig.for_model(**json.loads(described)))
+    alone, two = ([counted_flops(encoder, count, length) for length in COUNTED] for count in (1, 2))
+    each, shared = _polynomial(np.subtract(two, alone)), _polynomial(np.subtract(np.multiply(2, alone), two))
+    local, config = list(getattr(encoder.config, "layer_types", None) or ()).count("sliding_attention"), encoder.config
+    unseen = each[2] / config.num_hidden_layers * local if local else 0.0
+    return Flops(each[1], each[2], each[0], shared, unseen, config.sliding_window if local else 0)
+
+
+def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
+    with torch.device("meta"):
+        encoder = bare_encoder(config)
+    encoder.config.pad_token_id = None  # or else some look into the ids for padding
+    return encoder.requires_grad_(False)
+
+
+def counted_flops(encoder: PreTrainedModel, sequences: int, length: int) -> int:
+    """Return the FLOPs that torch counts in one forward pass, with eager attention: not all others are counted."""
+    ids, attention = torch.full((sequences, length), 5, device=encoder.device), encoder.config._attn_implementation
+    encoder.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        encoder(input_ids=ids)
+    encoder.set_attn_implementation(attention)
+    return counter.get_total_flops()
+
+
+def _polynomial(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the coefficients (L⁰, L¹, L²) of the polynomial through values at the lengths `COUNTED`, equally apart."""
+    first, step = COUNTED[0], COUNTED[1] - COUNTED[0]
+    square = float(values[2] - 2 * values[1] + values[0]) / (2 * step**2)
+    linear = float(values[1] - values[0]) / step - square * (2 * first + step)
+    return float(values[0]) - linear * first - square * first**2, linear, square
 
 
 def pass_flops(model: nn.Module) -> Flops:

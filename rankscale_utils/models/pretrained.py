@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -16,6 +17,8 @@ from transformers import (
 from transformers.utils import logging
 
 from rankscale_utils.errors import StudyError
+
+T5S = ("t5", "mt5", "umt5")  # kinds of T5, whose encoder is half of the model
 
 
 def read_config(rung: str, source: str) -> PretrainedConfig:
@@ -101,6 +104,12 @@ def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str]]:
             "an encoder of the BERT or ModernBERT family, or for ed2lm one of T5's."
         )
     return tokenizer, named
+
+
+def bare_encoder(config: PretrainedConfig) -> PreTrainedModel:
+    """Return a new encoder of this configuration, T5's own of an encoder-decoder."""
+    kind = AutoModelForTextEncoding if config.model_type in T5S else AutoModel
+    return kind.from_config(config, **without_pooler(config))
 
 
 def without_pooler(config: PretrainedConfig) -> dict[str, bool]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig, T5EncoderModel
+from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
@@ -20,6 +20,7 @@ from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.models.pretrained import bare_encoder
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
 from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
@@ -175,8 +176,7 @@ def measure_machine(study: Study) -> Machine:
     product = 2 * size**3 / _seconds(lambda: matrix @ matrix, device)
     rung, pretrained = next(iter(study.ladder)), bool(study.pretrained)
     settings = planned_config(study, rung, study.families[0] if pretrained else "cross_encoder")
-    kind = T5EncoderModel if settings.model_type == "t5" else AutoModel.from_config
-    model, tokens = kind(settings).to(device).train(), study.text.pair_tokens
+    model, tokens = bare_encoder(settings).to(device).train(), study.text.pair_tokens
     pairs = min(study.training.groups.pairs_per_step, 256 if cuda else 16)
     ids = torch.randint(5, settings.vocab_size - 5, (pairs, tokens), device=device)
     held: dict[int, int] = {}

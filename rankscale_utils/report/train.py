@@ -19,7 +19,7 @@ def facts_table(ledger: dict) -> HTML:
         **_annotated(ledger),
         parameters=f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
         learning_rate=f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
-        training_FLOPs_a_pair=f"{ledger['flops_per_pair']:,.0f}" if ledger["flops_per_pair"] else "–",
+        training_FLOPs_a_pair=f"{ledger['flops_per_pair']:,.0f}{_counted(ledger)}" if ledger["flops_per_pair"] else "–",
         speed=f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
         padding="–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
     )
@@ -30,6 +30,12 @@ def _annotated(ledger: dict) -> dict[str, str]:
     if not ledger["source"]:
         return {}
     return {"annotated_pairs": f"{ledger['annotations']:,}, {ledger['source'].replace('_', ' ')}"}
+
+
+def _counted(ledger: dict) -> str:
+    """Say how a rung's FLOPs compare with those of a counted pass, where that was counted."""
+    share = ledger.get("flops_counted")
+    return "" if share is None else f", {share:.3g} times those counted in a forward pass of its encoder"
 
 
 def _swept(sweep: dict | None) -> str:

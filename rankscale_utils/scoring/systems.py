@@ -83,7 +83,7 @@ def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int
         return _on_host(model(*batch))
 
     def cost(query: int, document: int, documents: int) -> float:
-        return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens)))
+        return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens), documents))
 
     return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=not int8)
 

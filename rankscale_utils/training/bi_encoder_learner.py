@@ -89,4 +89,5 @@ class BiEncoding:
 
     def flops(self, step: Step) -> float:
         """Return the FLOPs of one forward pass over a step."""
-        return float(self._cost.forward(self.lengths(step)).sum())
+        lengths = self.lengths(step)
+        return float(self._cost.forward(lengths, len(lengths)).sum())

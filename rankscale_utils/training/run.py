@@ -22,7 +22,7 @@ from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import compute_device, hardware
 from rankscale_utils.machine.files import digest, write_json
-from rankscale_utils.machine.progress import Progress
+from rankscale_utils.machine.progress import Progress, say
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import ended
@@ -37,6 +37,7 @@ from .sweep import swept
 from .trainer import Trainer
 
 CURVE_STEPS = 20  # the loss curve keeps the mean of so many steps
+MISCOUNTED = 0.05  # FLOPs that are off by more of a counted pass are said
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,20 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
     with hold_folder(folder, run, together):
         sweep = swept(study, run, collection, device, together)
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
+        if abs(trainer.counted_share - 1) > MISCOUNTED:
+            together.first(partial(say, _miscounted(run, trainer.counted_share)))
         dev = Dev(study, collection) if run.source else None
         ledger = {"identity": identity, "sweep": sweep or None} | _trained(trainer, folder, identity, dev)
         together.first(partial(write_json, paths.ledger_file(folder), ledger))
         paths.resume_file(folder).unlink(missing_ok=True)
     return ledger
+
+
+def _miscounted(run: Run, share: float) -> str:
+    return (
+        f"{run.name}: rung {run.rung}'s FLOPs are {share:.2f} times those that torch counts in a forward pass: read "
+        "its axes of compute with that in mind."
+    )
 
 
 def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> dict[str, Any]:
@@ -145,6 +155,7 @@ def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) 
         "params": trainer.counts.total,
         "params_non_embedding": trainer.counts.non_embedding,
         "learning_rate": trainer.rate,
+        "flops_counted": trainer.counted_share,
         "flops_per_pair": checkpoints[-1]["flops"] / checkpoints[-1]["exposure"] if checkpoints else None,
         "checkpoints": checkpoints,
         "padding": 1 - trainer.seen.read / trainer.seen.computed if trainer.seen.computed else None,

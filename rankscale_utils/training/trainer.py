@@ -17,7 +17,7 @@ from rankscale_utils.collections.groups import Step, TrainingQueries, training_s
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.progress import Progress
 from rankscale_utils.machine.transfer import ahead, fetch
-from rankscale_utils.models.build import build_model, hidden_size
+from rankscale_utils.models.build import build_model, counted_share, hidden_size
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.study.study import Run, Study, run_seed
 
@@ -78,7 +78,7 @@ class Trainer:
         settings, objective = study.training, study.objectives[run.objective]
         vocabulary = collection.tokenizer().get_vocab_size()
         model = build_model(study, run, vocabulary, collection.token_shares).to(device).train()
-        self.counts = parameters(model)
+        self.counts, self.counted_share = parameters(model), counted_share(model, min(study.text.pair_tokens, 64))
         self.rate = factor * objective.learning_rate.at(run.rung, hidden_size(model))
         if settings.gradient_checkpointing:
             _checkpoint_gradients(model)

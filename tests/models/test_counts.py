@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rankscale_utils.models.build import build_model
-from rankscale_utils.models.counts import parameters, pass_flops
+from rankscale_utils.models.build import build_model, counted_share
+from rankscale_utils.models.counts import Flops, encoder_flops, parameters, pass_flops
+from rankscale_utils.models.pretrained import bare_encoder
+from tests.models.tiny import ENCODERS, small_config
 
 VOCABULARY = 512
 
@@ -72,7 +74,52 @@ def test_training_costs_three_forward_passes_less_the_inputs_own_gradient(tiny_s
 
 
 def test_flops_of_many_pairs_are_those_of_each():
-    from rankscale_utils.models.counts import Flops
-
     cost = Flops(per_token=10, per_token_pair=2, per_pair=5)
     assert cost.forward([3, 4]).tolist() == [10 * 3 + 2 * 9 + 5, 10 * 4 + 2 * 16 + 5]
+    shared = Flops(per_token=10, per_token_pair=2, per_pair=5, shared=(30, 3, 0))
+    assert shared.forward([3, 4], together=6).tolist() == [53 + 39 / 6, 77 + 42 / 6]
+
+
+def test_local_attention_is_counted_as_far_as_it_reaches():
+    lengths = np.arange(1, 40)
+    seen = [sum(abs(i - j) <= 8 for i in range(length) for j in range(length)) for length in lengths]
+    cost = Flops(per_token=0, per_token_pair=3, per_pair=0, unseen=2, reach=8)
+    assert cost.forward(lengths).tolist() == [
+        length**2 + 2 * count for length, count in zip(lengths, seen, strict=True)
+    ]
+    assert cost.padded(2, 30) == 2 * 3 * 30**2
+
+
+@pytest.mark.parametrize("architecture", ENCODERS)
+@pytest.mark.parametrize(("sequences", "length"), [(1, 96), (3, 41)])
+def test_flops_of_every_architecture_are_those_of_a_counted_pass(architecture, sequences, length):
+    encoder = bare_encoder(small_config(architecture))
+    with FlopCounterMode(display=False) as counter:
+        encoder.set_attn_implementation("eager")
+        encoder(input_ids=torch.full((sequences, length), 7))
+    flops = encoder_flops(encoder)
+    assert flops.padded(sequences, length) == counter.get_total_flops()
+    if architecture != "modernbert":  # whose masked scores torch counts too
+        assert flops.forward([length], sequences)[0] * sequences == pytest.approx(counter.get_total_flops())
+
+
+def test_shared_layers_and_disentangled_attention_are_counted(tiny_study):
+    # Each weight once, as an encoder without them has it.
+    def weights(encoder):
+        return sum(2 * m.weight.numel() for m in encoder.modules() if isinstance(m, nn.Linear))
+
+    albert, deberta, bert = (bare_encoder(small_config(kind)) for kind in ("albert", "deberta-v2", "bert"))
+    assert encoder_flops(bert).per_token == weights(bert)
+    assert encoder_flops(albert).per_token > 2 * weights(albert)
+    assert encoder_flops(deberta).per_token > 1.1 * weights(deberta)
+    assert encoder_flops(deberta).shared[0] > 0
+
+
+@pytest.mark.parametrize("family", ["listwise", "contrastive", "true_false"])
+def test_a_rungs_count_is_compared_with_a_counted_pass(new_study, family):
+    study = new_study(objectives={family: {"learning_rate": {"base": 1e-3}}})
+    model = build_model(study, study.run(f"{family}-w8-s0"), VOCABULARY)
+    attention = model.t5.encoder.config._attn_implementation if family == "true_false" else None
+    assert counted_share(model, 40) == 1
+    if attention:
+        assert model.t5.encoder.config._attn_implementation == attention

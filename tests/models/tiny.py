@@ -9,6 +9,7 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     BertTokenizerFast,
+    PretrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     T5Config,
@@ -18,6 +19,40 @@ from transformers import (
 from rankscale_utils.collections.tokens import train_tokenizer
 
 TEXTS = ["count the apples and the pears", "a document of some length, with commas", "pear apple plum", "naïve ☃ words"]
+
+
+ENCODERS = {  # what each needs beside the sizes that all have
+    "albert": {"embedding_size": 8},
+    "bert": {},
+    "camembert": {"pad_token_id": 1},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "distilbert": {},
+    "electra": {"embedding_size": 8},
+    "eurobert": {},
+    "modernbert": {"local_attention": 8},
+    "mpnet": {"pad_token_id": 1},
+    "roberta": {"pad_token_id": 1},
+    "xlm-roberta": {"pad_token_id": 1},
+}
+
+
+def small_config(architecture: str, width: int = 16, vocabulary: int = 300, **settings: object) -> PretrainedConfig:
+    """Return the configuration of a small encoder that reads 100 tokens or more."""
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 3, "num_attention_heads": 2}
+    if architecture == "distilbert":
+        sizes = {"dim": width, "hidden_dim": 2 * width, "n_layers": 3, "n_heads": 2}
+    every = {"vocab_size": vocabulary, "max_position_embeddings": 104, "pad_token_id": 0, "initializer_range": 0.5}
+    special = dict.fromkeys(("bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id", "mask_token_id"), 2)
+    return AutoConfig.for_model(architecture, **every | special | sizes | ENCODERS[architecture] | settings)
 
 
 def word_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:

@@ -19,6 +19,10 @@ def test_a_runs_facts_are_those_of_its_ledger(ledger):
     assert f"{ledger['params']:,}" in facts["parameters"]
     assert f"{ledger['params_non_embedding']:,}" in facts["parameters"]
     assert facts["learning rate"] == f"{ledger['learning_rate']:.3g}"
+    count = f"{ledger['flops_per_pair']:,.0f}"
+    assert facts["training FLOPs a pair"] == f"{count}, 1 times those counted in a forward pass of its encoder"
+    off = dict(cells(page.facts_table(ledger | {"flops_counted": 0.4167})))
+    assert off["training FLOPs a pair"].startswith(f"{count}, 0.417 times those counted")
     uncounted = dict(cells(page.facts_table(ledger | {"flops_per_pair": None})))
     assert uncounted["training FLOPs a pair"] == "–"
 

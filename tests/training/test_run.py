@@ -120,6 +120,13 @@ def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):
         assert row["tokens"] == seen.sum()
         assert row["flops"] == pytest.approx(3 * pass_flops(model).forward(seen).sum(), rel=1e-12)
     assert ledger["flops_per_pair"] == pytest.approx(ledger["checkpoints"][-1]["flops"] / 960)
+    assert ledger["flops_counted"] == 1
+
+
+def test_flops_that_are_off_of_a_counted_pass_are_said(tiny_study, collection, monkeypatch, capsys):
+    monkeypatch.setattr("rankscale_utils.training.run.MISCOUNTED", -1)  # then none are near enough
+    train(tiny_study, tiny_study.run(RUN), collection, CPU)
+    assert f"{RUN}: rung w8's FLOPs are 1.00 times those that torch counts in a forward pass" in capsys.readouterr().err
 
 
 def test_padding_is_counted_where_there_is_any(trained, collection):
