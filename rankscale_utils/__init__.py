@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .analysis.from_measurements import allocate, fit, forecast
+    from .analysis.ladder_allocation import allocate
+    from .analysis.ladder_fits import fit
+    from .analysis.ladder_forecast import forecast
     from .errors import StudyError
     from .evaluation.rankings import evaluate
     from .measurements.reading import read_measurements
@@ -28,10 +30,10 @@ __all__ = [
 
 _ROOMS = {
     "StudyError": "errors",
-    "allocate": "analysis.from_measurements",
+    "allocate": "analysis.ladder_allocation",
     "evaluate": "evaluation.rankings",
-    "fit": "analysis.from_measurements",
-    "forecast": "analysis.from_measurements",
+    "fit": "analysis.ladder_fits",
+    "forecast": "analysis.ladder_forecast",
     "open_study": "study.loading",
     "read_measurements": "measurements.reading",
     "rerank": "scoring.rerank",

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import first_collection, headline, measured_rows, rising
+from rankscale_utils.measurements.table import first_collection, headline, headlines, measured_rows
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
@@ -151,9 +151,7 @@ def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
     if not joint:
         return []
     metrics = pd.DataFrame({"metric": [one.metric for one in joint]})
-    entropies = [metric for metric in metrics["metric"].unique() if not rising(metric)]
-    shown = dict.fromkeys([headline(study, metrics), *entropies[:1]])
-    return [one for metric in shown for one in joint if one.metric == metric]
+    return [one for metric in headlines(study, metrics) for one in joint if one.metric == metric]
 
 
 def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:

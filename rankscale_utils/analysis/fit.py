@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_json
-from rankscale_utils.measurements.reading import read_csv, study_measurements
-from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows, rising
+from rankscale_utils.measurements.directions import rising
+from rankscale_utils.measurements.reading import read_of_study, study_measurements
+from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
@@ -119,7 +120,8 @@ def rows_for_laws(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
 def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
     """Return one series on the scale where its noise is even; the gap where there are too few checkpoints to tell."""
     first = raw.iloc[0]
-    up, known = rising(first["metric"]), limits(first["metric"], first.get("ceiling"))
+    up = rising(first["metric"], settings.directions)
+    known = limits(up, first.get("ceiling"))
     uneven = {scale: laws.unevenness(raw, up, known, scale) for scale in ("value", "gap")}
     labels = {name: first[name] for name in SERIES_COLUMNS}
     scale = "value" if up and uneven["value"] < uneven["gap"] else "gap"
@@ -154,9 +156,9 @@ def series_left_out(study: Study) -> pd.DataFrame:
     """Return the series that cannot be fitted or forecast, each with its reason: see `analysis.left_out`."""
     wanted = study.forecasting.metrics
     fitted = study_measurements(study, fitted_only=True)
-    tables = [left_out(fitted)]
+    tables = [left_out(fitted, study.forecasting)]
     if study.measurements is not None:
-        tables.append(nothing_to_forecast(measured_rows(read_csv(study.measurements_file)), study.held_out.rungs))
+        tables.append(nothing_to_forecast(measured_rows(read_of_study(study).table), study.held_out.rungs))
     absent = pd.concat(tables, ignore_index=True).drop_duplicates(SERIES_COLUMNS)
     return absent[absent["metric"].isin(wanted)] if wanted else absent
 
@@ -235,7 +237,7 @@ def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     are dropped.
     """
     if study.measurements is not None:
-        return measured_design(read_csv(study.measurements_file), study.held_out.rungs, study.forecasting)
+        return measured_design(read_of_study(study).table, study.held_out.rungs, study.forecasting)
     ladder = read_json(paths.ladder_file(study.folder))
     designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
     return pd.concat(designs, ignore_index=True)

@@ -10,8 +10,10 @@ import pandas as pd
 
 from rankscale_utils.collections.readers import read_judgments, read_run
 from rankscale_utils.errors import StudyError
+from rankscale_utils.measurements.arguments import table_or_file
 from rankscale_utils.measurements.per_query import over_queries
 from rankscale_utils.measurements.table import limits
+from rankscale_utils.study.arguments import checked, flag, names, shown
 from rankscale_utils.study.evaluation import Evaluation
 from rankscale_utils.study.loading import read_section
 
@@ -20,6 +22,24 @@ PAIR = ["query_id", "document_id"]
 ByQuery = Mapping[str, Mapping[str, float]]
 
 
+def _ranking(value: Any) -> pd.DataFrame | ByQuery | Path:
+    """Read a table, a file's path, or numbers by query and document."""
+    if isinstance(value, Mapping):
+        if wrong := [query for query, found in value.items() if not isinstance(found, Mapping)]:
+            raise ValueError(f"holds {shown(value[wrong[0]])} for {wrong[0]!r}: write {{query: {{document: number}}}}")
+        return value
+    if not isinstance(value, pd.DataFrame | str | Path):
+        raise ValueError("must be a pandas.DataFrame, a file's path, or numbers as {query: {document: number}}")
+    return table_or_file(value)
+
+
+def _grade(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return value
+
+
+@checked(run=_ranking, qrels=_ranking, metrics=names, relevant_from=_grade, per_query=flag)
 def evaluate(
     run: pd.DataFrame | ByQuery | Path | str,
     qrels: pd.DataFrame | ByQuery | Path | str,
@@ -69,8 +89,9 @@ def evaluate(
     0  RR@10   0.75        2
     1    P@1   0.50        2
     """
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    names = read_section(Evaluation, {"metrics": names}).metrics
+    wanted = read_section(Evaluation, {"metrics": metrics}).metrics
+    if not wanted:
+        raise StudyError("metrics is empty: name one or more, such as nDCG@10.")
     judged = _table(qrels, "qrels", "relevance").rename(columns={"document_id": "doc_id"})
     ranked = _table(run, "run", "score")
     if not set(judged["query_id"]) & set(ranked["query_id"]):
@@ -78,12 +99,12 @@ def evaluate(
             f"no query of the run has judgments: its first is {ranked['query_id'].iloc[0]!r}, the judgments' "
             f"{judged['query_id'].iloc[0]!r}; give both the same ids."
         )
-    evaluators = {name: ir_measures.evaluator([measure_of(name, relevant_from)], judged) for name in names}
+    evaluators = {name: ir_measures.evaluator([measure_of(name, relevant_from)], judged) for name in wanted}
     values = values_per_query(evaluators, ranks_as_scores(in_order(ranked)))
     if per_query:
         return values
     means = over_queries(values, ["metric"])
-    low, high = limits(names[0])
+    low, high = limits(rises=True)
     return means.assign(lo=means["lo"].clip(low), hi=means["hi"].clip(upper=high), queries=judged["query_id"].nunique())
 
 
@@ -129,6 +150,10 @@ def _table(given: pd.DataFrame | ByQuery | Path | str, name: str, column: str) -
         raise StudyError(f"{name} lacks {', '.join(missing)}: it has {', '.join(map(str, table))}; rename or add them.")
     if table.empty:
         raise StudyError(f"{name} has no rows: give a row for every document of every query.")
+    table = table.reset_index(drop=True)
+    for label in PAIR:
+        if (empty := table[label].isna()).any():
+            raise StudyError(f"{name}, row {empty.idxmax()}: {label} is empty: fill it in or drop the row.")
     numbers = pd.to_numeric(table[column], errors="coerce")
     wrong = numbers.isna() | (numbers % 1 != 0) if column == "relevance" else numbers.isna()
     if wrong.any():
@@ -143,10 +168,10 @@ def _table(given: pd.DataFrame | ByQuery | Path | str, name: str, column: str) -
         raise StudyError(
             f"{name} names document {row['document_id']!r} twice for query {row['query_id']!r}: keep one of the rows."
         )
-    return table.reset_index(drop=True)
+    return table
 
 
 def _rows(given: ByQuery | Path | str, column: str) -> Iterable[tuple] | pd.DataFrame:
     if isinstance(given, Mapping):
         return [(query, document, number) for query, found in given.items() for document, number in found.items()]
-    return read_judgments(Path(given)) if column == "relevance" else list(read_run(Path(given)))
+    return read_judgments(given) if column == "relevance" else list(read_run(given))

@@ -11,8 +11,9 @@ import torch
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import result_file, write_parquet
+from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.per_query import over_queries
-from rankscale_utils.measurements.table import DEFAULTS, rising
+from rankscale_utils.measurements.table import DEFAULTS
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import Model, open_checkpoint
 from rankscale_utils.models.counts import parameters

@@ -1,25 +1,28 @@
 """Measurements read from a user's CSV or a study's runs, checked line by line."""
 
-import csv
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
+from rankscale_utils.study.arguments import checked
 from rankscale_utils.study.study import Run, Study
 
-from .table import DEFAULTS, NUMBERS, ONE_ROW, REQUIRED, RERANK, SCHEMA, SEARCH, WORDS, failed, limits, measured_rows
+from .arguments import table_or_file
+from .cells import Cells, Origin, cells_of_file, cells_of_table
+from .changes import Change
+from .checks import numbers, refuse_two_values, validated
+from .directions import UNSTATED, Directions, check_directions
+from .table import OWN, REQUIRED, RERANK, measured_rows
 
-MISSING = ["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"]  # of a number that there is not
+Metrics = Sequence[str] | Directions  # names, perhaps with their directions
 
 
+@checked(measurements=table_or_file)
 def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
     """Return measurements of one's own, checked line by line as a study's CSV is; a table is checked as if written.
 
@@ -53,26 +56,44 @@ def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
     0  listwise-17m-s0            17000000.0   0.31
     >>> rankscale.read_measurements(pd.DataFrame([row | {"value": 31.0}]))
     Traceback (most recent call last):
-    rankscale_utils.errors.StudyError: measurements, line 2: nDCG@10 = 31.0 is above 1, the most that it can be: give \
+    rankscale_utils.errors.StudyError: measurements, row 0: nDCG@10 = 31.0 is above 1, the most that it can be: give \
 it as a share, not in percent.
     """
-    if isinstance(measurements, pd.DataFrame):
-        return _read(measurements.to_csv(index=False), "measurements")
-    return read_csv(Path(measurements))
+    return _read(_cells_of(measurements)).table
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """Return the measurements of a CSV; see `read_measurements`."""
-    if not path.is_file():
-        raise StudyError(
-            f"measurements = {str(path)!r}: there is no such file; correct the path, which in a study is relative to "
-            "its YAML."
-        )
-    return _read(_text(path), path.name)
+class Reading(NamedTuple):
+    """Measurements, and what was dropped or filled in when they were read."""
+
+    table: pd.DataFrame
+    changes: list[Change]
 
 
-def _read(text: str, name: str) -> pd.DataFrame:
-    table = _cells(text, name)
+def read_ladder(measurements: pd.DataFrame | Path, metrics: Metrics, held_out: Sequence[str]) -> Reading:
+    """Return measurements of one's own from which rungs are held out; see `read_measurements`.
+
+    metrics: those that are wanted, all where there are none, perhaps with their directions.
+
+    Raises:
+        StudyError: they cannot be used, a rung cannot be held out, or a wanted metric's direction is not known.
+    """
+    reading = _read(_cells_of(measurements), metrics if isinstance(metrics, Mapping) else UNSTATED)
+    table = reading.table
+    check_held_out(table, held_out)
+    if unknown := [metric for metric in metrics if metric not in set(table["metric"])]:
+        known = ", ".join(table["metric"].unique())
+        raise StudyError(f"metrics {unknown} have no row in the measurements: name some of {known}.")
+    check_directions(measured_rows(table), metrics, held_out)
+    return reading
+
+
+def _cells_of(measurements: pd.DataFrame | Path) -> Cells:
+    return cells_of_table(measurements) if isinstance(measurements, pd.DataFrame) else cells_of_file(measurements)
+
+
+def _read(cells: Cells, stated: Directions = UNSTATED) -> Reading:
+    table, origin, changes = cells
+    name = origin.name
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise StudyError(
@@ -81,132 +102,21 @@ def _read(text: str, name: str) -> pd.DataFrame:
         )
     if table.empty:
         raise StudyError(f"{name} has no rows: add a row for every measurement.")
+    filled = {"seed": "0", "params_non_embedding": "params", "task": RERANK, "score": OWN}
+    changes += [
+        Change(f"rows got {column} = {what}, as there is no such column", len(table), name)
+        for column, what in filled.items()
+        if column not in table
+    ]
     if "seed" not in table:
         table["seed"] = 0
     if "params_non_embedding" not in table:
         table["params_non_embedding"] = table["params"]
-    table["seed"] = _numbers(table, "seed", name).astype(int)
+    table["seed"] = numbers(table, "seed", origin).astype(int)
     table["run"] = table["objective"] + "-" + table["rung"] + "-s" + table["seed"].astype(str)
-    return validated(table, name).reset_index(drop=True)
-
-
-def _cells(text: str, name: str) -> pd.DataFrame:
-    """Return a CSV's rows, known columns as written; the index counts lines, so that every message can name them."""
-    try:
-        labels = [*WORDS, *DEFAULTS]
-        as_written = dict.fromkeys([*labels, *NUMBERS, "excluded"], str)
-        columns = _column_names(text, name)
-        missing = {column: [""] if column in labels else MISSING for column in columns}  # NA and None are labels
-        table = pd.read_csv(
-            StringIO(text),
-            names=columns,
-            header=0,
-            dtype=as_written,
-            keep_default_na=False,
-            na_values=missing,
-            skip_blank_lines=False,
-        )
-    except pd.errors.EmptyDataError:
-        raise StudyError(f"{name} is empty: write a line of column names and a row for every measurement.") from None
-    except pd.errors.ParserError as error:
-        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise StudyError(f"{name} is no CSV in UTF-8: {reason}; correct that line.") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise StudyError(f"{name} has rows with more cells than there are column names: name every column.")
-    words = [column for column in table if pd.api.types.is_string_dtype(table[column])]
-    return table.assign(**{column: table[column].str.strip() for column in words}).dropna(how="all")
-
-
-def _column_names(text: str, name: str) -> list[str]:
-    """Return the names in a CSV's first line, without blanks around them."""
-    columns = [column.strip() for column in next(csv.reader(StringIO(text)), [])]
-    if not columns:
-        raise pd.errors.EmptyDataError
-    if twice := [column for column in columns if columns.count(column) > 1]:
-        raise StudyError(f"{name} has the column {twice[0]} twice: remove one of them.")
-    return columns
-
-
-def _text(path: Path) -> str:
-    """Return a file's text, once it is in UTF-8 and commas part its cells."""
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, 1):
-        if (text := decode_utf8(line)) is None:
-            raise StudyError(f"{path.name} {instead_of_utf8(lines[0], line, number)}.")
-        if number == 1 and "," not in text:
-            for sign, name in ((";", "semicolons"), ("\t", "tabs")):
-                if sign in text:
-                    raise StudyError(
-                        f"{path.name} parts its cells by {name}, and may write decimal commas: save it with commas "
-                        f"between cells and decimal points, such as by pandas.read_csv(FILE, sep={sign!r}, decimal=',')"
-                        ".to_csv(FILE, index=False)."
-                    )
-    return b"\n".join(lines).decode("utf-8-sig")
-
-
-def validated(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the table, its numbers as numbers, when it keeps the schema.
-
-    Raises:
-        StudyError: one sentence for the first thing wrong, with its line, column, value and the remedy.
-    """
-    table = table.assign(**{column: word for column, word in DEFAULTS.items() if column not in table})
-    for column in [*WORDS, *DEFAULTS]:
-        if (empty := table[column].isna()).any():
-            raise StudyError(f"{name}, line {_line(empty)}: {column} is empty: fill it in or drop the row.")
-    if (strange := ~table["task"].isin([RERANK, SEARCH])).any():
-        raise StudyError(
-            f"{name}, line {_line(strange)}: task = {table['task'][strange].iloc[0]!r}: must be {RERANK} or {SEARCH}; "
-            "correct it, or give the column another name."
-        )
-    if "excluded" in table:
-        table["excluded"] = table["excluded"].fillna("")
-    for column in [column for column in NUMBERS if column in table]:
-        table[column] = _numbers(table, column, name)
-    _refuse_percent(table, name)
-    _refuse_repeats(table, name)
-    try:
-        return SCHEMA.validate(table)
-    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        raise StudyError(f"{name}: {' '.join(str(error).split())[:200]}.") from None
-
-
-def _line(wrong: pd.Series) -> int:
-    """Return the line of the first row that is wrong; the header is line 1."""
-    return wrong.idxmax() + 2
-
-
-def _numbers(table: pd.DataFrame, column: str, name: str) -> pd.Series:
-    cells, (must_be, holds) = table[column], NUMBERS[column]
-    numbers = pd.to_numeric(cells, errors="coerce")
-    spared = failed(table) if column == "value" else cells.isna() & SCHEMA.columns[column].nullable
-    wrong = ~(holds(numbers) & np.isfinite(numbers) | spared)
-    if not wrong.any():
-        return numbers
-    cell, number = cells[wrong].iloc[0], numbers[wrong].iloc[0]
-    shown = "is empty" if pd.isna(cell) else f"= {str(cell)!r}" if pd.isna(number) else f"= {cell}"
-    raise StudyError(f"{name}, line {_line(wrong)}: {column} {shown}: must be {must_be}; correct or drop the row.")
-
-
-def _refuse_percent(table: pd.DataFrame, name: str) -> None:
-    high = table["metric"].map(lambda metric: limits(metric)[1])
-    wrong = (table["value"] > high) & ~failed(table)
-    if wrong.any():
-        row = table[wrong].iloc[0]
-        raise StudyError(
-            f"{name}, line {_line(wrong)}: {row['metric']} = {row['value']} is above {high[wrong].iloc[0]:g}, the most "
-            "that it can be: give it as a share, not in percent."
-        )
-
-
-def _refuse_repeats(table: pd.DataFrame, name: str) -> None:
-    repeated = table.duplicated(ONE_ROW)
-    if repeated.any():
-        row = table[repeated].iloc[0]
-        raise StudyError(
-            f"{name}, line {_line(repeated)} repeats run {row['run']} at exposure {row['exposure']:.15g} for "
-            f"{row['metric']} on {row['collection']}: drop one of the rows, or give them different seeds."
-        )
+    table = validated(table, origin, stated)
+    refuse_two_values(table, origin)
+    return Reading(table.reset_index(drop=True), changes)
 
 
 def check_held_out(table: pd.DataFrame, held_out: Sequence[str]) -> None:
@@ -230,6 +140,21 @@ def check_held_out(table: pd.DataFrame, held_out: Sequence[str]) -> None:
         raise StudyError(f"{len(left)} rungs are left to fit{told}: a size law needs three or more.")
 
 
+def read_of_study(study: Study) -> Reading:
+    """Return the measurements that a study brings.
+
+    Raises:
+        StudyError: they cannot be used.
+    """
+    path = study.measurements_file
+    if not path.is_file():
+        raise StudyError(
+            f"measurements = {str(path)!r}: {'this is a folder' if path.is_dir() else 'there is no such file'}; "
+            "correct the path, which in a study is relative to its YAML."
+        )
+    return read_ladder(path, study.forecasting.metrics, study.held_out.rungs)
+
+
 def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
     """Return the study's measurements; with `fitted_only` the files of held-out rungs are not even opened.
 
@@ -237,8 +162,7 @@ def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
         StudyError: a run has not been evaluated, none left a measurement, or a row is wrong.
     """
     if study.measurements is not None:
-        table = read_csv(study.measurements_file)
-        check_held_out(table, study.held_out.rungs)
+        table = read_of_study(study).table
         return table[~table["rung"].isin(study.held_out.rungs)] if fitted_only else table
     return read_runs(study, study.fitted_runs if fitted_only else study.runs)
 
@@ -256,4 +180,4 @@ def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
     tables = [table for table in map(read_parquet, files) if len(table)]  # a run may fail before its first one
     if not tables:
         raise StudyError(f"none of {len(runs)} runs left a measurement: lower the learning rate, for they diverged.")
-    return validated(pd.concat(tables, ignore_index=True), "measurements")
+    return validated(pd.concat(tables, ignore_index=True), Origin("measurements"))

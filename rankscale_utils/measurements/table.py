@@ -1,6 +1,5 @@
 """The measurements: one tidy table at which everything meets, and its schema."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +9,21 @@ import pandera.pandas as pa
 from rankscale_utils.machine.files import write_parquet
 from rankscale_utils.study.study import Study
 
+from .directions import rising
+
 RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
 OWN = "own"  # the score that an objective's models rank by
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
 DEFAULTS = {"task": RERANK, "score": OWN}  # of columns that a user's CSV may lack
 ONE_ROW = ["run", "exposure", "collection", "metric", *DEFAULTS]
-ENTROPIES = re.compile(r"^(CE\d*(-T)?|.*entropy.*|.*loss.*)$", re.IGNORECASE)
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 
 
 def headlines(study: Study, table: pd.DataFrame) -> list[str]:
     """Return the headline metric and, where measured, the contrastive entropy."""
-    entropies = [metric for metric in table["metric"].unique() if not rising(metric)]
+    stated = study.forecasting.directions
+    entropies = [metric for metric in table["metric"].unique() if not rising(metric, stated)]
     return list(dict.fromkeys([headline(study, table), *entropies[:1]]))
 
 
@@ -95,23 +96,19 @@ def write_measurements(path: Path, table: pd.DataFrame) -> None:
     write_parquet(path, table)
 
 
-def rising(metric: str) -> bool:
-    """Whether more is better: true for retrieval metrics, false for entropies and losses."""
-    return not ENTROPIES.match(metric)
-
-
-def limits(metric: str, ceiling: float | None = None) -> tuple[float, float]:
+def limits(rises: bool, ceiling: float | None = None) -> tuple[float, float]:
     """Return the lowest and highest value that a metric can take; `ceiling` is the candidates' own, where known."""
-    if not rising(metric):
+    if not rises:
         return 0.0, float("inf")
     return 0.0, 1.0 if ceiling is None or pd.isna(ceiling) else float(ceiling)
 
 
 def headline(study: Study, table: pd.DataFrame) -> str:
-    """Return the metric that the study opens with: its own choice, or the first one measured that rises."""
-    metrics = table["metric"].unique()
-    chosen = study.forecasting.headline
-    return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric)), metrics[0])
+    """Return the metric that the study opens with: its own choice, or the first one that is wanted and rises."""
+    settings, metrics = study.forecasting, list(table["metric"].unique())
+    metrics = [metric for metric in metrics if metric in (settings.metrics or metrics)] or metrics
+    chosen, stated = settings.headline, settings.directions
+    return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric, stated)), metrics[0])
 
 
 def first_collection(table: pd.DataFrame) -> pd.DataFrame:

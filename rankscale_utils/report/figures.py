@@ -1,5 +1,6 @@
 """Style, colours and axes that all figures share."""
 
+import re
 from collections.abc import Iterable
 from itertools import cycle
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.speedup import pareto_front
-from rankscale_utils.measurements.table import labelled, rising
+from rankscale_utils.measurements.table import labelled
 
 INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
@@ -25,6 +26,7 @@ FAMILY_COLOURS = dict(
     zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False)
 )
 PANEL = (4.7, 3.5)
+NATS = re.compile(r"CE\d*(-T)?")  # contrastive entropies
 
 
 def use_style() -> None:
@@ -98,7 +100,7 @@ def name_series(rows: pd.DataFrame, table: pd.DataFrame) -> str:
 
 def unit(metric: str) -> str:
     """Return a metric's axis label."""
-    return f"{metric}, nats" if not rising(metric) else metric
+    return f"{metric}, nats" if NATS.fullmatch(metric) else metric
 
 
 def rows_like(table: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:

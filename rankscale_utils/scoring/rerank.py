@@ -1,8 +1,9 @@
 """Rerank the documents of one query with a checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,17 +12,47 @@ import torch
 from rankscale_utils.collections.batching import of_like_length
 from rankscale_utils.collections.singles import Singles
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
-from rankscale_utils.errors import StudyError
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.models.checkpoint import Model, model_of_folder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Ed2lm
+from rankscale_utils.study.arguments import checked, optional, path, shown, text
 from rankscale_utils.study.objectives import SCORES
 
 from .embeddings import TOKENS_TOGETHER, embed
 from .pairs import score_pairs
 
 
+def _texts_by_id(value: Any) -> dict[Any, str]:
+    """Read texts, or texts by id; where there are none, a text's id is its place."""
+    if isinstance(value, str) or not isinstance(value, Mapping | Iterable):
+        raise ValueError("must be a list of texts, or texts by id: write [TEXT] for a single one")
+    texts = dict(value) if isinstance(value, Mapping) else dict(enumerate(value))
+    if not texts:
+        raise ValueError("is empty: give the text of one document or more")
+    for name, document in texts.items():
+        if not isinstance(document, str) or not document.strip():
+            raise ValueError(f"{shown(document)} under {name!r} is no text: correct it or leave it out")
+    return texts
+
+
+def _score(value: Any) -> str:
+    if value not in SCORES:
+        raise ValueError(f"an ED2LM has {', '.join(SCORES)}: choose one")
+    return value
+
+
+def _device(value: Any) -> torch.device:
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError):
+        raise ValueError("torch knows no such device: write cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"this machine shows {torch.cuda.device_count()} GPUs: write cpu, or another number")
+    return device
+
+
+@checked(folder=path, query=text, documents=_texts_by_id, score=_score, device=optional(_device))
 def rerank(
     folder: Path | str,
     query: str,
@@ -69,9 +100,7 @@ def rerank(
     rankscale_utils.errors.StudyError: no/folder is no checkpoint that a study wrote, or it is damaged (it has no \
 config.json): name a folder such as runs/demo/listwise-w8-s0/exposure-000007680.
     """
-    texts = dict(documents) if isinstance(documents, Mapping) else dict(enumerate(documents))
-    _check_texts(query, texts, score)
-    folder = Path(folder).resolve() if Path(folder).is_dir() else Path(folder)
+    folder, texts = folder.resolve() if folder.is_dir() else folder, documents
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, tokenizer = _opened(folder, _changed(folder), place)
     scores = _scores(model, tokenizer, query, list(texts.values()), score)
@@ -79,16 +108,6 @@ config.json): name a folder such as runs/demo/listwise-w8-s0/exposure-000007680.
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
-
-
-def _check_texts(query: str, texts: Mapping, score: str) -> None:
-    if score not in SCORES:
-        raise StudyError(f"score = {score!r}: an ED2LM has {', '.join(SCORES)}: choose one.")
-    if not texts:
-        raise StudyError("documents is empty: give the text of one document or more.")
-    for name, text in {"query": query, **{f"documents[{name!r}]": text for name, text in texts.items()}}.items():
-        if not isinstance(text, str) or not text.strip():
-            raise StudyError(f"{name} is {text!r}, which is no text: correct it or leave it out.")
 
 
 def _changed(folder: Path) -> int | None:

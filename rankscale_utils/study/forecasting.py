@@ -1,8 +1,9 @@
 """What is held out, how laws are fitted, and what budgets pay for."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from .fields import Finite, Part, Whole
 
@@ -21,10 +22,32 @@ class Exponent(Part):
     between: float = Field(0.10, gt=0, le=3, description="standard deviation of a series around the mean")
 
 
+def _listed(metrics: Any) -> Any:
+    """Read one name as a list of it."""
+    return (metrics,) if isinstance(metrics, str) else metrics
+
+
+def _form(metrics: Any) -> str:
+    """Return how metrics are given, in brackets, which keep it out of messages."""
+    return "[mapping]" if isinstance(metrics, Mapping) else "[list]"
+
+
+Metrics = Annotated[
+    Annotated[tuple[str, ...], Tag("[list]")]
+    | Annotated[dict[str, Literal["rises", "falls"]], Field(min_length=1), Tag("[mapping]")],
+    Discriminator(_form),
+    BeforeValidator(_listed),
+]
+
+
 class Forecasting(Part):
     """What is forecast, and with which confidence."""
 
-    metrics: tuple[str, ...] = Field((), description="empty: every metric that the measurements hold")
+    metrics: Metrics = Field(
+        (),
+        description="names, or `{bpb: falls, helpfulness: rises}` where a name does not say which way a metric "
+        "improves; empty: every metric that the measurements hold",
+    )
     headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
     size: Literal["params_non_embedding", "params", "flops_per_pair"] = Field(
         "params_non_embedding", description="what N counts"
@@ -36,6 +59,11 @@ class Forecasting(Part):
     level: float = Field(0.95, gt=0.5, lt=1)
     draws: Whole = Field(1000, ge=100, description="resamples of the runs")
     simulations: Whole = Field(200, ge=10, description="simulated studies that say how far intervals must reach")
+
+    @property
+    def directions(self) -> Mapping[str, str]:
+        """The directions that are stated, by metric."""
+        return self.metrics if isinstance(self.metrics, Mapping) else {}
 
 
 class Allocation(Part):

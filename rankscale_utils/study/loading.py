@@ -12,6 +12,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 
 from . import paths
+from .arguments import checked, path
 from .fields import Part
 from .study import Study
 
@@ -35,6 +36,7 @@ def find_study(study: str | Path) -> Path:
     raise StudyError(f"study {str(study)!r} is neither a YAML file nor one of params/: {known}.")
 
 
+@checked(study=path)
 def open_study(study: str | Path) -> Study:
     """Return a study, whose `results()` are the tables that it wrote, by name.
 
@@ -167,6 +169,11 @@ def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str
         return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
     if kind == "missing":
         return [f"{field} is missing: add it."]
+    if kind == "model_type":
+        parts = _fields_beside((*mistake["loc"], ""), section)
+        return [f"{field} = {value!r}: must be a mapping with {' and '.join(parts)}, or some of them."]
+    if kind == "tuple_type":
+        return [f"{field} = {value!r}: must be a list."]
     if kind == "invalid_key":
         return [f"{field} is not a field of a study: field names are words."]
     reasons = mistake["ctx"]["error"].args if kind == "value_error" else (mistake["msg"].lower(),)

@@ -5,6 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from rankscale_utils.errors import StudyError
+
+
+class NoTable(StudyError, KeyError):
+    """A study has not written a table; a KeyError too, so that `get` and `in` do as with any mapping."""
+
+    __str__ = Exception.__str__
+
 
 class Results(Mapping[str, pd.DataFrame]):
     """A study's tables by the names of their files, which `docs/results.md` describes: forecasts, allocation, …"""
@@ -16,12 +24,12 @@ class Results(Mapping[str, pd.DataFrame]):
         self.files = {path.stem: path for path in found}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        """Return a table; raise KeyError where the study has not written it."""
+        """Return a table; raise NoTable, a StudyError and KeyError, where the study has not written it."""
         if name not in self.files:
             known = ", ".join(self.files) or "none yet"
-            raise KeyError(
-                f"{self.folder} has no table {name!r}; those that there are: {known}. "
-                f"`make study STUDY={self.folder.name}` writes them"
+            raise NoTable(
+                f"{self.folder} has no table {name!r}: those that there are: {known}; "
+                f"`make study STUDY={self.folder.name}` writes them."
             )
         path = self.files[name]
         if path.suffix == ".parquet":

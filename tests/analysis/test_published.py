@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from rankscale_utils.analysis.from_measurements import allocate, forecast
 
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
 from rankscale_utils.analysis.forecast import score_study, seal_study
-from rankscale_utils.analysis.from_measurements import allocate, forecast
-from rankscale_utils.measurements.reading import read_csv
+from rankscale_utils.measurements.reading import read_measurements
 from rankscale_utils.pipeline.batch import CHECKOUT
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -37,7 +37,7 @@ def scored(study, fitted):
     """The averages' forecasts and the baselines', as a reader of the files has them."""
     seal_study(study, fitted)
     score_study(study, fitted)
-    return {name: pd.read_csv(study.folder / f"{name}.csv") for name in ("forecasts", "baselines")}
+    return {name: pd.read_measurements(study.folder / f"{name}.csv") for name in ("forecasts", "baselines")}
 
 
 def errors(table, law):
@@ -49,7 +49,7 @@ def errors(table, law):
 def test_one_row_for_each_held_out_rung_objective_metric_and_kind(study, scored):
     made = scored["forecasts"]
     keys = ["rung", "objective", "metric", "kind"]
-    metrics = read_csv(study.measurements_file)["metric"].unique()
+    metrics = read_measurements(study.measurements_file)["metric"].unique()
     every = pd.MultiIndex.from_product(
         [["400m", "1b"], ["listwise", "pointwise"], metrics, ["mean_law", "new_run"]], names=keys
     )
@@ -70,7 +70,7 @@ def test_forecasts_and_baselines_have_the_same_columns(scored):
 
 def test_the_truth_is_each_runs_last_ten_checkpoints(study, scored):
     """Reckoned anew from the CSV."""
-    table = read_csv(study.measurements_file).sort_values("step")
+    table = read_measurements(study.measurements_file).sort_values("step")
     keys = ["objective", "metric", "rung"]
     actual = table.groupby(keys).tail(10).groupby(keys)["value"].mean()
     made = scored["forecasts"]
@@ -94,12 +94,14 @@ def test_intervals_of_a_new_run_hold_the_truth(scored):
 
 
 def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
-    table = pd.read_csv(study.measurements_file)
+    table = pd.read_measurements(study.measurements_file)
     table.loc[table["rung"].isin(study.held_out.rungs), "value"] *= 0.5
     table.to_csv(tmp_path / "halved.csv", index=False)
     halved = study.model_copy(update={"measurements": tmp_path / "halved.csv"})
     again = fit_study(halved)
-    assert (read_csv(halved.measurements_file)["value"] != read_csv(study.measurements_file)["value"]).any()
+    assert (
+        read_measurements(halved.measurements_file)["value"] != read_measurements(study.measurements_file)["value"]
+    ).any()
     pd.testing.assert_frame_equal(again[0].choice, fitted[0].choice)
     design = held_out_design(study, fitted)
     pd.testing.assert_frame_equal(held_out_design(halved, again), design)
@@ -111,9 +113,9 @@ def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
 
 def test_a_table_in_memory_says_what_a_study_seals_to_every_digit(study, fitted, scored):
     settings = study.forecasting.model_dump(exclude={"level"})
-    table = pd.read_csv(study.measurements_file)
+    table = pd.read_measurements(study.measurements_file)
     made = forecast(table, study.held_out.rungs, level=study.forecasting.level, every_law=True, **settings)
-    sealed = pd.read_csv(paths.sealed_forecasts_file(study.folder), keep_default_na=False, na_values=[""])
+    sealed = pd.read_measurements(paths.sealed_forecasts_file(study.folder), keep_default_na=False, na_values=[""])
     shared = [name for name in sealed if name in made]
     assert len(shared) >= 20
     pd.testing.assert_frame_equal(made[shared], sealed[shared], check_exact=True, check_dtype=False)

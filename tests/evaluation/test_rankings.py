@@ -104,7 +104,7 @@ def of(*rows, columns=("query_id", "document_id", "score")):
         ({"q": {"a": float("nan")}}, ["AP"], "score of document 'a' for query 'q' is nan, which is no number"),
         (of(("q", "a", 1), ("q", "a", 2)), ["AP"], "run names document 'a' twice for query 'q'"),
         (of(("q", "a", 1), columns=("query", "document_id", "score")), ["AP"], "run lacks query_id: it has query, do"),
-        ("no.run", ["AP"], "no.run cannot be read"),
+        ("no.run", ["AP"], "run = 'no.run': there is no such file"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(run, metrics, said):

@@ -1,10 +1,12 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.measurements.reading import check_held_out, read_csv, read_measurements, study_measurements
-from rankscale_utils.measurements.table import first_collection, labelled, limits, measured_rows, rising
+from rankscale_utils.measurements.reading import check_held_out, read_ladder, read_measurements, study_measurements
+from rankscale_utils.measurements.table import first_collection, labelled, measured_rows
 from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -100,7 +102,7 @@ def test_blank_lines_count_as_lines_and_are_no_rows(brings, table):
 def test_a_metric_above_one_is_refused(brings, table, value):
     row = table.index[table["metric"] == "nDCG@10"][2]
     said = sentence_of(brings(changed(table, "value", value, row)))
-    assert f"line {row + 2}: nDCG@10 = {value} is above 1" in said
+    assert f"ladder.csv, line {row + 2}: nDCG@10 = {value} is above 1" in said
     assert "as a share, not in percent" in said
 
 
@@ -118,7 +120,8 @@ def test_a_missing_column_is_named_beside_those_there_are(brings, table):
 
 def test_repeated_rows_are_named(brings, table):
     said = sentence_of(brings(pd.concat([table, table.iloc[[2]]])))
-    assert f"line {len(table) + 2} repeats run listwise-17m-s0 at exposure 2000" in said
+    assert f"ladder.csv, lines 4 and {len(table) + 2} both hold run listwise-17m-s0 at exposure 2000" in said
+    assert "for nDCG@10 on dev, as 0.3 and 0.3: " in said
     assert "drop one of the rows, or give them different seeds" in said
     two_seeds = pd.concat([table.assign(seed=0), table.assign(seed=1)])
     assert study_measurements(brings(two_seeds), fitted_only=False)["run"].nunique() == 8
@@ -242,27 +245,13 @@ def test_runs_that_all_left_no_measurement_are_refused(measured):
         study_measurements(measured("w4", "w6", "w8"), fitted_only=True)
 
 
-@pytest.mark.parametrize(
-    ("metric", "rises"),
-    [
-        *((metric, True) for metric in ("nDCG@10", "RR@10", "AP", "R@100", "P@10", "recall")),
-        *((metric, False) for metric in ("CE64", "CE", "contrastive_entropy", "dev_loss")),
-    ],
-)
-def test_metrics_rise_and_entropies_fall(metric, rises):
-    assert rising(metric) == rises
-    assert limits(metric) == ((0, 1) if rises else (0, np.inf))
-    assert limits(metric, 0.7) == ((0, 0.7) if rises else (0, np.inf))
-    assert limits(metric, np.nan) == limits(metric)
-
-
 def test_a_table_is_read_as_the_csv_that_it_would_be_written_to(tmp_path, table):
     rng = np.random.default_rng(0)
     table = table.assign(value=rng.random(len(table)) / 3, seed=1, note="α, β", ceiling=[0.7, None] * (len(table) // 2))
     table.to_csv(tmp_path / "ladder.csv", index=False)
     shuffled_index = table.set_index(pd.Index(range(100, 100 + len(table))))
     read = read_measurements(shuffled_index)
-    pd.testing.assert_frame_equal(read, read_csv(tmp_path / "ladder.csv"), check_exact=True)
+    pd.testing.assert_frame_equal(read, read_measurements(tmp_path / "ladder.csv"), check_exact=True)
     pd.testing.assert_frame_equal(read, read_measurements(str(tmp_path / "ladder.csv")), check_exact=True)
     assert read["value"].tolist() == table["value"].tolist()
     pd.testing.assert_frame_equal(read_measurements(read), read)
@@ -273,7 +262,7 @@ def test_a_wrong_cell_of_a_table_has_the_csvs_sentence(brings, table, column, va
     wrong = changed(table.assign(seed=0), column, value)
     with pytest.raises(StudyError) as caught:
         read_measurements(wrong)
-    assert str(caught.value) == sentence_of(brings(wrong)).replace("ladder.csv", "measurements")
+    assert str(caught.value) == sentence_of(brings(wrong)).replace("ladder.csv, line 5", "measurements, row 3")
 
 
 def test_labels_called_na_and_none_are_labels(table, brings):
@@ -342,15 +331,98 @@ def test_blanks_around_names_and_labels_mean_nothing(tmp_path, header, row):
     path = tmp_path / "ladder.csv"
     rest = "exposure,collection,metric,value", "1000,dev,nDCG@10,0.3"
     path.write_text(f"{header},{rest[0]}\n{row},{rest[1]}\n", encoding="utf-8")
-    table = read_csv(path)
+    table = read_measurements(path)
     assert table[["objective", "rung", "params"]].to_numpy().tolist() == [["listwise", "017m", 17e6]]
 
 
 def test_a_second_column_of_one_name_is_refused(tmp_path):
     path = tmp_path / "ladder.csv"
     path.write_text("objective,rung,value, value\nlistwise,17m,0.3,0.4\n", encoding="utf-8")
-    with pytest.raises(StudyError, match=r"ladder\.csv has the column value twice: remove one of them"):
-        read_csv(path)
+    with pytest.raises(StudyError, match=r"ladder\.csv has the column value twice, as its columns 3 and 4: remove one"):
+        read_measurements(path)
+
+
+@pytest.fixture
+def values(table):
+    """A ladder of two metrics that improve with size and exposure."""
+    gain = 0.05 * np.log10(table["params"]) + 0.02 * np.log2(table["exposure"] / 1000)
+    return table.assign(value=gain.where(table["metric"] == "nDCG@10", 3 - gain))
+
+
+def test_line_numbers_are_those_of_an_editor(brings, values):
+    noted = values.assign(note="two\nlines")
+    text = changed(noted, "value", "high", row=3).to_csv(index=False)
+    said = sentence_of(brings(text))
+    assert said.startswith("ladder.csv, line 8: value = 'high'")
+    assert text.splitlines()[7].startswith("listwise,17m")
+    assert ",high," in text.splitlines()[7]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("params", 5e6, "lines 2 and 5: rung 17m of listwise has params = 4000000 and 5000000: correct one of them, "
+         "or give models of another size a rung of their own."),
+        ("flops", 2e15, "lines 4 and 5: run listwise-17m-s0 at exposure 2000 has flops = 1e+15 and 2e+15: correct one "
+         "of them, or give runs different seeds."),
+        ("ceiling", 0.8, "lines 3 and 5: CE64 of listwise on dev has ceiling = 0.7 and 0.8: correct one of them, or "
+         "give other candidates a collection of their own."),
+    ],
+)  # fmt: skip
+def test_two_values_of_what_has_one_are_refused_with_both_lines(brings, values, column, value, said):
+    table = values.assign(flops=1e15, ceiling=0.7)
+    assert sentence_of(brings(changed(table, column, value))) == f"ladder.csv, {said}"
+
+
+def test_one_run_with_two_values_is_refused_with_both_lines_and_values(brings, values):
+    again = values.iloc[[2]].assign(value=0.25)
+    assert sentence_of(brings(pd.concat([values, again]))) == (
+        "ladder.csv, lines 4 and 18 both hold run listwise-17m-s0 at exposure 2000 for nDCG@10 on dev, as 0.350103 and "
+        "0.25: drop one of the rows, or give them different seeds."
+    )
+    with pytest.raises(StudyError, match="measurements, rows 2 and 16 both hold run listwise-17m-s0"):
+        read_measurements(pd.concat([values, again]))
+
+
+def test_names_whose_dashes_make_one_run_of_two_are_refused(values):
+    dashes = values.assign(objective="a", rung="b-" + values["rung"])
+    other = values.assign(objective="a-b")
+    with pytest.raises(StudyError, match="rows 0 and 16: run a-b-17m-s0 has objective = a and a-b: correct one"):
+        read_measurements(pd.concat([dashes, other.assign(exposure=other["exposure"] + 1)]))
+
+
+def test_a_value_above_its_ceiling_is_refused(brings, values):
+    table = values.assign(ceiling=values["metric"].map({"nDCG@10": 0.5}))
+    check(brings(table))
+    assert sentence_of(brings(changed(table, "value", 0.52, row=4))) == (
+        "ladder.csv, line 6: nDCG@10 = 0.52 is above its ceiling, 0.5 in the same row, which no reranking of these "
+        "candidates can pass: correct one of them."
+    )
+    rounded = changed(table, "value", 0.5004, row=4)
+    assert read_measurements(rounded)["value"][4] == 0.5004
+
+
+def test_an_entropy_is_not_negative(brings, values):
+    assert sentence_of(brings(changed(values, "value", -0.01))) == (
+        "ladder.csv, line 5: value = -0.01: must be a finite number and not negative; correct or drop the row."
+    )
+
+
+def test_what_was_changed_on_reading_is_counted(values):
+    text = values.drop(columns="objective").to_csv(index=False).replace("17m,", " 17m ,", 3)
+    table = pd.read_csv(io.StringIO(text), skipinitialspace=False).assign(objective="listwise")
+    table.loc[len(table)] = None
+    reading = read_ladder(table, (), ["1b"])
+    assert len(reading.table) == len(values)
+    assert [(change.count, change.what) for change in reading.changes if change.count] == [
+        (3, "blanks around a label were dropped"),
+        (1, "rows without a single cell were passed over"),
+        (16, "rows got seed = 0, as there is no such column"),
+        (16, "rows got params_non_embedding = params, as there is no such column"),
+        (16, "rows got task = rerank, as there is no such column"),
+        (16, "rows got score = own, as there is no such column"),
+    ]
+    assert {change.where for change in reading.changes} == {"measurements"}
 
 
 def crashed(*rungs):

@@ -106,9 +106,9 @@ def test_what_is_no_checkpoint_is_one_sentence(write, tmp_path):
 @pytest.mark.parametrize(
     ("query", "documents", "said"),
     [
-        (" ", ["a"], r"query is ' ', which is no text"),
-        ("a", [], "documents is empty: give the text of one document or more"),
-        ("a", {"d1": None}, r"documents\['d1'\] is None, which is no text"),
+        (" ", ["a"], "query = ' ': must be a text that is not empty"),
+        ("a", [], r"documents = \[\]: is empty: give the text of one document or more"),
+        ("a", {"d1": None}, "None under 'd1' is no text"),
     ],
 )
 def test_what_cannot_be_ranked_is_one_sentence(tmp_path, query, documents, said):

@@ -23,5 +23,5 @@ def test_tables_are_read_by_name(tiny_study):
     pd.testing.assert_frame_equal(results["measurements"], table)
     assert results["backtest"].empty
     assert results.get("speed") is None
-    with pytest.raises(KeyError, match=r"has no table 'speed'; those that there are: backtest, forecasts, measurem"):
+    with pytest.raises(KeyError, match=r"has no table 'speed': those that there are: backtest, forecasts, measurem"):
         results["speed"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rankscale_utils.measurements.reading import read_csv
+from rankscale_utils.measurements.reading import read_measurements
 from rankscale_utils.pipeline import batch
 from rankscale_utils.pipeline.batch import CHECKOUT, check
 from rankscale_utils.study.loading import load_study
@@ -33,7 +33,7 @@ def test_the_demo_is_what_its_readers_are_told():
 
 
 def test_the_published_ladder_has_the_means_that_its_authors_print():
-    table = read_csv(load_study(CHECKOUT / "params" / "published.yaml").measurements_file)
+    table = read_measurements(load_study(CHECKOUT / "params" / "published.yaml").measurements_file)
     rows = table[(table["metric"] == "nDCG@10") & table["rung"].isin(["400m", "1b"])]
     last = rows.sort_values("step").groupby(["objective", "rung"]).tail(10)
     means = last.groupby(["objective", "rung"])["value"].mean()

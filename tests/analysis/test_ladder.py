@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rankscale_utils import allocate, fit, forecast
 from rankscale_utils.analysis.coefficients import COEFFICIENTS
-from rankscale_utils.analysis.from_measurements import allocate, fit, forecast
 from rankscale_utils.errors import StudyError
 
 FEW = {"draws": 100, "simulations": 10}
@@ -129,7 +129,7 @@ def planned(**columns):
         ),
         ({"held_out": ["400m"], "exposure": "tokens"}, "exposure = tokens: the measurements have no tokens"),
         ({"at": planned().drop(columns="params")}, "at lacks params: it has rung, exposure; add what is missing"),
-        ({"at": planned(params=-1)}, "at: params = -1: must be a positive, finite number"),
+        ({"at": planned(params=-1)}, "at, row 0: params = -1: must be a positive, finite number"),
     ],
 )
 def test_what_cannot_be_forecast_is_one_sentence(table, asked, said):

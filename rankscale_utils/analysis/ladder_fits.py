@@ -1,0 +1,85 @@
+"""A ladder's laws from its measurements alone: no study, and nothing written to disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rankscale_utils.measurements.arguments import table_or_file
+from rankscale_utils.study.arguments import checked, names
+
+from .coefficients import law_coefficients
+from .fit import Fitted, fit_series
+from .ladder import Measurements, open_ladder
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What was fitted to a ladder.
+
+    series: an objective, metric and collection each, with its measurements and its laws, for `rankscale_utils.laws`.
+    """
+
+    series: list[Fitted]
+
+    @property
+    def coefficients(self) -> pd.DataFrame:
+        """A row for every averaged law of every series: its status, noise and coefficients; see `law_coefficients`."""
+        return law_coefficients(self.series)
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """A row for every candidate law, the best first: its mean relative error in the ladder's past (`loss`), how far
+        it is `behind` the best and the standard error of that (`doubt`), and whether it is `kept`, that is averaged.
+        """
+        return self.series[0].choice
+
+    @property
+    def past(self) -> pd.DataFrame:
+        """Every candidate's forecast of every fitted rung from the smaller ones, with what was measured."""
+        return self.series[0].past
+
+
+@checked(measurements=table_or_file, held_out=names)
+def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: Any) -> Fits:
+    """Fit the laws of size and exposure to a ladder, as a study's page 3_fit does.
+
+    Parameters
+    ----------
+    measurements
+        A CSV's path or a table; see `read_measurements`.
+    held_out
+        Rungs that no fit may see.
+    **settings
+        Fields of a study's `forecasting`: metrics (names, or {name: "falls"} and "rises" where a name does not say
+        which), size (what N counts), exposure (what D counts), checkpoints, burn_in, prior and draws.
+
+    Returns
+    -------
+    Fits
+        With `coefficients`, `candidates` and `past` as tables, and the `series` themselves.
+
+    Raises
+    ------
+    StudyError
+        The measurements or a setting cannot be used; one sentence says why.
+
+    Examples
+    --------
+    >>> import pandas as pd, rankscale_utils as rankscale
+    >>> table = pd.DataFrame([
+    ...     {"objective": "listwise", "rung": f"{size}m", "params": size * 1e6, "exposure": exposure,
+    ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2 - exposure**-0.5}
+    ...     for size in (17, 32, 68, 150) for exposure in (1e3, 2e3, 4e3)])
+    >>> fits = rankscale.fit(table, held_out=["150m"], draws=100)
+    >>> fits.candidates[["candidate", "kept"]].head(1)
+          candidate  kept
+    0  size, pooled  True
+    >>> fits.coefficients[["law", "alpha", "beta"]].round(1).head(2)
+                 law  alpha  beta
+    0   size, pooled    0.4   NaN
+    1  joint, pooled    0.4   0.4
+    """
+    ladder = open_ladder(measurements, held_out, settings)
+    return Fits(fit_series(ladder.fitted, ladder.settings))

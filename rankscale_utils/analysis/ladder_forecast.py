@@ -1,0 +1,103 @@
+"""A ladder's forecasts from its measurements alone: no study, and nothing written to disk."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.measurements.arguments import table, table_or_file
+from rankscale_utils.study.arguments import checked, flag, names, optional
+
+from .fit import SERIES_COLUMNS, fit_series, measured_design, rows_of_rungs
+from .held_out import beside_the_truth, beside_their_past, forecast_held_out, forecast_past
+from .ladder import Measurements, open_ladder
+from .planned_runs import design_of_planned, planned_runs
+
+FORECAST_KEYS = [*SERIES_COLUMNS, "rung", "params", "exposure"]
+FORECAST = ["forecast", "lo", "hi", "level", "coverage", "past_coverage", "past_intervals"]
+TRUTH = ["actual", "error", "relative_error", "covered", "skill", "skill_to_p0"]
+BASELINE_COLUMNS = {"no change": "no_change", "P0 size": "p0_size", "P0 joint": "p0_joint"}  # laws, and their columns
+
+
+@checked(measurements=table_or_file, held_out=names, at=optional(table), every_law=flag)
+def forecast(
+    measurements: Measurements,
+    held_out: Sequence[str] = (),
+    at: pd.DataFrame | None = None,
+    level: float = 0.95,
+    every_law: bool = False,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Forecast rungs that no fit may see, as a study's sealed forecasts do, to every digit.
+
+    Parameters
+    ----------
+    measurements
+        A CSV's path or a table; see `read_measurements`.
+    held_out
+        Rungs of the measurements to forecast at the end of their training; their values serve as the truth alone.
+    at
+        Runs that nobody has trained yet: a table with rung, params and exposure, and where known
+        params_non_embedding. Other counts follow from the ladder's own.
+    level
+        Of the intervals.
+    every_law
+        Whether to return all rows as they are sealed: both kinds of intervals, each averaged law and each baseline.
+    **settings
+        Further fields of a study's `forecasting`; see `fit`. simulations: how many simulated studies say how far
+        intervals must reach.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a series and rung with forecast, lo and hi (of one new run), level; coverage (the share of such intervals
+        that held the truth in simulated studies), past_coverage (the same in the ladder's past, of past_intervals);
+        no_change, p0_size and p0_joint (what the baselines say); and, where the rung was measured, actual, error
+        (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and skill_to_p0.
+
+    Raises
+    ------
+    StudyError
+        The measurements or a setting cannot be used, or nothing is to be forecast; one sentence says why.
+
+    Examples
+    --------
+    >>> import pandas as pd, rankscale_utils as rankscale
+    >>> table = pd.DataFrame([
+    ...     {"objective": "listwise", "rung": f"{size}m", "params": size * 1e6, "exposure": 4e3,
+    ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2}
+    ...     for size in (17, 32, 68, 150)])
+    >>> row = rankscale.forecast(table, held_out=["150m"], draws=100, simulations=10).iloc[0]
+    >>> bool(row["lo"] <= row["actual"] <= row["hi"])
+    True
+    >>> larger = pd.DataFrame([{"rung": "1b", "params": 1e9, "exposure": 4e3}])
+    >>> rankscale.forecast(table, at=larger, draws=100, simulations=10)[["rung", "forecast", "actual"]].round(2)
+      rung  forecast  actual
+    0   1b      0.49     NaN
+    """
+    ladder = open_ladder(measurements, held_out, settings | {"level": level})
+    rows, rungs, given = ladder
+    if not rungs and at is None:
+        raise StudyError("nothing is to be forecast: name rungs in held_out, or give runs to come as a table, at.")
+    designs = [measured_design(rows, rungs, given)] if rungs else []
+    planned = None if at is None else planned_runs(at, ladder, designs)
+    series = fit_series(ladder.fitted, given)
+    designs += [] if planned is None else [design_of_planned(planned, series)]
+    made = forecast_held_out(series, pd.concat(designs, ignore_index=True), given)
+    forecasts = beside_their_past(made, forecast_past(series, given))
+    if rungs:
+        forecasts = beside_the_truth(forecasts, rows_of_rungs(rows, rungs, given))
+    return forecasts if every_law else _a_row_a_rung(forecasts)
+
+
+def _a_row_a_rung(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return the averages' forecasts of one new run, each with what the baselines say."""
+    new = forecasts[forecasts["kind"] == "new_run"]
+    averages = new[new["law"] == "average"].reindex(columns=[*FORECAST_KEYS, *FORECAST, *TRUTH])
+    said = new[new["law"].isin(BASELINE_COLUMNS)].pivot(index=FORECAST_KEYS, columns="law", values="forecast")
+    said = said.reindex(pd.MultiIndex.from_frame(averages[FORECAST_KEYS])).reset_index(drop=True)
+    averages = averages.reset_index(drop=True)
+    for law, name in BASELINE_COLUMNS.items():
+        averages.insert(averages.columns.get_loc("actual"), name, said[law])
+    return averages
