@@ -11,17 +11,17 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "rankscale_utils"
 # What a room may import, besides itself.
 GROUND = {"errors", "machine", "study"}
-LEFT = [*("models", "collections", "scoring", "evaluation", "training")]  # each may import those before it
+WITH_TORCH = [*("models", "collections", "scoring", "evaluation", "training")]  # each may import those before it
 BELOW = {
     "errors": set(),
     "machine": {"errors"},
     "study": {"errors", "machine"},
     "laws": {"errors", "machine"},
     "measurements": GROUND,
-    **{room: GROUND | {"measurements", *LEFT[:floor]} for floor, room in enumerate(LEFT)},
+    **{room: GROUND | {"measurements", *WITH_TORCH[:floor]} for floor, room in enumerate(WITH_TORCH)},
     "analysis": GROUND | {"laws", "measurements"},
     "report": GROUND | {"laws", "measurements", "analysis"},
-    "pipeline": GROUND | {"laws", "measurements", "analysis", "report", *LEFT},
+    "pipeline": GROUND | {"laws", "measurements", "analysis", "report", *WITH_TORCH},
 }
 BELOW["models"] -= {"measurements"}
 WITHOUT_TORCH = ("laws", "measurements", "analysis", "report")
@@ -55,7 +55,7 @@ def broken_rules(room: str, names: list[str]) -> Iterator[str]:
         if of_laws and room != "laws":
             yield f"imports {name}: laws is entered by its __init__ alone; import it from {PACKAGE.name}.laws"
         if room in WITHOUT_TORCH and parts[0] in ("torch", "transformers"):
-            yield f"imports {name}, but {room} knows no torch: what needs it belongs to {', '.join(LEFT)}"
+            yield f"imports {name}, but {room} knows no torch: what needs it belongs to {', '.join(WITH_TORCH)}"
         if room == "laws" and parts[0] in DISK_AND_CLOCK:
             yield f"imports {name}, but laws touch no disk and no clock: files and times of a study belong to analysis"
         if room == "collections" and name.startswith(f"{PACKAGE.name}.models.") and parts[2] != "pretrained":
@@ -65,7 +65,7 @@ def broken_rules(room: str, names: list[str]) -> Iterator[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_keep_the_rules_between_rooms(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert room in BELOW, f"{room} is no room of the house: a new room needs its place in BELOW and in the README"
+    assert room in BELOW, f"{room} is no room of the package: a new room needs its place in BELOW and in the README"
     assert list(broken_rules(room, list(imported(path)))) == []
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_import_says_which_rule_it_breaks_and_where_the_code_belongs():
     assert list(broken_rules("report", ["rankscale_utils.laws.fit", "pandas"])) == []
 
 
-def test_the_right_wing_loads_no_torch():
+def test_rooms_without_torch_load_none():
     modules = [
         f"{PACKAGE.name}.{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}"
         for path in MODULES

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.laws import FORWARD, Life, least_cost, within_budget
+from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import headline
 from rankscale_utils.study.study import Study
 
@@ -56,7 +57,7 @@ def wanted_value(study: Study, series: Fitted, table: pd.DataFrame) -> float:
     rows = rows_of_series(series, table)
     largest = rows[rows["N"] == rows["N"].max()]
     means = largest.groupby("D")["value"].mean()
-    return float(means.max() if series.average.series.rising else means.min())
+    return float(means.max() if rising(series.metric, study.forecasting.directions) else means.min())
 
 
 def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:

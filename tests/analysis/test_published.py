@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from rankscale_utils.analysis.from_measurements import allocate, forecast
 
+from rankscale_utils import allocate, forecast
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
 from rankscale_utils.analysis.forecast import score_study, seal_study
@@ -37,7 +37,7 @@ def scored(study, fitted):
     """The averages' forecasts and the baselines', as a reader of the files has them."""
     seal_study(study, fitted)
     score_study(study, fitted)
-    return {name: pd.read_measurements(study.folder / f"{name}.csv") for name in ("forecasts", "baselines")}
+    return {name: pd.read_csv(study.folder / f"{name}.csv") for name in ("forecasts", "baselines")}
 
 
 def errors(table, law):
@@ -94,7 +94,7 @@ def test_intervals_of_a_new_run_hold_the_truth(scored):
 
 
 def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
-    table = pd.read_measurements(study.measurements_file)
+    table = pd.read_csv(study.measurements_file)
     table.loc[table["rung"].isin(study.held_out.rungs), "value"] *= 0.5
     table.to_csv(tmp_path / "halved.csv", index=False)
     halved = study.model_copy(update={"measurements": tmp_path / "halved.csv"})
@@ -113,9 +113,9 @@ def test_what_is_held_out_decides_nothing(study, fitted, tmp_path):
 
 def test_a_table_in_memory_says_what_a_study_seals_to_every_digit(study, fitted, scored):
     settings = study.forecasting.model_dump(exclude={"level"})
-    table = pd.read_measurements(study.measurements_file)
+    table = pd.read_csv(study.measurements_file)
     made = forecast(table, study.held_out.rungs, level=study.forecasting.level, every_law=True, **settings)
-    sealed = pd.read_measurements(paths.sealed_forecasts_file(study.folder), keep_default_na=False, na_values=[""])
+    sealed = pd.read_csv(paths.sealed_forecasts_file(study.folder), keep_default_na=False, na_values=[""])
     shared = [name for name in sealed if name in made]
     assert len(shared) >= 20
     pd.testing.assert_frame_equal(made[shared], sealed[shared], check_exact=True, check_dtype=False)
