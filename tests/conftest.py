@@ -18,6 +18,7 @@ from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 from rankscale_utils.training.run import train
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 TINY = {
     "title": "Rerankers that train in a second",
