@@ -66,6 +66,10 @@ def json_object(line: str) -> dict[str, Any]:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"no JSON ({error.msg.lower()} at character {error.pos})") from None
+    except RecursionError:
+        raise ValueError("JSON that nests lists or objects too deeply") from None
+    if "\\ud" in line.lower() and any("\ud800" <= sign <= "\udfff" for sign in json.dumps(fields, ensure_ascii=False)):
+        raise ValueError("JSON with half of a character (\\ud800 to \\udfff alone)")
     if not isinstance(fields, dict):
         raise ValueError("JSON, but no object with field names")
     return fields

@@ -139,7 +139,13 @@ class PairReader:
 
     def _roles_of(self, names: tuple[str, ...]) -> Roles:
         if names not in self._roles:
-            known = {name.strip().lower(): name for name in names}
+            known: dict[str, str] = {}
+            for name in names:
+                if (other := known.setdefault(name.strip().lower(), name)) != name:
+                    raise StudyError(
+                        f"{self.path.name} has the columns {other!r} and {name!r}, which only case or blanks tell "
+                        "apart: rename one."
+                    )
             query, positive, grade = (self._column(role, names, known) for role in NAMES)
             given = self.columns.negatives
             negatives = [

@@ -7,14 +7,14 @@ import Stemmer
 from pydantic import Field
 
 from .collection import CollectionForm
-from .fields import FolderName, Part, Whole, refusal
+from .fields import Finite, FolderName, Part, Whole, refusal
 
 
 class FirstStage(Part):
     """BM25 (bm25s, method `lucene`) that supplies the candidates."""
 
-    k1: float = Field(0.9, ge=0)
-    b: float = Field(0.4, ge=0, le=1)
+    k1: Finite = Field(0.9, ge=0)
+    b: Finite = Field(0.4, ge=0, le=1)
     language: Literal["en", "de", "nl", "fr", "es", "pt", "it", "ru", "sv", "no", "zh", "tr", "ko", "da"] | None = (
         Field("en", description="whose stop words are left out (bm25s' lists); null: none are")
     )

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _number(value: Any) -> Any:
-    """Read a number that YAML takes for a word, such as 1e5."""
+    """Read a number that YAML takes for a word, such as 1e5; yes and no, which are 1 and 0 to Python, are none."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not yes or no")
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -37,7 +39,8 @@ def refusal(field: str) -> Callable[[Callable[[Any, dict], Iterator[str]]], Any]
     return validator
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
+MOST = 2**53  # up to it every whole number is a float
+Whole = Annotated[int, BeforeValidator(_number), Field(ge=-MOST, le=MOST)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 

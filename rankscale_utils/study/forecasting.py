@@ -17,9 +17,9 @@ class HeldOut(Part):
 class Exponent(Part):
     """Prior of the size exponent on non-embedding parameters: its mean over series, and how far series lie apart."""
 
-    mean: float = Field(0.53, gt=0, le=3, description="arXiv 2403.18684, on two collections")
-    sd: float = Field(0.15, gt=0, le=3)
-    between: float = Field(0.10, gt=0, le=3, description="standard deviation of a series around the mean")
+    mean: Finite = Field(0.53, gt=0, le=3, description="arXiv 2403.18684, on two collections")
+    sd: Finite = Field(0.15, gt=0, le=3)
+    between: Finite = Field(0.10, gt=0, le=3, description="standard deviation of a series around the mean")
 
 
 def _listed(metrics: Any) -> Any:
@@ -54,9 +54,9 @@ class Forecasting(Part):
     )
     exposure: Literal["exposure", "queries", "tokens"] = Field("exposure", description="what D counts; exposure: pairs")
     checkpoints: Whole = Field(1, gt=0, description="so many neighbouring checkpoints of a run are averaged to one row")
-    burn_in: float = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
+    burn_in: Finite = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
     prior: Exponent = Exponent()
-    level: float = Field(0.95, gt=0.5, lt=1)
+    level: Finite = Field(0.95, gt=0.5, lt=1)
     draws: Whole = Field(1000, ge=100, description="resamples of the runs")
     simulations: Whole = Field(200, ge=10, description="simulated studies that say how far intervals must reach")
 

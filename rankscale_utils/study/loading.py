@@ -17,6 +17,7 @@ from .fields import Part
 from .study import Study
 
 Section = TypeVar("Section", bound=Part)
+LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 def find_study(study: str | Path) -> Path:
@@ -105,13 +106,16 @@ def read_section(section: type[Section], fields: dict[str, Any]) -> Section:
 def _said(name: str, mistakes: list[str]) -> str:
     if len(mistakes) > 1:
         mistakes = [f"{len(mistakes)} mistakes:", *(f"({n}) {said}" for n, said in enumerate(mistakes, 1))]
-    return f"{name}: {' '.join(mistakes)}"
+    return f"{name}: {' '.join(mistakes)}".replace("\n", "\\n")
 
 
 def _fields(source: Path) -> Any:
     loader = _EveryKeyOnce(_text(source))
     loader.name = source.name
-    return loader.get_single_data() or {}
+    try:
+        return loader.get_single_data() or {}
+    except RecursionError:
+        raise StudyError(f"{source.name} nests lists or fields too deeply to be read: write fewer levels.") from None
 
 
 def _text(source: Path) -> str:
@@ -123,12 +127,30 @@ def _text(source: Path) -> str:
 
 
 class _EveryKeyOnce(yaml.SafeLoader):
-    """A loader that refuses a key which is written twice, of which the last one would win."""
+    """A loader that refuses a key which is written twice, of which the last one would win.
+
+    What YAML cannot make a value of, such as a month 13, is a mistake of the file, with its line.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of a node.
+
+        Raises:
+            StudyError: it has none.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except StudyError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # as YAML's constructors have them
+            line, tag = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise StudyError(f"{self.name}, line {line}: this is no {tag} ({error}): correct it.") from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Return a mapping, each of whose keys stands once."""
         lines: dict[str, int] = {}
-        for key, _ in node.value:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # what is none is refused below
+        for key, _ in pairs:
             line, name = key.start_mark.line + 1, str(key.value)
             if key.tag != "tag:yaml.org,2002:merge" and lines.setdefault(name, line) != line:
                 raise StudyError(f"{self.name}: {name} stands on lines {lines[name]} and {line}: remove one of them.")
@@ -171,13 +193,19 @@ def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str
         return [f"{field} is missing: add it."]
     if kind == "model_type":
         parts = _fields_beside((*mistake["loc"], ""), section)
-        return [f"{field} = {value!r}: must be a mapping with {' and '.join(parts)}, or some of them."]
+        return [f"{field} = {_shortened(value)}: must be a mapping with {' and '.join(parts)}, or some of them."]
     if kind == "tuple_type":
-        return [f"{field} = {value!r}: must be a list."]
+        return [f"{field} = {_shortened(value)}: must be a list."]
     if kind == "invalid_key":
         return [f"{field} is not a field of a study: field names are words."]
     reasons = mistake["ctx"]["error"].args if kind == "value_error" else (mistake["msg"].lower(),)
-    return [f"{field} = {value!r}: {reason}." for reason in reasons]
+    return [f"{field} = {_shortened(value)}: {reason}." for reason in reasons]
+
+
+def _shortened(value: Any) -> str:
+    """Return a value as it was written, but for what is too long for a sentence."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _fields_beside(location: tuple[int | str, ...], section: type[Part]) -> list[str]:

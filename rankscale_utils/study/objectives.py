@@ -39,7 +39,7 @@ class LearningRate(Part):
     """
 
     base: Rate | None = Field(None, description="the rate at hidden size 32")
-    power: float = Field(0.75, ge=0)
+    power: Finite = Field(0.75, ge=0)
     of: dict[str, Rate] | None = Field(None, description="rates by rung, instead of the rule")
     sweep: tuple[Annotated[Finite, Field(gt=0)], ...] = Field(
         (), description="factors on a rung's rate, tried on its shortest exposure; training queries choose among them"

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .fields import FolderName, Part, Whole, refusal
+from .fields import Finite, FolderName, Part, Whole, refusal
 from .ladder import Rung
 from .objectives import LearningRate, Objective, Rate
 
@@ -44,9 +44,9 @@ class Training(Part):
 
     groups: Groups = Groups()
     exposures: tuple[Whole, ...] = Field(min_length=1, description="training pairs at which a checkpoint is kept")
-    cooldown: float = Field(0.2, ge=0, lt=1, description="share of each exposure over which the rate falls to zero")
+    cooldown: Finite = Field(0.2, ge=0, lt=1, description="share of each exposure over which the rate falls to zero")
     warmup_steps: Whole = Field(100, ge=0)
-    weight_decay: float = Field(
+    weight_decay: Finite = Field(
         0.01,
         ge=0,
         description="of matrices, each step this share of the rate at hidden size 32, so that all rungs decay alike; "

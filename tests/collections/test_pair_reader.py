@@ -204,3 +204,21 @@ def test_one_question_in_two_spellings_is_one_query(new_study, tmp_path):
     for query, hard in zip(items.query_rows, items.hard_rows, strict=True):
         told = queries["text"][query].removeprefix("What is ").removesuffix("?").lower()
         assert not {f"{told} is 0", f"{told} is 1"} & set(texts[hard[hard >= 0]])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            '{"query": "q", "Query ": "p", "positive": "d"}',
+            "'query' and 'Query ', which only case or blanks tell apart",
+        ),
+        ('{"query": "q\\ud800", "positive": "d"}', "line 1: JSON with half of a character"),
+        ('{"query": ' + "[" * 5000, "line 1: JSON that nests lists or objects too deeply"),
+    ],
+)
+def test_what_random_lines_found_is_refused(tmp_path, line, said):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=said):
+        list(PairReader(path))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from datetime import date
 
 import pytest
 import yaml
@@ -11,18 +12,24 @@ from hypothesis import strategies as st
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.loading import load_study
 from tests.conftest import REPOSITORY
+from tests.faults.answers import answer
 
 SHIPPED = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((REPOSITORY / "params").glob("*.yaml"))]
 SCALARS = st.one_of(
     st.sampled_from(
-        [None, True, False, "", " ", "1e3", "1_000", "nan", ".inf", "null", "yes", "../..", "/", "~", "{x}", "a\nb", "é",
-         "\u202e", "\U0001f600", "\ufeff", "x" * 5000, 0, -1, 1, 2**63, 10**30, -(10**30), 0.5, 1e308, 1e-308, -0.0,
-         float("inf"), float("nan"), b"\xff", __import__("datetime").date(2026, 1, 1)]
+        [None, True, False, "", " ", "1e3", "1_000", "nan", ".inf", "null", "yes", "../..", "/", "~", "{x}", "a\nb",
+         "é", "\u202e", "\U0001f600", "\ufeff", "x" * 5000, 0, -1, 1, 2**63, 10**30, -(10**30), 0.5, 1e308, 1e-308,
+         -0.0, float("inf"), float("nan"), b"\xff", date(2026, 1, 1)]
     ),
     st.text(max_size=5),
     st.integers(),
     st.floats(),
 )  # fmt: skip
+PIECES = [
+    b"*a", b"&a ", b"<<: ", b"!!python/object:os.system ", b"!!int ", b"!!map ", b"? ", b"- ", b"{", b"}", b"\t",
+    b"---\n", b"%YAML", b"\xef\xbb\xbf", b"!!binary ", b"!!set ", b"0o17", b"0x_", b"1:30:00", b"2026-13-45", b"\n",
+    b"'", b"|", b"[" * 2000, b"9" * 5000,
+]  # fmt: skip
 KEYS = st.one_of(st.text(max_size=5), st.integers(), st.booleans(), st.none())
 VALUES = st.recursive(
     SCALARS,
@@ -63,7 +70,11 @@ def studies(draw):
             case 4:
                 where[key] = copy.deepcopy(part(fields, draw(st.sampled_from(ways))))
             case 5 if isinstance(where, dict):
-                where[draw(st.one_of(st.text(max_size=6), st.sampled_from(["name", "source", "__class__", 1, True, None])))] = draw(VALUES)
+                where[
+                    draw(
+                        st.one_of(st.text(max_size=6), st.sampled_from(["name", "source", "__class__", 1, True, None]))
+                    )
+                ] = draw(VALUES)
             case _:
                 where[key] = [where[key]] if draw(st.booleans()) else {"a": where[key]}
     return fields
@@ -72,12 +83,7 @@ def studies(draw):
 def read(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random.yaml"
     path.write_bytes(content)
-    try:
-        return load_study(path)
-    except StudyError as error:
-        assert "\n" not in str(error), str(error)
-        assert "random.yaml" in str(error)
-        return None
+    return answer(load_study, path)
 
 
 def assert_as_written(study, given):
@@ -108,7 +114,11 @@ def test_a_study_is_as_it_was_written_or_refused(fields, tmp_path_factory):
 def test_a_field_that_no_study_has_and_one_that_stands_twice_are_refused(shipped, data, tmp_path_factory):
     fields = copy.deepcopy(shipped)
     sections = [(), *(way for way in places(fields) if isinstance(part(fields, way), dict))]
-    free = [("ladder",), ("evaluation", "tests"), ("objectives",)]  # whose keys are names of one's own, or of objectives
+    free = [
+        ("ladder",),
+        ("evaluation", "tests"),
+        ("objectives",),
+    ]  # whose keys are names of one's own, or of objectives
     way = data.draw(st.sampled_from([way for way in sections if tuple(way[:2]) not in free and way not in free]))
     text = yaml.safe_dump(fields, sort_keys=False)
     part(fields, way)["sedes"] = data.draw(VALUES)
@@ -127,9 +137,6 @@ def test_bytes_that_are_lost_or_strange_are_refused_or_read(shipped, data, tmp_p
     content = yaml.safe_dump(shipped, sort_keys=False).encode("utf-8")
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(content)))
-        put = data.draw(st.one_of(st.binary(max_size=3), st.sampled_from(
-            [b"*a", b"&a ", b"<<: ", b"!!python/object:os.system ", b"? ", b"- ", b"{", b"}", b"\t", b"---\n", b"%YAML", b"\xef\xbb\xbf",
-             b"!!binary ", b"!!set ", b"0o17", b"1:30:00", b"\n", b"'", b"|", b"[" * 2000]
-        )))  # fmt: skip
+        put = data.draw(st.one_of(st.binary(max_size=3), st.sampled_from(PIECES)))
         content = content[:place] + put + content[place + data.draw(st.sampled_from([0, 0, 1, 5, 100, 5000])) :]
     read(tmp_path_factory, content)

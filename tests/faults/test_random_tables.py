@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import read_measurements
 from rankscale_utils.measurements.table import NUMBERS, WORDS
+from tests.faults.answers import answer
 
 COLUMNS = ["objective", "rung", "params", "seed", "exposure", "collection", "metric", "value"]
 OTHERS = ["params_non_embedding", "tokens", "queries", "flops", "ceiling", "first_stage", "excluded", "task", "score",
           "run", "", " ", "Value", "value ", "value.1", "note", "индекс", "\ufeffvalue", "a\x00b"]  # fmt: skip
 WORD = st.sampled_from(
-    ["listwise", "17m", "400m", "NA", "None", "nan", "dev", "nDCG@10", "CE19", "bpb", "val_loss", "日本", "a,b", 'say "x"',
-     "two\nlines", "two\rlines", " blank ", "\u00a0", "\u2028", "", "1e3", "0x10", "-0", "True", "=1+1", "\x1c", "\x85"]
+    ["listwise", "17m", "400m", "NA", "None", "nan", "dev", "nDCG@10", "CE19", "bpb", "val_loss", "日本", "a,b",
+     'say "x"', "two\nlines", "two\rlines", " blank ", "\u00a0", "\u2028", "", "1e3", "0x10", "-0", "True", "=1+1",
+     "\x1c", "\x85"]
 )  # fmt: skip
 NUMBER = st.one_of(
     st.sampled_from(
@@ -56,7 +57,9 @@ def tables(draw):
             cells.append(cell)
         rows.append(cells)
         if strange:
-            rows += draw(st.sampled_from([[]] * 8 + [[[]], [cells], [[*cells, "more"]], [cells[:-1]], [[""] * len(names)]]))
+            rows += draw(
+                st.sampled_from([[]] * 8 + [[[]], [cells], [[*cells, "more"]], [cells[:-1]], [[""] * len(names)]])
+            )
     text = io.StringIO()
     quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]))
     writer = csv.writer(
@@ -90,7 +93,10 @@ def assert_as_written(table, content):
             assert row[word] == record[word]
         for name in set(NUMBERS) & set(record):
             if math.isnan(row[name]):
-                assert record[name] in {"", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"} or record["excluded"]
+                assert (
+                    record[name] in {"", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"}
+                    or record["excluded"]
+                )
             else:
                 assert row[name] == pytest.approx(float(record[name]), rel=1e-15)
         assert row["params"] > 0
@@ -102,10 +108,5 @@ def assert_as_written(table, content):
 def test_a_table_is_read_as_it_stands_or_refused(content, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "random.csv"
     path.write_bytes(content)
-    try:
-        table = read_measurements(path)
-    except StudyError as error:
-        assert "\n" not in str(error)
-        assert "random.csv" in str(error)
-        return
-    assert_as_written(table, content)
+    if (table := answer(read_measurements, path)) is not None:
+        assert_as_written(table, content)

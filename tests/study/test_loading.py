@@ -46,3 +46,24 @@ def test_a_field_that_stands_twice_is_refused_with_both_lines(written, more, sai
 def test_a_mistyped_field_is_compared_with_those_that_may_stand_there(written):
     with pytest.raises(StudyError, match=r"forecasting\.levle is not a field of a study, did you mean level\?"):
         written(FIELDS + "forecasting: {levle: 0.8}\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("note: 2026-13-45\n", "line 4: this is no timestamp (month must be in 1..12): correct it"),
+        ("note: 0x_\n", "line 4: this is no int (invalid literal for int() with base 16: ''): correct it"),
+        ("note: !!map [1]\n", "expected a mapping node, but found sequence"),
+        ("note: " + "[" * 2000 + "\n", "nests lists or fields too deeply to be read: write fewer levels"),
+        ("evaluation: {queries: yes}\n", "evaluation.queries = True: must be a number, not yes or no"),
+        ("evaluation: {queries: 1000000000000000000000}\n", "less than or equal to 9007199254740992"),
+        ("first_stage: {k1: .inf}\n", "first_stage.k1 = inf: input should be a finite number"),
+        ("evaluation: {depth: " + "x" * 300 + "}\n", "evaluation.depth = '" + "x" * 199 + "…: "),
+        ('"a\\nb": 1\n', "a\\nb is not a field of a study"),
+    ],
+)
+def test_what_yaml_or_a_study_has_no_value_for_is_one_sentence(written, more, said):
+    with pytest.raises(StudyError) as refused:
+        written(f"{FIELDS}{more}")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
