@@ -27,7 +27,7 @@ def write_cuts(
     """Write `cuts.json`: by test ('' is training), the dropped share of the queries' and of the documents' tokens.
 
     Shares are those of a sample of pairs: a test's candidates, and training's relevant documents. A query keeps
-    `query_tokens`, and the document what is left of `pair_tokens` beside it and three special tokens; without
+    `query_tokens`, and the document what is left of `pair_tokens` beside it and the special tokens; without
     `query_tokens` the longer one gives way.
     """
     rows = Rows(texts)
@@ -43,7 +43,7 @@ def write_cuts(
             tokenizer.lengths(queries[asked].tolist()),
             tokenizer.lengths([documents[row] for row in told]),
         )
-        room = text.pair_tokens - 3
+        room = tokenizer.pair_tokens - tokenizer.layout.special
         read = np.minimum(query, text.query_tokens) if text.query_tokens else longest_first(query, document, room)
         shares[name] = {
             "queries": _dropped(query, read),

@@ -14,7 +14,6 @@ from rankscale_utils.study.objectives import Family
 from .tokens import Pairs, StudyTokenizer, Texts
 
 Around = Literal["both", "end", "none"]
-BEFORE_AND_AFTER = {"both": (1, 1), "end": (0, 1), "none": (0, 0)}  # special tokens
 TEXTS_CUT_TOGETHER = 1000  # texts that are cut at once
 
 
@@ -29,8 +28,8 @@ class TextBatch(NamedTuple):
 class Singles:
     """Makes batches of single texts, each cut so that it has no more than `tokens`, its special ones included.
 
-    around: `both` is `[CLS] text [SEP]`, as a bi-encoder reads it; `end` is `text [SEP]`, ED2LM's document; `none` is
-    the text alone, ED2LM's query.
+    around: `both` is `[CLS] text [SEP]` or how else the tokenizer lays out a text, as a bi-encoder reads it; `end` is
+    `text [SEP]`, ED2LM's document; `none` is the text alone, ED2LM's query.
     """
 
     texts: Texts
@@ -38,26 +37,31 @@ class Singles:
     tokens: int
     around: Around = "both"
 
+    @property
+    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The special tokens before and after a text."""
+        before, after = (specials.ids for specials in self.tokenizer.layout.alone)
+        return before if self.around == "both" else (), () if self.around == "none" else after
+
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Return the tokens of each text after truncation: (texts,)."""
         return self.lengths_of(self.texts.lengths(rows))
 
     def lengths_of(self, tokens: np.ndarray) -> np.ndarray:
         """Return what becomes of texts of so many tokens: their lengths with special tokens, after truncation."""
-        return np.minimum(tokens + sum(BEFORE_AND_AFTER[self.around]), self.tokens)
+        return np.minimum(tokens + sum(map(len, self._around)), self.tokens)
 
     def batch(self, rows: np.ndarray) -> TextBatch:
         """Return the texts at `rows` padded to the longest."""
-        before, after = BEFORE_AND_AFTER[self.around]
+        before, after = self._around
         lengths = self.lengths(rows)[:, None]
         place = np.arange(lengths.max())[None, :]
         ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)
-        inside = (place >= before) & (place < lengths - after)
-        ids[inside] = self.texts.ids[(self.texts.starts[rows][:, None] + place - before)[inside]]
-        if before:
-            ids[:, 0] = self.tokenizer.cls
-        if after:
-            ids[place == lengths - 1] = self.tokenizer.sep
+        end = lengths - len(after)
+        inside = (place >= len(before)) & (place < end)
+        ids[inside] = self.texts.ids[(self.texts.starts[rows][:, None] + place - len(before))[inside]]
+        ids[:, : len(before)] = before
+        ids[np.arange(len(rows))[:, None], end + np.arange(len(after))] = after
         return TextBatch(torch.from_numpy(ids), torch.from_numpy((place < lengths).astype(np.int64)))
 
     def written(self, rows: np.ndarray) -> Texts:
@@ -82,13 +86,14 @@ def singles(pairs: Pairs, text: Text, family: Family = "bi_encoder", ended: bool
     if family == "ed2lm":
         queries = Singles(pairs.queries, pairs.tokenizer, text.longest_query + ended, "end" if ended else "none")
         return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 1, "end")
-    queries = Singles(pairs.queries, pairs.tokenizer, text.longest_query + 2)
-    return queries, Singles(pairs.documents, pairs.tokenizer, text.document_tokens + 2)
+    longest = pairs.tokenizer.layout.apart(pairs.tokenizer.pair_tokens, text.query_tokens)
+    texts = (pairs.queries, pairs.documents)
+    return tuple(Singles(part, pairs.tokenizer, tokens) for part, tokens in zip(texts, longest, strict=True))
 
 
 def token_shares(texts: Sequence[Texts], tokenizer: StudyTokenizer) -> np.ndarray:
     """Return each token's share of all tokens (vocabulary,), never 0; 1 for the special ones, which every text has."""
     counts = sum(np.bincount(some.ids, minlength=tokenizer.tokenizer.get_vocab_size()) for some in texts) + 1.0
     shares = counts / counts.sum()
-    shares[[tokenizer.pad, tokenizer.cls, tokenizer.sep]] = 1.0
+    shares[[tokenizer.pad, *(id for specials in tokenizer.layout.alone for id in specials.ids)]] = 1.0
     return shares

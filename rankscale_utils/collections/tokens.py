@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,7 +14,9 @@ from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json, write_json
+from rankscale_utils.models.pair_layout import PairLayout
 from rankscale_utils.models.pretrained import read_tokenizer
+from rankscale_utils.study.evaluation import Text
 from rankscale_utils.study.study import Study
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -32,21 +34,17 @@ class StudyTokenizer:
     special: dict[str, str]  # pad_token, cls_token, sep_token, …: the token
     pair_tokens: int
     query_tokens: int | None = None  # the longest query; None: as long as a pair, whose longer text gives way
+    segments: bool = True  # whether models are told which tokens are the document's
 
     @property
     def pad(self) -> int:
         """The id that fills a batch's shorter pairs."""
         return self.tokenizer.token_to_id(self.special["pad_token"])
 
-    @property
-    def cls(self) -> int:
-        """The id that opens a pair."""
-        return self.tokenizer.token_to_id(self.special["cls_token"])
-
-    @property
-    def sep(self) -> int:
-        """The id that ends a query, and a document."""
-        return self.tokenizer.token_to_id(self.special["sep_token"])
+    @cached_property
+    def layout(self) -> PairLayout:
+        """How it lays out pairs, and texts alone."""
+        return PairLayout.of(self.tokenizer, self.segments)
 
     def encode(self, texts: Sequence[str], longest: int) -> list[list[int]]:
         """Return the ids of every text without special tokens, each cut after `longest`."""
@@ -63,7 +61,8 @@ class StudyTokenizer:
         self.tokenizer.save(str(folder / "tokenizer.json"))
         lengths = {"model_max_length": self.pair_tokens, "pair_tokens": self.pair_tokens}
         lengths["query_tokens"] = self.query_tokens
-        fields = {"tokenizer_class": "PreTrainedTokenizerFast"} | lengths | self.special
+        inputs = ["input_ids", *["token_type_ids"] * self.segments, "attention_mask"]
+        fields = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs} | lengths | self.special
         write_json(folder / "tokenizer_config.json", fields)
 
     @classmethod
@@ -72,7 +71,8 @@ class StudyTokenizer:
         fields = read_json(folder / "tokenizer_config.json")
         special = {name: token for name, token in fields.items() if name.endswith("_token")}
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(tokenizer, special, fields["pair_tokens"], fields["query_tokens"])
+        segments = "token_type_ids" in fields["model_input_names"]
+        return cls(tokenizer, special, fields["pair_tokens"], fields["query_tokens"], segments)
 
 
 @cache
@@ -91,17 +91,27 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
     """
     if not study.pretrained:
         tokenizer = train_tokenizer(list(training_texts), study.text.vocabulary)
-        return StudyTokenizer(tokenizer, SPECIAL, study.text.pair_tokens, study.text.query_tokens)
-    (first, (tokenizer, special)), *others = (
+        return _with_lengths(tokenizer, SPECIAL, True, study.text)
+    (first, (tokenizer, special, segments)), *others = (
         (rung, read_tokenizer(rung, source)) for rung, source in study.pretrained.items()
     )
-    for rung, (other, _) in others:
+    for rung, (other, *_) in others:
         if other.to_str() != tokenizer.to_str():
             raise StudyError(
                 f"ladder: {first} = {study.pretrained[first]!r} and {rung} = {study.pretrained[rung]!r} bring "
                 "different tokenizers, so the rungs would read different tokens: use encoders of one family."
             )
-    return StudyTokenizer(tokenizer, special, study.text.pair_tokens, study.text.query_tokens)
+    return _with_lengths(tokenizer, special, segments, study.text)
+
+
+def _with_lengths(tokenizer: Tokenizer, special: dict[str, str], segments: bool, text: Text) -> StudyTokenizer:
+    """Return a study's tokenizer; without `query_tokens`, pairs have room for an even number of tokens.
+
+    Of two long texts transformers' `longest_first` leaves the longer one the odd token, and which one that is is not
+    known of texts that have been cut before.
+    """
+    odd = text.query_tokens is None and (text.pair_tokens - PairLayout.of(tokenizer).special) % 2
+    return StudyTokenizer(tokenizer, special, text.pair_tokens - odd, text.query_tokens, segments)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
@@ -124,11 +134,15 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 
 
 class Batch(NamedTuple):
-    """Padded pairs `[CLS] query [SEP] document [SEP]`; each tensor is (pairs, longest pair)."""
+    """Padded pairs, as the tokenizer lays them out: (pairs, longest pair).
+
+    of_query: (pairs,), how many of each one's first tokens stand before the document.
+    """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     token_type_ids: torch.Tensor
+    of_query: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -209,27 +223,38 @@ class Pairs:
 
     def lengths(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
         """Return the tokens of each pair, special tokens included, after truncation: (pairs,)."""
-        whole = self.queries.lengths(query_rows) + self.documents.lengths(document_rows) + 3
+        whole = self.queries.lengths(query_rows) + self.documents.lengths(document_rows)
+        whole += self.tokenizer.layout.special
         return np.minimum(whole, self.tokenizer.pair_tokens)
 
     def _query_lengths(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
         """Return how many tokens of every pair's query are read: (pairs,)."""
         query, document = self.queries.lengths(query_rows), self.documents.lengths(document_rows)
-        return query if self.tokenizer.query_tokens else longest_first(query, document, self.tokenizer.pair_tokens - 3)
+        room = self.tokenizer.pair_tokens - self.tokenizer.layout.special
+        return query if self.tokenizer.query_tokens else longest_first(query, document, room)
 
     def batch(self, query_rows: np.ndarray, document_rows: np.ndarray) -> Batch:
         """Return the pairs (query_rows[i], document_rows[i]) padded to the longest."""
-        query_lengths = self._query_lengths(query_rows, document_rows)[:, None]
+        layout = self.tokenizer.layout
         lengths = self.lengths(query_rows, document_rows)[:, None]
         place = np.arange(lengths.max())[None, :]
+        query_begin = len(layout.before)
+        query_end = query_begin + self._query_lengths(query_rows, document_rows)[:, None]
+        document_begin, document_end = query_end + len(layout.between), lengths - len(layout.after)
         ids = np.full((len(lengths), place.size), self.tokenizer.pad, np.int64)
-        ids[:, 0] = self.tokenizer.cls
-        in_query = (place >= 1) & (place <= query_lengths)
-        in_document = (place >= query_lengths + 2) & (place < lengths - 1)
-        ids[in_query] = self.queries.ids[(self.queries.starts[query_rows][:, None] + place - 1)[in_query]]
-        document_place = self.documents.starts[document_rows][:, None] + place - query_lengths - 2
-        ids[in_document] = self.documents.ids[document_place[in_document]]
-        ids[(place == query_lengths + 1) | (place == lengths - 1)] = self.tokenizer.sep
-        types = ((place >= query_lengths + 2) & (place < lengths)).astype(np.int64)
+        types = np.zeros_like(ids)
+        texts = (
+            (self.queries, query_rows, query_begin, query_end),
+            (self.documents, document_rows, document_begin, document_end),
+        )
+        for segment, (text, rows, begin, end) in zip(layout.segments, texts, strict=True):
+            inside = (place >= begin) & (place < end)
+            ids[inside] = text.ids[(text.starts[rows][:, None] + place - begin)[inside]]
+            types[inside] = segment
+        every = np.arange(len(lengths))[:, None]
+        specials = ((layout.before, 0), (layout.between, query_end), (layout.after, document_end))
+        for special, begin in specials:
+            own = begin + np.arange(len(special))[None, :]
+            ids[every, own], types[every, own] = special.ids, special.segments
         mask = (place < lengths).astype(np.int64)
-        return Batch(*(torch.from_numpy(array) for array in (ids, mask, types)))
+        return Batch(*(torch.from_numpy(array) for array in (ids, mask, types, document_begin[:, 0])))

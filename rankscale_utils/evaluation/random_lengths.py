@@ -15,9 +15,10 @@ from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.machine.files import result_file
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.models.build import count_rung, rung_config
-from rankscale_utils.models.checkpoint import Model
+from rankscale_utils.models.classifier import new_classifier
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
+from rankscale_utils.models.export import Model
 from rankscale_utils.models.pretrained import bare_encoder
 from rankscale_utils.scoring.systems import System, systems_of
 from rankscale_utils.study import paths
@@ -65,8 +66,9 @@ def _model(study: Study, family: Family, rung: str, pairs: Pairs, text: Text) ->
     if family == "ed2lm":
         return build_ed2lm(settings, Setting(0, 1, text.document_tokens + 1, study.ed2lm.poolings))
     settings.max_position_embeddings = max(settings.max_position_embeddings, text.pair_tokens)
-    encoder = bare_encoder(settings)
-    return CrossEncoder(encoder) if family == "cross_encoder" else BiEncoder(encoder, **study.bi_encoder.model_dump())
+    if family == "bi_encoder":
+        return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
+    return CrossEncoder.of(new_classifier(settings)) if study.pretrained else CrossEncoder(bare_encoder(settings))
 
 
 def measure_lengths(

@@ -15,8 +15,9 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.per_query import over_queries
 from rankscale_utils.measurements.table import DEFAULTS
 from rankscale_utils.models.build import build_model
-from rankscale_utils.models.checkpoint import Model, open_checkpoint
+from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.models.counts import parameters
+from rankscale_utils.models.export import Model
 from rankscale_utils.scoring.systems import System, bm25_system, systems_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.objectives import score_of_objective

@@ -4,23 +4,34 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Run, Study, run_seed
 
 from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
-from .checkpoint import Model
+from .classifier import is_classifier, new_classifier
 from .counts import Parameters, counted_flops, encoder_flops, parameters, pass_flops
 from .cross_encoder import CrossEncoder, initialise_cross_encoder
 from .ed2lm import Ed2lm, Setting, build_ed2lm
 from .ed2lm_counts import Work, full_flops, t5_encoder_flops
 from .ed2lm_init import initialise_ed2lm
-from .pretrained import bare_encoder, read_config, read_encoder, read_t5, verdict_ids
+from .export import Model
+from .pretrained import (
+    bare_encoder,
+    for_scores,
+    most_tokens,
+    read_classifier,
+    read_config,
+    read_encoder,
+    read_t5,
+    verdict_ids,
+)
 
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
+PADDING = 1e-4  # by which states may change with the padding beside a text
 
 
 def rung_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
@@ -72,30 +83,33 @@ def _encoder_config(study: Study, rung: str, vocabulary: int) -> PretrainedConfi
 
 def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
     source, longest = study.pretrained[rung], study.text.pair_tokens
-    found = read_config(rung, source)
-    if (found.model_type == "t5") != (family == "ed2lm"):
-        raise StudyError(
-            f"ladder.{rung} = {source!r} is a {found.model_type} model: ed2lm needs one of T5's, the other families "
-            "one of BERT's or ModernBERT's."
+    found = read_config(rung, source, study.ladder[rung].layers)
+    wanted = ("t5",) if family == "ed2lm" else MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if found.model_type not in wanted or (found.is_encoder_decoder and family != "ed2lm"):
+        needed = (
+            "a T5 (original, v1.1 or flan)" if family == "ed2lm" else "an encoder, such as BERT, RoBERTa or DeBERTa"
         )
-    if family != "ed2lm" and found.max_position_embeddings < longest:
-        raise StudyError(
-            f"text.pair_tokens = {longest}: ladder.{rung} = {source!r} reads {found.max_position_embeddings} tokens at "
-            "most: lower pair_tokens."
-        )
+        raise StudyError(f"ladder.{rung} = {source!r} is a {found.model_type} model: {family} needs {needed}.")
     if found.vocab_size < vocabulary:
         raise StudyError(
             f"ladder.{rung} = {source!r}: its tokenizer has {vocabulary} tokens and its model {found.vocab_size}: name "
             "a model that belongs to its tokenizer."
         )
-    return found
+    if family == "ed2lm" and study.ladder[rung].layers:
+        raise StudyError(f"ladder.{rung}.layers: an ed2lm is kept whole, as its decoder reads its encoder: remove it.")
+    if family != "ed2lm" and (most := most_tokens(found)) < longest:
+        raise StudyError(
+            f"text.pair_tokens = {longest}: ladder.{rung} = {source!r} reads {most} tokens at most: lower pair_tokens."
+        )
+    return for_scores(rung, source, found) if family == "cross_encoder" else found
 
 
 def build_model(study: Study, run: Run, vocabulary: int, shares: Callable[[], np.ndarray] | None = None) -> Model:
     """Return a run's model at its start, all that is random drawn from the run's own seed.
 
-    A rung given as a shape is initialised as its family's `initialise` says. A pretrained rung keeps its weights; what
-    is new on top starts random: a cross-encoder's head, which reads [CLS], and a bi-encoder's projection.
+    A rung given as a shape is initialised as its family's `initialise` says. A pretrained rung keeps its weights, a
+    finished reranker's head among them; what is new on top starts random: a cross-encoder's head, as transformers has
+    it for the architecture, and a bi-encoder's projection.
     vocabulary: the tokenizer's size; shares: tells each token's share of all tokens (vocabulary,), which new models
     that read query and document apart start from; without it they are as transformers starts them.
 
@@ -123,17 +137,10 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
     if family == "ed2lm":
         setting = _setting(study, rung, vocabulary)
         return Ed2lm(read_t5(rung, source), setting) if source else build_ed2lm(settings, setting)
-    encoder = read_encoder(rung, source) if source else bare_encoder(settings)
-    model = _around(study, family, rung, encoder)
     if source and family == "cross_encoder":
-        nn.init.normal_(model.head.weight, std=0.02)  # as transformers starts a new head
-    return model
-
-
-def _around(study: Study, family: Family, rung: str, encoder: PreTrainedModel) -> CrossEncoder | BiEncoder:
-    if family == "bi_encoder":
-        return BiEncoder(encoder, **study.bi_encoder.model_dump())
-    return CrossEncoder(encoder, reads="cls" if rung in study.pretrained else "query")
+        return CrossEncoder.of(read_classifier(rung, source, settings))
+    encoder = read_encoder(rung, source, settings) if source else bare_encoder(settings)
+    return BiEncoder(encoder, **study.bi_encoder.model_dump()) if family == "bi_encoder" else CrossEncoder(encoder)
 
 
 def empty_model(study: Study, family: Family, rung: str, settings: PretrainedConfig) -> Model:
@@ -141,7 +148,9 @@ def empty_model(study: Study, family: Family, rung: str, settings: PretrainedCon
     with torch.device("meta"):
         if family == "ed2lm":
             return Ed2lm(T5ForConditionalGeneration(settings), Setting(0, 1, study.text.document_tokens + 1))
-        return _around(study, family, rung, bare_encoder(settings))
+        if family == "bi_encoder":
+            return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
+        return CrossEncoder.of(new_classifier(settings)) if study.pretrained else CrossEncoder(bare_encoder(settings))
 
 
 def _setting(study: Study, rung: str, vocabulary: int) -> Setting:
@@ -188,5 +197,39 @@ def check_pretrained(study: Study) -> None:
     """
     for rung, source in study.pretrained.items():
         for family in study.families:
-            rung_config(study, family, rung, vocabulary=0)
-            (read_t5 if family == "ed2lm" else read_encoder)(rung, source)
+            config = rung_config(study, family, rung, vocabulary=0)
+            if family == "ed2lm":
+                read_t5(rung, source)
+            elif family == "bi_encoder":
+                _refuse_padded(rung, source, read_encoder(rung, source, config))
+            else:
+                _refuse_padded(rung, source, read_classifier(rung, source, config).base_model)
+
+
+@torch.inference_mode()
+def _refuse_padded(rung: str, source: str, encoder: PreTrainedModel) -> None:
+    """Refuse an encoder whose states depend on the padding beside a text, such as Longformer, which pads by itself."""
+    short, long = 9, 17
+    ids = torch.arange(2 * long).view(2, long) + 5
+    mask = (torch.arange(long) < torch.tensor([[short], [long]])).long()
+    together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
+    alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
+    if (off := (together - alone).abs().max().item()) > PADDING:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: a {encoder.config.model_type}'s states change with the padding beside a text "
+            f"(by up to {off:.1g}), and so would its scores: name another encoder."
+        )
+
+
+def start_of(study: Study, family: Family, rung: str) -> str:
+    """Say what weights a rung's models start from, for people to read."""
+    if rung not in study.pretrained:
+        return "random weights"
+    finished = is_classifier(read_config(rung, study.pretrained[rung]))
+    heads = {
+        "cross_encoder": "a reranker's, its head included" if finished else "pretrained, with a new head",
+        "bi_encoder": f"pretrained, with a new projection{' and without their own head for scores' * finished}",
+        "ed2lm": "pretrained",
+    }
+    layers = study.ladder[rung].layers
+    return heads[family] + (f"; the first {layers} layers" if layers else "")

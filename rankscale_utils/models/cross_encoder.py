@@ -9,37 +9,53 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .classifier import READS, Head, split
 from .flat_encoders import Inputs, mean_states, unpad
 
 
 class CrossEncoder(nn.Module):
-    """Score a query and a document read together: one linear layer on what it reads of the encoder's last states.
+    """Score a query and a document read together: a head on what it reads of the encoder's last states.
 
     ``reads`` is ``"query"``, the mean over the query, which lets a small new model see at once which words the document
-    holds, or ``"cls"``, the state of [CLS], as monoBERT does (arXiv 1901.04085). ``encoder`` is any transformers
-    encoder (``AutoModel.from_config`` or ``from_pretrained``). The head is our own, as the heads of
-    ``AutoModelForSequenceClassification`` index padded positions, which rules out unpadded batches.
+    holds; ``"cls"``, the state of the first token, as monoBERT does (arXiv 1901.04085); or ``"mean"``, of all tokens.
+    ``encoder`` is any transformers encoder (``AutoModel.from_config`` or ``from_pretrained``). ``head`` makes scores
+    (pairs, 1) of what is read (pairs, hidden): a linear layer, or that of transformers' classifiers.
     """
 
-    def __init__(self, encoder: PreTrainedModel, reads: Literal["query", "cls"] = "query") -> None:
-        """Wrap ``encoder``; the head starts at zero, so that a new model scores every pair the same."""
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        reads: Literal["query", "cls", "mean"] = "query",
+        head: nn.Linear | Head | None = None,
+    ) -> None:
+        """Wrap ``encoder``; a new head starts at zero, so that a new model scores every pair the same."""
         super().__init__()
         self.encoder = unpad(encoder)
         self.reads = reads
         self.reads_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
-        self.head = nn.Linear(encoder.config.hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = _zeros(encoder.config.hidden_size) if head is None else head
 
-    def inputs(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Inputs:
+    @classmethod
+    def of(cls, classifier: PreTrainedModel) -> CrossEncoder:
+        """Return one of transformers' classifiers with one label as a cross-encoder, head included; it is used up."""
+        encoder, head = split(classifier)
+        return cls(encoder, READS[getattr(encoder.config, "classifier_pooling", "cls")], head)
+
+    def inputs(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        of_query: Tensor | None = None,
+    ) -> Inputs:
         """Return what is read of token ids, attention mask and segment ids, each (pairs, tokens) and on the host,
         padded on the right.
 
-        The query is segment 0, which comes first: [CLS], its tokens and its [SEP]; without segment ids, every token is
-        averaged.
+        of_query: (pairs,), how many of their tokens stand before the document; absent: those of segment 0, or all.
         """
-        of_query = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
-        read = torch.ones_like(of_query[:, 0]) if self.reads == "cls" else of_query.sum(1)
+        if of_query is None:
+            of_query = (attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)).sum(1)
+        read = {"cls": torch.ones_like(of_query), "query": of_query, "mean": attention_mask.sum(1)}[self.reads]
         segments = token_type_ids if self.reads_segments else None
         return Inputs.of(self.encoder, input_ids, attention_mask, read, segments)
 
@@ -47,6 +63,13 @@ class CrossEncoder(nn.Module):
         """Return raw scores (pairs,) from `inputs`, or from what makes them."""
         inputs = given[0] if isinstance(given[0], Inputs) else self.inputs(*given)
         return self.head(mean_states(self.encoder, inputs)).squeeze(-1)
+
+
+def _zeros(width: int) -> nn.Linear:
+    head = nn.Linear(width, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 @torch.no_grad()

@@ -33,13 +33,16 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Return what every token of a flat batch reads of its own sequence: (1, tokens, heads, size).
 
-    query, key, value: (1, heads, tokens, size). Queries may be those of the prefixes alone. position_bias: (1, heads,
+    query, key, value: (1, heads, tokens, size), keys and values of fewer heads where several share them. Queries may be
+    those of the prefixes alone. position_bias: (1, heads,
     longest, longest) or more. A batch without `sequences` is a padded one, which transformers' own function attends to.
     """
     if sequences is None:
         others |= {"dropout": dropout, "scaling": scaling, "position_bias": position_bias}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # (tokens, heads, size)
+    if (shared := query.shape[1] // key.shape[1]) > 1:  # several heads' queries read the same keys
+        key, value = (part.repeat_interleave(shared, dim=1) for part in (key, value))
     whole = len(query) == len(key)
     on_device = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout
     if on_device and position_bias is None and (whole or sliding_window is None):

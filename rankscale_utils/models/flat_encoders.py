@@ -1,11 +1,12 @@
 """Encoders over one flat batch: sequence after sequence without padding, and no more work than what is read needs.
 
-BERT, ModernBERT and T5 encoders of transformers run with their own layers, which call `attend`, registered with
-transformers' AttentionInterface, and see one batch of all sequences' tokens; ModernBERT's attention is a subclass.
-The last layer of BERT and ModernBERT computes only the tokens that are read, such as [CLS] or the query; its keys and
-values alone are of all tokens.
+The encoders of `STACKS` run with transformers' own layers, which call `attend`, registered with its AttentionInterface,
+and see one batch of all sequences' tokens; ModernBERT's attention is a subclass. The last layer of BERT, those built
+like it and ModernBERT computes only the tokens that are read, such as [CLS] or the query; its keys and values alone are
+of all tokens.
 
-Encoders of other architectures read padded batches and end with the same numbers.
+Other architectures' attention is no function that could be registered, such as DeBERTa's disentangled one: they read
+padded batches of like length and end with the same numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .flat_attention import ATTENTION, TurnedAttention, attend, turned
 from .flat_batch import Sequences
 
 Stack = Callable[[PreTrainedModel, Tensor, Sequences, Tensor | None], Tensor]
+ALIKE = 1.25  # how much longer than its shortest a padded batch's longest sequence may be
 
 
 def unpad(encoder: PreTrainedModel) -> PreTrainedModel:
@@ -41,28 +43,62 @@ def unpad(encoder: PreTrainedModel) -> PreTrainedModel:
     return encoder
 
 
+def first_position(encoder: PreTrainedModel) -> int:
+    """Return the position of a sequence's first token: RoBERTa's and its like begin behind their padding's."""
+    return getattr(getattr(encoder, "embeddings", None), "padding_idx", -1) + 1
+
+
 def is_unpadded(encoder: PreTrainedModel) -> bool:
     """Say whether `mean_states` and `states` run this encoder without padding."""
     return encoder.config._attn_implementation == ATTENTION
 
 
+def batches_of(encoder: PreTrainedModel) -> str:
+    """Say in what batches an encoder reads, for people to read."""
+    return "flat, without padding" if is_unpadded(encoder) else "padded, of like length"
+
+
 def computed(encoder: PreTrainedModel, lengths: np.ndarray) -> int:
     """Return the tokens that an encoder computes for a batch of sequences of these lengths, padding included."""
-    return int(lengths.sum() if is_unpadded(encoder) else len(lengths) * lengths.max(initial=0))
+    if is_unpadded(encoder):
+        return int(lengths.sum())
+    return sum(len(places) * int(lengths[places].max()) for places in _of_like_length(lengths))
 
 
-class Inputs(NamedTuple):
-    """What an encoder reads: a flat batch with its sequences, or a padded one with its mask.
+def _of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
+    """Return the places of sequences, the shortest first, in batches whose longest is `ALIKE` times the shortest."""
+    order = np.argsort(lengths, kind="stable")
+    groups = np.floor(np.log(lengths[order]) / np.log(ALIKE))
+    return np.split(order, np.flatnonzero(np.diff(groups)) + 1)
 
-    ids, segments: (1, tokens) or (sequences, width). Of a padded batch alone, mask: (sequences, width), and read:
-    (sequences,), how many tokens the mean is of.
+
+class Padded(NamedTuple):
+    """Sequences of like length, padded on the right: (sequences, width).
+
+    read: (sequences,), how many of the first tokens are read.
     """
 
     ids: Tensor
+    mask: Tensor
     segments: Tensor | None
-    sequences: Sequences | None
-    mask: Tensor | None
-    read: Tensor | None
+    read: Tensor
+
+    def to(self, device: torch.device) -> Padded:
+        """Return the same on a device."""
+        return Padded(*(None if part is None else send(part, device) for part in self))
+
+
+class Inputs(NamedTuple):
+    """What an encoder reads: a flat batch with its sequences, or padded ones.
+
+    ids, segments: (1, tokens). padded: batches of like length, of `back` (sequences,) says where each sequence stands.
+    """
+
+    ids: Tensor | None = None
+    segments: Tensor | None = None
+    sequences: Sequences | None = None
+    padded: tuple[Padded, ...] = ()
+    back: Tensor | None = None
 
     @classmethod
     def of(
@@ -73,14 +109,22 @@ class Inputs(NamedTuple):
         read: (sequences,), how many of each one's first tokens are read. All stays in the host's memory, where what
         stands where is found out.
         """
-        if not is_unpadded(encoder):
-            return cls(ids, segments, None, mask, read)
-        sequences = Sequences.of(mask.sum(1).numpy(), ids.shape[1], read.numpy())
-        return cls(sequences.flat(ids), None if segments is None else sequences.flat(segments), sequences, None, None)
+        lengths = mask.sum(1).numpy()
+        if is_unpadded(encoder):
+            sequences = Sequences.of(lengths, ids.shape[1], read.numpy())
+            return cls(sequences.flat(ids), None if segments is None else sequences.flat(segments), sequences)
+        groups = _of_like_length(lengths)
+        padded = []
+        for places in groups:
+            cut = np.s_[torch.from_numpy(places), : lengths[places].max()]
+            padded.append(Padded(ids[cut], mask[cut], None if segments is None else segments[cut], read[cut[0]]))
+        return cls(padded=tuple(padded), back=torch.from_numpy(np.argsort(np.concatenate(groups))))
 
     def to(self, device: torch.device) -> Inputs:
         """Return the same on a device."""
-        return Inputs(*(part if part is None else _on(part, device) for part in self))
+        parts = (None if part is None else _on(part, device) for part in (self.ids, self.segments, self.sequences))
+        back = None if self.back is None else send(self.back, device)
+        return Inputs(*parts, tuple(part.to(device) for part in self.padded), back)
 
 
 def _on(part: Tensor | Sequences, device: torch.device) -> Tensor | Sequences:
@@ -92,10 +136,17 @@ def mean_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
     inputs = inputs.to(encoder.device)
     if inputs.sequences is not None:
         return inputs.sequences.means(_last_states(encoder, inputs))
-    named = {} if inputs.segments is None else {"token_type_ids": inputs.segments}
-    states = encoder(input_ids=inputs.ids, attention_mask=inputs.mask, **named).last_hidden_state
-    weights = (torch.arange(states.shape[1], device=states.device) < inputs.read[:, None]).to(states).unsqueeze(-1)
+    return torch.cat([_mean(_padded_states(encoder, batch), batch.read) for batch in inputs.padded])[inputs.back]
+
+
+def _mean(states: Tensor, read: Tensor) -> Tensor:
+    weights = (torch.arange(states.shape[1], device=states.device) < read[:, None]).to(states).unsqueeze(-1)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _padded_states(encoder: PreTrainedModel, batch: Padded) -> Tensor:
+    named = {} if batch.segments is None else {"token_type_ids": batch.segments}
+    return encoder(input_ids=batch.ids, attention_mask=batch.mask, **named).last_hidden_state
 
 
 def token_states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
@@ -104,8 +155,9 @@ def token_states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """
     inputs = Inputs.of(encoder, ids, mask, mask.sum(1)).to(encoder.device)
     if inputs.sequences is None:
-        found = encoder(input_ids=inputs.ids, attention_mask=inputs.mask).last_hidden_state
-        return found * inputs.mask.to(found).unsqueeze(-1)
+        width = ids.shape[1]
+        states = (_padded_states(encoder, batch) * batch.mask.unsqueeze(-1) for batch in inputs.padded)
+        return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in states])[inputs.back]
     flat = _last_states(encoder, inputs)
     return flat.new_zeros(ids.numel(), flat.shape[1]).index_copy(0, inputs.sequences.taken, flat).view(*ids.shape, -1)
 
@@ -121,8 +173,11 @@ def _prunes(layer: nn.Module, sequences: Sequences) -> bool:
 
 
 def _bert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
-    position_ids = sequences.positions[None]
+    """BERT's, and that of all who are built like it."""
+    position_ids = sequences.positions[None] + first_position(encoder)
     hidden = encoder.embeddings(input_ids=ids, token_type_ids=segments, position_ids=position_ids)
+    if hasattr(encoder, "embeddings_project"):  # ELECTRA's, where embeddings are narrower than states
+        hidden = encoder.embeddings_project(hidden)
     *layers, last = encoder.encoder.layer
     for layer in layers:
         hidden = layer(hidden, sequences=sequences)
@@ -215,4 +270,16 @@ def _t5(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: T
     return encoder.dropout(encoder.final_layer_norm(sequences.chosen(hidden)))
 
 
-STACKS: dict[str, Stack] = {"bert": _bert, "modernbert": _modernbert, "t5": _t5}
+def _whole(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
+    """Run an encoder whose forward pass hands `sequences` on to its attention."""
+    named = {} if segments is None else {"token_type_ids": segments}
+    found = encoder(input_ids=ids, position_ids=sequences.positions[None], sequences=sequences, **named)
+    return sequences.chosen(found.last_hidden_state)
+
+
+STACKS: dict[str, Stack] = {
+    **dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"), _bert),
+    **dict.fromkeys(("albert", "distilbert", "eurobert"), _whole),
+    "modernbert": _modernbert,
+    "t5": _t5,
+}

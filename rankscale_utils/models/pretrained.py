@@ -1,13 +1,16 @@
 """What Hugging Face ids and local folders bring: configuration, tokenizer and weights, or one sentence why not."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from tokenizers import Tokenizer
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
@@ -18,36 +21,104 @@ from transformers.utils import logging
 
 from rankscale_utils.errors import StudyError
 
+from .classifier import READS, is_classifier
+from .flat_encoders import first_position
+from .pair_layout import PairLayout
+
 T5S = ("t5", "mt5", "umt5")  # kinds of T5, whose encoder is half of the model
 
 
-def read_config(rung: str, source: str) -> PretrainedConfig:
-    """Return the configuration of an id or folder.
+def read_config(rung: str, source: str, layers: int | None = None) -> PretrainedConfig:
+    """Return the configuration of an id or folder, of its first `layers` alone where they are given.
 
     Raises:
-        StudyError: there is none, or it cannot be reached.
+        StudyError: there is none, it cannot be reached, or it has fewer layers.
     """
     with _reading(rung, source, "configuration"):
-        return AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
+    if layers is None:
+        return config
+    if layers > config.num_hidden_layers:
+        raise StudyError(
+            f"ladder.{rung}.layers = {layers}: {source!r} has {config.num_hidden_layers} layers: keep as many or fewer."
+        )
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = kinds[:layers]
+    config.num_hidden_layers = layers
+    return config
 
 
-def read_encoder(rung: str, source: str) -> PreTrainedModel:
-    """Return the encoder of an id or folder with its pretrained weights, in float32 and without BERT's unused pooler.
+def for_scores(rung: str, source: str, config: PretrainedConfig) -> PretrainedConfig:
+    """Return the configuration of a classifier with one label, which a finished reranker has already.
+
+    Raises:
+        StudyError: its own head has another number of labels, or scores every token.
+    """
+    finished = is_classifier(config)
+    if finished and config.num_labels != 1:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its head has {config.num_labels} labels, and a reranker gives one score: "
+            "name a model with one label, or save its encoder alone (AutoModel), which gets a new head."
+        )
+    if getattr(config, "classifier_pooling", "cls") not in READS:
+        if finished:
+            raise StudyError(
+                f"ladder.{rung} = {source!r}: its head scores every token (classifier_pooling: "
+                f"{config.classifier_pooling}): name one that reads the first state or the mean."
+            )
+        config.classifier_pooling = "bos"  # EuroBERT's name for the first
+    config.num_labels = 1
+    return config
+
+
+def most_tokens(config: PretrainedConfig) -> int:
+    """Return how many tokens an encoder has positions for, which RoBERTa's begin to count behind its padding's."""
+    with torch.device("meta"):
+        encoder = bare_encoder(config)
+    return config.max_position_embeddings - first_position(encoder)
+
+
+def read_encoder(rung: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
+    """Return an encoder with the pretrained weights of an id or folder, in float32 and without a pooler.
 
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
-    config = read_config(rung, source)
     with _reading(rung, source, "weights"):
         encoder, found = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **without_pooler(config)
         )
-    if missing := found["missing_keys"]:
-        raise StudyError(
-            f"ladder.{rung} = {source!r}: its weights lack {len(missing)} tensors of a {config.model_type} encoder, "
-            f"{min(missing)} among them: name a model that was trained."
-        )
+    _refuse_missing(rung, source, f"{config.model_type} encoder", found["missing_keys"])
     return encoder
+
+
+def read_classifier(rung: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
+    """Return a classifier with one label and the pretrained weights of an id or folder, in float32.
+
+    A finished reranker's head is its own; without one the head is new and random.
+
+    Raises:
+        StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
+    """
+    finished = is_classifier(config)
+    with _reading(rung, source, "weights"):
+        classifier, found = AutoModelForSequenceClassification.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    inside = f"{classifier.base_model_prefix}."
+    of_head = {name for name in found["missing_keys"] if not name.startswith(inside) or "pooler" in name}
+    _refuse_missing(rung, source, f"{config.model_type} encoder", set(found["missing_keys"]) - of_head)
+    if finished:
+        _refuse_missing(rung, source, "finished reranker", of_head)
+    return classifier
+
+
+def _refuse_missing(rung: str, source: str, kind: str, missing: Collection[str]) -> None:
+    if missing:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its weights lack {len(missing)} tensors of a {kind}, {min(missing)} among "
+            "them: name a model that was trained."
+        )
 
 
 def read_t5(rung: str, source: str) -> T5ForConditionalGeneration:
@@ -58,11 +129,7 @@ def read_t5(rung: str, source: str) -> T5ForConditionalGeneration:
     """
     with _reading(rung, source, "weights"):
         t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    if missing := found["missing_keys"]:
-        raise StudyError(
-            f"ladder.{rung} = {source!r}: its weights lack {len(missing)} tensors of a T5, {min(missing)} among them: "
-            "name a model that was trained."
-        )
+    _refuse_missing(rung, source, "T5", found["missing_keys"])
     return t5
 
 
@@ -72,7 +139,7 @@ def verdict_ids(rung: str, source: str) -> tuple[int, int]:
     Raises:
         StudyError: the tokenizer has no piece for one of them.
     """
-    tokenizer, _ = read_tokenizer(rung, source)
+    tokenizer, *_ = read_tokenizer(rung, source)
     pieces = [tokenizer.encode(word, add_special_tokens=False).ids for word in ("true", "false")]
     if any(len(ids) != 1 for ids in pieces):
         raise StudyError(
@@ -81,29 +148,34 @@ def verdict_ids(rung: str, source: str) -> tuple[int, int]:
     return pieces[0][0], pieces[1][0]
 
 
-def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str]]:
-    """Return the tokenizer of an id or folder, neither truncating nor padding, and its special tokens by role.
-
-    A T5's has no [CLS] and ends its texts with </s>, which is then `sep_token`.
+def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str], bool]:
+    """Return the tokenizer of an id or folder, neither truncating nor padding, its special tokens by role, and whether
+    it tells its model which tokens are the document's.
 
     Raises:
-        StudyError: there is none, it cannot be reached, or it does not build pairs as [CLS] query [SEP] document [SEP].
+        StudyError: there is none, it cannot be reached, has no token for padding, or lays out no pairs.
     """
     with _reading(rung, source, "tokenizer"):
         wrapped = AutoTokenizer.from_pretrained(source)
-    tokenizer = wrapped.backend_tokenizer
+    tokenizer = getattr(wrapped, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise StudyError(f"ladder.{rung} = {source!r}: its tokenizer is none of the tokenizers library: name another.")
     tokenizer.no_truncation()  # many published files cut and pad what they read
     tokenizer.no_padding()
-    named = {name: str(token) for name, token in wrapped.special_tokens_map.items() if name.endswith("_token")}
-    if wrapped.cls_token_id is None and tokenizer.encode("").ids == [wrapped.eos_token_id]:
-        return tokenizer, named | {"sep_token": named["eos_token"]}
-    cls, sep = wrapped.cls_token_id, wrapped.sep_token_id
-    if None in (cls, sep, wrapped.pad_token_id) or tokenizer.encode("", "").ids != [cls, sep, sep]:
+    if wrapped.pad_token_id is None:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its tokenizer does not build pairs as [CLS] query [SEP] document [SEP]: use "
-            "an encoder of the BERT or ModernBERT family, or for ed2lm one of T5's."
+            f"ladder.{rung} = {source!r}: its tokenizer has no pad token: name one that its vocabulary has as "
+            "pad_token in a local copy's tokenizer_config.json."
         )
-    return tokenizer, named
+    try:
+        PairLayout.of(tokenizer)
+    except ValueError as reason:
+        raise StudyError(
+            f"ladder.{rung} = {source!r}: its tokenizer lays out pairs as no reranker here reads them ({reason}): name "
+            "an encoder such as BERT, or for ed2lm a T5."
+        ) from None
+    named = {name: str(token) for name, token in wrapped.special_tokens_map.items() if name.endswith("_token")}
+    return tokenizer, named, "token_type_ids" in wrapped.model_input_names
 
 
 def bare_encoder(config: PretrainedConfig) -> PreTrainedModel:
@@ -113,8 +185,9 @@ def bare_encoder(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
-    """Return the argument that builds a BERT without the pooler that no score reads."""
-    return {"add_pooling_layer": False} if config.model_type == "bert" else {}
+    """Return the argument that builds an encoder without the pooler that no mean or first state reads."""
+    known = MODEL_MAPPING.get(type(config), None)
+    return {"add_pooling_layer": False} if known and "add_pooling_layer" in signature(known).parameters else {}
 
 
 @contextmanager

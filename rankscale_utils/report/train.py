@@ -17,12 +17,20 @@ def facts_table(ledger: dict) -> HTML:
         objective=ledger["objective"],
         rung=f"{ledger['rung']}, seed {ledger['seed']}",
         **_annotated(ledger),
+        **({"starts_from": ledger["start"]} if "start" in ledger else {}),
         parameters=f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
         learning_rate=f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
         training_FLOPs_a_pair=f"{ledger['flops_per_pair']:,.0f}{_counted(ledger)}" if ledger["flops_per_pair"] else "–",
         speed=f"{ledger['pairs_per_second']:,.0f} pairs/s on {hardware['device']}, {hardware['threads']} thread(s)",
-        padding="–" if ledger["padding"] is None else f"{ledger['padding']:.1%} of the tokens computed",
+        padding=_padding(ledger),
     )
+
+
+def _padding(ledger: dict) -> str:
+    if ledger["padding"] is None:
+        return "–"
+    batches = f", in batches that are {ledger['batches']}" if "batches" in ledger else ""
+    return f"{ledger['padding']:.1%} of the tokens computed{batches}"
 
 
 def _annotated(ledger: dict) -> dict[str, str]:

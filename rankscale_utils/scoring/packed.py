@@ -127,6 +127,5 @@ def in_int8(model: CrossEncoder) -> CrossEncoder:
     with warnings.catch_warnings():  # torchao is to replace this one day
         warnings.simplefilter("ignore")
         kinds = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
-        made = CrossEncoder(torch.ao.quantization.quantize_dynamic(model.encoder, kinds), model.reads).eval()
-    made.head = model.head
-    return made
+        encoder = torch.ao.quantization.quantize_dynamic(model.encoder, kinds)
+        return CrossEncoder(encoder, model.reads, model.head).eval()

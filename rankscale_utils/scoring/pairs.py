@@ -24,7 +24,7 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
         return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))
 
     with packed(model):
-        batches = ahead(batch, chosen, model.head.weight.is_cuda)
+        batches = ahead(batch, chosen, model.encoder.device.type == "cuda")
         found = torch.cat([model(each).float() for each in batches])  # a GPU is asked for them once
     scores = np.empty(len(query_rows), np.float32)
     scores[np.concatenate(chosen)] = found.cpu().numpy()
@@ -33,5 +33,6 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
 
 def _batch_tokens(model: CrossEncoder) -> int:
     """Return how many tokens are scored together: on the CPU as many as its cache holds a layer's states of."""
-    fitting = CACHED_STATES // model.head.in_features if model.head.weight.device.type == "cpu" else TOKENS_TOGETHER[1]
-    return int(np.clip(fitting, *TOKENS_TOGETHER))
+    encoder = model.encoder
+    on_cpu = encoder.device.type == "cpu"
+    return int(np.clip(CACHED_STATES // encoder.config.hidden_size if on_cpu else TOKENS_TOGETHER[1], *TOKENS_TOGETHER))

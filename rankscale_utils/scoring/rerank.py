@@ -13,9 +13,10 @@ from rankscale_utils.collections.batching import of_like_length
 from rankscale_utils.collections.singles import Singles
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.models.bi_encoder import BiEncoder
-from rankscale_utils.models.checkpoint import Model, model_of_folder
+from rankscale_utils.models.checkpoint import model_of_folder
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Ed2lm
+from rankscale_utils.models.export import Model
 from rankscale_utils.study.arguments import checked, optional, path, shown, text
 from rankscale_utils.study.objectives import SCORES
 
@@ -124,16 +125,17 @@ def _opened(folder: Path, changed: int | None, device: torch.device) -> tuple[Mo
 
 def _scores(model: Model, tokenizer: StudyTokenizer, query: str, texts: list[str], score: str) -> np.ndarray:
     """Return the score of every text: (texts,)."""
-    query_tokens = tokenizer.query_tokens or tokenizer.pair_tokens - 2
+    longest = tokenizer.pair_tokens
+    query_tokens = tokenizer.query_tokens or longest
     queries = Texts.encoded(tokenizer, [query], query_tokens)
-    documents = Texts.encoded(tokenizer, texts, tokenizer.pair_tokens)
+    documents = Texts.encoded(tokenizer, texts, longest)
     rows = np.arange(len(texts))
     if isinstance(model, CrossEncoder):
         return score_pairs(model, Pairs(queries, documents, tokenizer), np.zeros_like(rows), rows)
     if isinstance(model, BiEncoder):
-        left = tokenizer.pair_tokens - (tokenizer.query_tokens + 1 if tokenizer.query_tokens else 0)
-        asked = embed(model, Singles(queries, tokenizer, query_tokens + 2), np.array([0]), of_queries=True)
-        return embed(model, Singles(documents, tokenizer, left), rows) @ asked[0]
+        of_query, of_document = tokenizer.layout.apart(longest, tokenizer.query_tokens)
+        asked = embed(model, Singles(queries, tokenizer, of_query), np.array([0]), of_queries=True)
+        return embed(model, Singles(documents, tokenizer, of_document), rows) @ asked[0]
     return _ed2lm_scores(model, queries, Singles(documents, tokenizer, model.setting.document_tokens, "end"), score)
 
 

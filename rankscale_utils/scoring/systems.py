@@ -17,11 +17,11 @@ from rankscale_utils.collections.singles import Singles, singles
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.collections.words import words_of
 from rankscale_utils.models.bi_encoder import BiEncoder, bi_encoder_flops
-from rankscale_utils.models.checkpoint import Model
 from rankscale_utils.models.counts import parameters, pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Ed2lm
 from rankscale_utils.models.ed2lm_counts import Work, decoder_flops, full_flops
+from rankscale_utils.models.export import Model
 from rankscale_utils.study.evaluation import FirstStage, Text
 
 from .decoder import DecoderScorer
@@ -83,7 +83,8 @@ def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int
         return _on_host(model(*batch))
 
     def cost(query: int, document: int, documents: int) -> float:
-        return float(counted.forward(np.minimum(query + document + 3, pairs.tokenizer.pair_tokens), documents))
+        length = np.minimum(query + document + pairs.tokenizer.layout.special, pairs.tokenizer.pair_tokens)
+        return float(counted.forward(length, documents))
 
     return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=not int8)
 

@@ -59,7 +59,7 @@ class Text(Part):
     @property
     def longest_query(self) -> int:
         """The most tokens of a query that is read apart from its document, without special tokens."""
-        return self.query_tokens or self.pair_tokens - 2
+        return self.query_tokens or self.pair_tokens
 
     @property
     def document_tokens(self) -> int:

@@ -40,9 +40,10 @@ class Rung(Part):
 
 
 class Pretrained(Part):
-    """One pretrained encoder of the ladder: a Hugging Face id, or a local folder that `save_pretrained` wrote."""
+    """One pretrained model of the ladder: a Hugging Face id, or a local folder that `save_pretrained` wrote."""
 
     pretrained: str = Field(min_length=1)
+    layers: Whole | None = Field(None, gt=0, description="that are kept, from the first; absent: all")
 
 
 def _by_name(ladder: Any) -> Any:
@@ -62,7 +63,8 @@ def _by_name(ladder: Any) -> Any:
 
 
 def _kind(rung: Any) -> str:
-    return "[pretrained]" if isinstance(rung, str | Pretrained) else "[shape]"
+    named = isinstance(rung, str | Pretrained) or (isinstance(rung, dict) and "pretrained" in rung)
+    return "[pretrained]" if named else "[shape]"
 
 
 def _source(rung: Any) -> Any:

@@ -150,7 +150,7 @@ class Study(Part):
         return fields | {
             "run": run.name,
             "family": family,
-            "rung": self.ladder[run.rung].model_dump(),
+            "rung": self.ladder[run.rung].model_dump(exclude_none=True),
             "objective": self.objectives[run.objective].model_dump(exclude={"seeds"}, exclude_none=True),
         }
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import Step
 from rankscale_utils.collections.singles import singles
-from rankscale_utils.models.checkpoint import Model
+from rankscale_utils.models.export import Model
 from rankscale_utils.study.study import Run, Study
 
 from .bi_encoder_learner import BiEncoding

@@ -23,7 +23,9 @@ from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import compute_device, hardware
 from rankscale_utils.machine.files import digest, write_json
 from rankscale_utils.machine.progress import Progress, say
+from rankscale_utils.models.build import start_of
 from rankscale_utils.models.checkpoint import save_checkpoint
+from rankscale_utils.models.flat_encoders import batches_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import ended
 from rankscale_utils.study.loading import load_study
@@ -141,17 +143,20 @@ def _checkpoint(trainer: Trainer, branch: Branch) -> dict[str, float]:
 
 def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) -> dict[str, Any]:
     run, losses = trainer.run, np.array(trainer.seen.health.losses)
+    family = trainer.study.family_of(run.objective)
     means = losses[: len(losses) // CURVE_STEPS * CURVE_STEPS].reshape(-1, CURVE_STEPS).mean(1)
     per_step = trainer.study.training.groups.pairs_per_step
     return {
         "run": run.name,
         "status": status,
-        "family": trainer.study.family_of(run.objective),
+        "family": family,
         "objective": run.objective,
         "rung": run.rung,
         "seed": run.seed,
         "source": run.source,
         "annotations": run.annotations,
+        "start": start_of(trainer.study, family, run.rung),
+        "batches": batches_of(trainer.model.t5.encoder if family == "ed2lm" else trainer.model.encoder),
         "params": trainer.counts.total,
         "params_non_embedding": trainer.counts.non_embedding,
         "learning_rate": trainer.rate,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import Step, TrainingQueries, training_steps
@@ -241,5 +242,6 @@ def _optimizer(model: torch.nn.Module, rate: float, weight_decay: float) -> torc
 def _checkpoint_gradients(model: torch.nn.Module) -> None:
     """Let the layers forget what they computed, and compute it again in the backward pass."""
     for module in model.modules():
-        if isinstance(module, PreTrainedModel):
+        layers = any(isinstance(part, GradientCheckpointingLayer) for part in module.modules())
+        if isinstance(module, PreTrainedModel) and layers:
             module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

@@ -1,10 +1,21 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from rankscale_utils.collections import tokens
-from rankscale_utils.collections.tokens import SPECIAL, Pairs, StudyTokenizer, Texts, study_tokenizer, train_tokenizer
+from rankscale_utils.collections.tokens import (
+    SPECIAL,
+    Pairs,
+    StudyTokenizer,
+    Texts,
+    longest_first,
+    study_tokenizer,
+    train_tokenizer,
+)
 from rankscale_utils.errors import StudyError
 from tests.models.tiny import byte_pairs, save_pretrained, word_pieces
 
@@ -16,13 +27,22 @@ SPACED = (
 )
 
 
+KINDS = {
+    "bert": word_pieces,
+    "modernbert": byte_pairs,
+    "roberta": partial(byte_pairs, pair="[CLS] $A [SEP] [SEP] $B [SEP]"),
+}
+
+
 def of_study(kind):
     """Return a tokenizer of the kind, as a study uses it."""
     if kind == "trained":
-        return StudyTokenizer(train_tokenizer(QUERIES + DOCUMENTS[:3], vocabulary=300), SPECIAL, PAIR_TOKENS)
-    wrapped = {"bert": word_pieces, "modernbert": byte_pairs}[kind]([*QUERIES, *DOCUMENTS, SPACED])
+        trained = train_tokenizer(QUERIES + DOCUMENTS[:3], vocabulary=300)
+        return StudyTokenizer(trained, SPECIAL, PAIR_TOKENS, QUERY_TOKENS)
+    wrapped = KINDS[kind]([*QUERIES, *DOCUMENTS, SPACED])
     special = {name: str(token) for name, token in wrapped.special_tokens_map.items()}
-    return StudyTokenizer(wrapped.backend_tokenizer, special, PAIR_TOKENS)
+    segments = "token_type_ids" in wrapped.model_input_names
+    return StudyTokenizer(wrapped.backend_tokenizer, special, PAIR_TOKENS, QUERY_TOKENS, segments)
 
 
 def written(folder, name, tokenizer, texts, longest):
@@ -30,7 +50,7 @@ def written(folder, name, tokenizer, texts, longest):
     return Texts.load(folder, name)
 
 
-@pytest.fixture(params=["trained", "bert", "modernbert"])
+@pytest.fixture(params=["trained", *KINDS])
 def tokenizer(request):
     return of_study(request.param)
 
@@ -49,7 +69,8 @@ def every_pair():
 def test_special_tokens_have_the_ids_that_models_are_told():
     tokenizer = of_study("trained")
     assert [tokenizer.tokenizer.token_to_id(token) for token in SPECIAL.values()] == [0, 1, 2, 3]
-    assert (tokenizer.pad, tokenizer.cls, tokenizer.sep) == (0, 2, 3)
+    assert tokenizer.pad == 0
+    assert [part.ids for part in tokenizer.layout.alone] == [(2,), (3,)]
     assert tokenizer.tokenizer.get_vocab_size() <= 300
 
 
@@ -76,9 +97,40 @@ def test_a_batch_equals_the_pairs_that_transformers_makes_of_the_saved_tokenizer
     assert min(lengths) < PAIR_TOKENS == max(lengths)  # short and truncated pairs are both among them
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_whose_longer_text_gives_way_are_those_of_transformers(kind, tmp_path):
+    own, tokenizer = KINDS[kind]([*QUERIES, *DOCUMENTS, SPACED]), of_study(kind)
+    pair_tokens = tokenizer.layout.special + 20
+    tokenizer = replace(tokenizer, query_tokens=None, pair_tokens=pair_tokens)
+    texts = [*QUERIES, *DOCUMENTS, SPACED, "", *("pear " * count for count in range(1, 30))]
+    both = [written(tmp_path, name, tokenizer, texts, pair_tokens) for name in ("queries", "documents")]
+    rows = np.repeat(np.arange(len(texts)), len(texts)), np.tile(np.arange(len(texts)), len(texts))
+    chosen = ([texts[row] for row in own_rows] for own_rows in rows)
+    encoded = own(*chosen, truncation="longest_first", max_length=pair_tokens, padding=True, return_tensors="pt")
+    batch = Pairs(*both, tokenizer).batch(*rows)
+    assert torch.equal(batch.input_ids, encoded["input_ids"])
+    assert torch.equal(batch.attention_mask, encoded["attention_mask"])
+
+
+@pytest.mark.parametrize("room", [20, 21])
+def test_what_stays_of_a_query_is_what_the_tokenizers_library_leaves(room):
+    tokenizer = of_study("trained").tokenizer
+    tokenizer.enable_truncation(room + 3, strategy="longest_first")
+    lengths = np.mgrid[:40, :40].reshape(2, -1)
+    left = [tokenizer.encode("a " * query, "a " * document).sequence_ids.count(0) for query, document in lengths.T]
+    assert longest_first(*lengths, room).tolist() == left
+
+
+def test_a_pair_without_query_tokens_has_room_for_an_even_number(new_study):
+    text = {"vocabulary": 512, "query_tokens": None}
+    for pair_tokens, expected in ((47, 47), (48, 47)):
+        study = new_study(text=text | {"pair_tokens": pair_tokens})
+        assert study_tokenizer(study, DOCUMENTS).pair_tokens == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_pretrained_tokenizers_own_pairs_are_the_batches(kind, tmp_path):
-    own = {"bert": word_pieces, "modernbert": byte_pairs}[kind]([*QUERIES, *DOCUMENTS, SPACED])
+    own = KINDS[kind]([*QUERIES, *DOCUMENTS, SPACED])
     tokenizer, texts = of_study(kind), [*DOCUMENTS, SPACED]
     queries = [QUERIES[0], QUERIES[2]]
     pairs = Pairs(
@@ -105,6 +157,7 @@ def test_a_pair_reads_as_the_docstring_says(tmp_path):
     assert words == ["[CLS]", "count", "the", "apples", "[SEP]", "pear", "[SEP]"]
     assert one.token_type_ids.tolist() == [[0, 0, 0, 0, 0, 1, 1]]
     assert one.attention_mask.tolist() == [[1] * 7]
+    assert one.of_query.tolist() == [5]
 
 
 def test_padding_changes_nothing_but_the_end(tokenizer, pairs):
@@ -112,20 +165,20 @@ def test_padding_changes_nothing_but_the_end(tokenizer, pairs):
     for place, (query, document) in enumerate(zip(*every_pair(), strict=True)):
         alone = pairs.batch(np.array([query]), np.array([document]))
         length = alone.input_ids.shape[1]
-        for together, single, filler in zip(whole, alone, (tokenizer.pad, 0, 0), strict=True):
+        for together, single, filler in zip(whole[:3], alone[:3], (tokenizer.pad, 0, 0), strict=True):
             assert torch.equal(together[place, :length], single[0])
             assert (together[place, length:] == filler).all()
 
 
 def test_lengths_round_a_pairs_limit_lose_only_the_documents_end(tmp_path):
-    tokenizer = StudyTokenizer(of_study("trained").tokenizer, SPECIAL, 12)
+    tokenizer = StudyTokenizer(of_study("trained").tokenizer, SPECIAL, 12, QUERY_TOKENS)
     queries = written(tmp_path, "queries", tokenizer, ["pear"], 5)
     documents = written(tmp_path, "documents", tokenizer, ["pear " * count for count in (7, 8, 9)], 12)
     pairs = Pairs(queries, documents, tokenizer)
     batch = pairs.batch(np.zeros(3, int), np.arange(3))
     assert pairs.lengths(np.zeros(3, int), np.arange(3)).tolist() == [11, 12, 12]
     assert batch.input_ids[1].tolist() == batch.input_ids[2].tolist()
-    assert [row.tolist().count(tokenizer.sep) for row in batch.input_ids] == [2, 2, 2]
+    assert [row.tolist().count(3) for row in batch.input_ids] == [2, 2, 2]
 
 
 def test_texts_written_in_chunks_are_those_written_at_once(tokenizer, tmp_path, monkeypatch):
@@ -181,7 +234,9 @@ def test_pretrained_rungs_bring_their_tokenizer_and_learn_nothing(new_study, tmp
     own.save_pretrained(folders["m8"])
     tokenizer = study_tokenizer(study, (pytest.fail("a text was read") for _ in range(1)))
     assert tokenizer.tokenizer.get_vocab() == own.get_vocab()
-    assert (tokenizer.pad, tokenizer.cls, tokenizer.sep) == (own.pad_token_id, own.cls_token_id, own.sep_token_id)
+    assert tokenizer.pad == own.pad_token_id
+    assert [part.ids for part in tokenizer.layout.alone] == [(own.cls_token_id,), (own.sep_token_id,)]
+    assert not tokenizer.segments
     assert tokenizer.tokenizer.truncation is tokenizer.tokenizer.padding is None
     assert tokenizer.pair_tokens == study.text.pair_tokens
 
@@ -197,13 +252,15 @@ def test_rungs_that_read_different_tokens_are_refused(new_study, tmp_path):
 def test_a_tokenizer_of_another_layout_is_refused(new_study, tmp_path):
     folders = {f"b{width}": str(save_pretrained(tmp_path / f"b{width}", "bert", width)) for width in (8, 12, 16, 24)}
     study = new_study(architecture=None, ladder=folders, held_out={"rungs": ["b24"]})
-    own = byte_pairs(DOCUMENTS, pair="[CLS] $A [SEP] [SEP] $B [SEP]")  # RoBERTa's
+    own = byte_pairs(DOCUMENTS, pair="[CLS] $B [SEP] $A [SEP]")
     own.save_pretrained(folders["b8"])
-    with pytest.raises(
-        StudyError, match=r"ladder\.b8 = .*does not build pairs as \[CLS\] query \[SEP\] document \[SEP\]"
-    ):
+    with pytest.raises(StudyError, match=r"ladder\.b8 = .*\(.*the query does not come first\): name an encoder such"):
         study_tokenizer(study, [])
-    assert AutoConfig.from_pretrained(folders["b8"]).model_type == "bert"
+    own.backend_tokenizer.post_processor = word_pieces(DOCUMENTS).backend_tokenizer.post_processor
+    own.pad_token = None
+    own.save_pretrained(folders["b8"])
+    with pytest.raises(StudyError, match=r"ladder\.b8 = .*its tokenizer has no pad token: name one that its vocab"):
+        study_tokenizer(study, [])
 
 
 def test_the_same_texts_give_the_same_token_ids(collection):

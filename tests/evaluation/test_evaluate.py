@@ -31,7 +31,8 @@ from rankscale_utils.machine.files import hashes_of, read_json, write_json
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import SCHEMA, measured_rows, rising
 from rankscale_utils.models.build import build_model
-from rankscale_utils.models.checkpoint import LINEAR, load_checkpoint
+from rankscale_utils.models.checkpoint import load_checkpoint
+from rankscale_utils.models.export import LINEAR
 from rankscale_utils.scoring import pairs
 from rankscale_utils.scoring.pairs import score_pairs
 from rankscale_utils.study import paths

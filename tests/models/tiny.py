@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
     BertTokenizerFast,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -37,7 +38,7 @@ ENCODERS = {  # what each needs beside the sizes that all have
     },
     "distilbert": {},
     "electra": {"embedding_size": 8},
-    "eurobert": {},
+    "eurobert": {"num_key_value_heads": 1},
     "modernbert": {"local_attention": 8},
     "mpnet": {"pad_token_id": 1},
     "roberta": {"pad_token_id": 1},
@@ -77,6 +78,53 @@ def byte_pairs(texts: Iterable[str] = TEXTS, pair: str = "[CLS] $A [SEP] $B [SEP
     roles = {f"{token[1:-1].lower()}_token": token for token in special}
     inputs = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **roles)
+
+
+ROBERTAS = ("camembert", "mpnet", "roberta", "xlm-roberta")
+TOLD_SEGMENTS = ("albert", "bert", "deberta", "deberta-v2", "electra")
+
+
+def tokenizer_of(architecture: str, texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:
+    """Return a small byte-level tokenizer that lays out pairs as the architecture's published ones do."""
+    roles = {"cls": "[CLS]", "pad": "[PAD]", "sep": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
+    pair, single = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", "[CLS] $A [SEP]"
+    if architecture in ROBERTAS:  # whose padding is token 1, behind which positions begin to count
+        roles = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+        pair, single = "<s> $A </s> </s> $B </s>", "<s> $A </s>"
+    if architecture == "eurobert":  # whose pairs end in a token of their own
+        roles |= {"cls": "<|begin|>", "sep": "<|end|>"}
+        pair, single = "<|begin|> $A $B <|end|>", "<|begin|> $A <|end|>"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=[*roles.values()], show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = [(token, tokenizer.token_to_id(token)) for token in roles.values()]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    inputs = ["input_ids", *["token_type_ids"] * (architecture in TOLD_SEGMENTS), "attention_mask"]
+    named = {f"{role}_token": token for role, token in roles.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **named)
+
+
+def save_encoder(folder: Path, architecture: str, width: int, reranker: bool = False, **settings: object) -> Path:
+    """Write a small encoder with random weights and its tokenizer, as its pretraining left it or as a reranker."""
+    tokenizer = tokenizer_of(architecture)
+    config = small_config(architecture, width, len(tokenizer) + 3, **settings)
+    config.pad_token_id = tokenizer.pad_token_id
+    if reranker:
+        config.num_labels = config.num_labels if "num_labels" in settings else 1
+    kind = AutoModelForSequenceClassification if reranker else AutoModelForMaskedLM
+    torch.manual_seed(width)
+    model = kind.from_config(config)
+    for name, tensor in model.named_parameters():
+        if name.endswith("bias"):  # which start at zero, and are not there once trained
+            torch.nn.init.normal_(tensor, std=0.1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def sentence_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:

@@ -69,7 +69,7 @@ def read_in_full(pairs, query_row, pooling=1, kind="both"):
     query = pairs.queries.ids[slice(*pairs.queries.starts[[query_row, query_row + 1]])].tolist()
     for row in WANTED:
         document = pairs.documents.ids[slice(*pairs.documents.starts[[row, row + 1]])].tolist()
-        ids = torch.tensor([[*document[: LONGEST - 1], pairs.tokenizer.sep]])
+        ids = torch.tensor([[*document[: LONGEST - 1], 3]])
         said = torch.tensor([query])
         scores.append(model(ids, torch.ones_like(ids), said, torch.ones_like(said), pooling).scores(kind).item())
     return scores

@@ -1,0 +1,173 @@
+"""A checkpoint's files, laid out such that the tools of its users load it and score alike.
+
+An ED2LM is a folder of transformers, which `T5ForConditionalGeneration` reads; its configuration says how it reranks. A
+cross-encoder with its family's own head is one that `AutoModelForSequenceClassification` reads. The others are three
+modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer, which writes a cross-encoder's
+raw scores or a bi-encoder's embeddings.
+
+`SentenceTransformer(path)` needs nothing else: `encode_query` and `encode_document` cut as the study did.
+`sentence_transformers.CrossEncoder(path)` asks for `trust_remote_code=True` where the study has `query_tokens`, as no
+setting of a tokenizer cuts a query apart from its document, and `pair_reader.py` does; and where the query's mean is
+read, which `query_mean.py` pools.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, load_model, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from rankscale_utils.machine.files import read_json, write_json
+
+from .bi_encoder import BiEncoder
+from .classifier import Head, is_classifier, new_classifier
+from .cross_encoder import CrossEncoder
+from .ed2lm import Ed2lm, Setting, build_ed2lm
+from .model_card import Cut, model_card
+from .pair_layout import PairLayout
+from .pretrained import bare_encoder, without_pooler
+
+Model = CrossEncoder | BiEncoder | Ed2lm
+LINEAR = Path("2_Dense") / "model.safetensors"
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
+POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
+DENSE = "sentence_transformers.base.modules.dense.Dense"
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def empty_model_of(folder: Path) -> Model:
+    """Return a model of the shape that a checkpoint's configuration names.
+
+    Raises:
+        ValueError, KeyError, OSError: the folder is none that `write_layout` filled.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    if noted := getattr(config, "ed2lm", None):
+        return build_ed2lm(config, Setting(**noted | {"poolings": tuple(noted["poolings"])}))
+    if is_classifier(config) and len(read_json(folder / "modules.json")) == 1:
+        return CrossEncoder.of(new_classifier(config))
+    _, pooling, linear = (module["type"] for module in read_json(folder / "modules.json"))
+    written = read_json(folder / "2_Dense" / "config.json")
+    if not linear.startswith("sentence_transformers.base") or "module_output_name" not in written:
+        raise ValueError("its last module is another's")
+    encoder = bare_encoder(config)
+    if written["module_output_name"] == "scores":
+        return CrossEncoder(encoder, reads="query" if pooling == "query_mean.QueryMean" else "cls")
+    mode = read_json(folder / "1_Pooling" / "config.json")["pooling_mode"]
+    return BiEncoder(encoder, written["out_features"], mode)
+
+
+def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:
+    """Fill an empty folder with a model, its weights by name, its tokenizer, which `tokens` holds, and a model card."""
+    written = read_json(tokens / "tokenizer_config.json")
+    layout = PairLayout.of(Tokenizer.from_file(str(tokens / "tokenizer.json")))
+    lengths = written["pair_tokens"], written["query_tokens"]
+    cut = Cut(*lengths, *layout.apart(*lengths))
+    (folder / "README.md").write_text(model_card(model, cut), "utf-8")
+    _write_tokenizer(model, folder, tokens, written)
+    if isinstance(model, Ed2lm):
+        model.t5.config.save_pretrained(folder)
+        _write_weights({name.removeprefix("t5."): tensor for name, tensor in weights.items()}, folder)
+        return
+    model.encoder.config.save_pretrained(folder)
+    _write_modules(model, folder, cut)
+    if isinstance(model, CrossEncoder) and isinstance(model.head, Head):
+        _write_weights({model.head.file_name(name): tensor for name, tensor in weights.items()}, folder)
+        return
+    _write_weights(_of(weights, "encoder."), folder)
+    last = _of(weights, "head." if isinstance(model, CrossEncoder) else "projection.")
+    _write_weights({f"linear.{name}": tensor for name, tensor in last.items()}, folder / "2_Dense")
+
+
+def read_layout(model: Model, folder: Path) -> None:
+    """Give a model the weights that `write_layout` wrote of such a model."""
+    if isinstance(model, Ed2lm):
+        load_model(model.t5, folder / "model.safetensors")
+        return
+    if isinstance(model, CrossEncoder) and isinstance(model.head, Head):
+        stored = load_file(folder / "model.safetensors")
+        model.load_state_dict({name: stored[model.head.file_name(name)] for name in model.state_dict()})
+        return
+    load_model(model.encoder, folder / "model.safetensors")
+    last = model.head if isinstance(model, CrossEncoder) else model.projection
+    last.load_state_dict(_of(load_file(folder / LINEAR), "linear."))
+
+
+def _write_modules(model: CrossEncoder | BiEncoder, folder: Path, cut: Cut) -> None:
+    """Write what sentence-transformers reads: its modules with their configurations, and code that they need."""
+    modules = _modules(model, cut)
+    for name, (kind, config) in modules.items():
+        (folder / name).mkdir(exist_ok=True)
+        write_json(folder / name / ("config.json" if name else "sentence_bert_config.json"), config)
+        if not kind.startswith("sentence_transformers."):
+            code = f"{kind.split('.')[0]}.py"
+            shutil.copyfile(Path(__file__).with_name(code), folder / code)
+    listed = [{"idx": i, "name": str(i), "path": name, "type": modules[name][0]} for i, name in enumerate(modules)]
+    write_json(folder / "modules.json", listed)
+    raw = {"model_type": "CrossEncoder", "activation_fn": IDENTITY}
+    apart = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}
+    write_json(folder / "config_sentence_transformers.json", raw if isinstance(model, CrossEncoder) else apart)
+
+
+def _modules(model: CrossEncoder | BiEncoder, cut: Cut) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the modules by folder: type and configuration; '' is the checkpoint's own folder."""
+    states = {"method": "forward", "method_output_name": "last_hidden_state"}
+    encoder = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": states},
+        "module_output_name": "token_embeddings",
+        "model_kwargs": without_pooler(model.encoder.config),
+    }
+    pooling = {"embedding_dimension": model.encoder.config.hidden_size}
+    if isinstance(model, BiEncoder):
+        return {
+            "": (TRANSFORMER, encoder | {"query_length": cut.query_apart, "document_length": cut.document_apart}),
+            "1_Pooling": (POOLING, pooling | {"pooling_mode": model.pooling}),
+            "2_Dense": (DENSE, _dense(model.projection, "sentence_embedding")),
+        }
+    own_reader = bool(cut.query_tokens) or model.reads == "query"
+    reader, cuts = ("pair_reader.PairReader", {"query_tokens": cut.query_tokens}) if own_reader else (TRANSFORMER, {})
+    if isinstance(model.head, Head):
+        scores = {
+            "transformer_task": "sequence-classification",
+            "modality_config": {"text": states | {"method_output_name": "logits"}},
+            "module_output_name": "scores",
+        }
+        return {"": (reader, scores | cuts)}
+    query_mean, first = ("query_mean.QueryMean", {}), (POOLING, pooling | {"pooling_mode": model.reads})
+    return {
+        "": (reader, encoder | cuts),
+        "1_Pooling": query_mean if model.reads == "query" else first,
+        "2_Dense": (DENSE, _dense(model.head, "scores")),
+    }
+
+
+def _dense(linear: nn.Linear, name: str) -> dict[str, Any]:
+    features = {"in_features": linear.in_features, "out_features": linear.out_features}
+    return features | {"activation_function": IDENTITY, "module_output_name": name}
+
+
+def _of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _write_weights(weights: dict[str, Tensor], folder: Path) -> None:
+    chosen, known = {}, set()
+    for name, tensor in weights.items():
+        if (place := tensor.data_ptr()) not in known:  # tied tensors are written once
+            known.add(place)
+            chosen[name] = tensor.contiguous()
+    path = folder / "model.safetensors"
+    save_file(chosen, path, {"format": "pt"})
+    path.chmod(0o644)  # safetensors makes files that only their owner may read
+
+
+def _write_tokenizer(model: Model, folder: Path, tokens: Path, fields: dict[str, Any]) -> None:
+    unread = set() if getattr(model, "reads_segments", False) else {"token_type_ids"}
+    inputs = [name for name in fields["model_input_names"] if name not in unread]
+    write_json(folder / "tokenizer_config.json", fields | {"model_input_names": inputs})
+    shutil.copyfile(tokens / "tokenizer.json", folder / "tokenizer.json")  # a link would let one edit change them all

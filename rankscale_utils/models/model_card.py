@@ -1,0 +1,71 @@
+"""The README of a checkpoint: how to load it, and how its texts were cut when it was measured."""
+
+from typing import NamedTuple
+
+from .bi_encoder import BiEncoder
+from .classifier import Head
+from .cross_encoder import CrossEncoder
+from .ed2lm import Ed2lm
+
+
+class Cut(NamedTuple):
+    """The longest texts, in tokens: of a pair and of its query alone (None: no limit of its own); and read apart, with
+    special tokens.
+    """
+
+    pair_tokens: int
+    query_tokens: int | None
+    query_apart: int
+    document_apart: int
+
+
+def model_card(model: CrossEncoder | BiEncoder | Ed2lm, cut: Cut) -> str:
+    """Return what a checkpoint's README says."""
+    if isinstance(model, Ed2lm):
+        kind, lengths, loads = "An ED2LM", _of_ed2lm(model, cut), ED2LM
+    elif isinstance(model, BiEncoder):
+        kind, lengths, loads = "A bi-encoder", _apart(cut), BI_ENCODER
+    else:
+        kind, lengths, loads = "A cross-encoder", _together(cut), _cross_encoder(model, cut)
+    return f"# {kind} that rankscale trained\n\n## Lengths\n\n{lengths}\n\n## Loading\n\n{loads}"
+
+
+def _together(cut: Cut) -> str:
+    whole = f"A pair has {cut.pair_tokens} tokens at most, special ones included."
+    if cut.query_tokens:
+        return f"{whole} A query is cut after {cut.query_tokens} tokens; then the document gives way."
+    return f'{whole} The longer of query and document gives way (`truncation="longest_first"`).'
+
+
+def _apart(cut: Cut) -> str:
+    return (
+        f"A query has {cut.query_apart} tokens at most and a document {cut.document_apart}, special ones included; "
+        "their ends are cut. The score is the inner product."
+    )
+
+
+def _of_ed2lm(model: Ed2lm, cut: Cut) -> str:
+    query = f"A query is cut after {cut.query_tokens or cut.pair_tokens} tokens and has no end token"
+    return f"{query}; a document has {model.setting.document_tokens} at most, its end token included."
+
+
+def _cross_encoder(model: CrossEncoder, cut: Cut) -> str:
+    trust = ", trust_remote_code=True" if cut.query_tokens or model.reads == "query" else ""
+    code = "    from sentence_transformers import CrossEncoder\n"
+    code += f'    CrossEncoder("this folder"{trust}).predict([("a query", "a document")])\n'
+    code += "\ngives the scores that were measured, raw logits"
+    code += ", for texts of any length: `pair_reader.py` cuts them as above." if trust else ", for texts of any length."
+    if not isinstance(model.head, Head):
+        return code + "\n`AutoModelForSequenceClassification` does not know this head and would make a random one.\n"
+    same = "" if not cut.query_tokens else " where the query is not cut, or you cut it so"
+    return code + f"\n`AutoModelForSequenceClassification` reads the folder as well, with the same logits{same}.\n"
+
+
+BI_ENCODER = """    from sentence_transformers import SentenceTransformer
+    model = SentenceTransformer("this folder")
+    model.encode_query(["a query"]) @ model.encode_document(["a document"]).T
+
+gives the scores that were measured; `encode` alone cuts at the length of a pair.
+"""
+ED2LM = """`T5ForConditionalGeneration.from_pretrained` reads the folder, and `rankscale_utils.rerank` scores with it.
+"""
