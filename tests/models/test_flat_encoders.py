@@ -1,13 +1,17 @@
 """One flat batch against batches of one, for every architecture: states, gradients, and what may see what."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, DataCollatorWithFlattening, T5Config, T5EncoderModel
 
 from rankscale_utils.models.flat_batch import Sequences
-from rankscale_utils.models.flat_encoders import Inputs, is_unpadded, token_states, unpad
+from rankscale_utils.models.flat_encoders import Inputs, computed, is_unpadded, token_states, unpad
 from rankscale_utils.models.flat_encoders import mean_states as mean_states_of
+from rankscale_utils.models.pretrained import bare_encoder
+from tests.models.tiny import small_config
 
 LENGTHS = torch.tensor([7, 40, 3, 40, 12, 7, 7, 25, 40, 12])
 READ = {
@@ -36,8 +40,13 @@ def t5():
     return T5EncoderModel(config).encoder
 
 
+def small(architecture):
+    return bare_encoder(small_config(architecture, 48, initializer_range=0.02))
+
+
 MADE = {
     "bert": bert,
+    **{name: partial(small, name) for name in ("albert", "distilbert", "electra", "eurobert", "xlm-roberta")},
     "modernbert, last layer global": lambda: modernbert(7),
     "modernbert, last layer local": lambda: modernbert(3),
     "modernbert with biases": lambda: modernbert(4, attention_bias=True),
@@ -60,7 +69,7 @@ def batch(encoder, seed=1):
     mask = (torch.arange(45) < LENGTHS[:, None]).long()
     ids = torch.randint(3, 300, mask.shape, generator=generator) * mask
     segments = (torch.arange(45) >= LENGTHS[:, None] // 2).long() * mask
-    return ids, mask, segments if encoder.config.model_type == "bert" else None
+    return ids, mask, segments if encoder.config.model_type in ("albert", "bert", "electra") else None
 
 
 def mean_states(encoder, *batch):
@@ -176,16 +185,24 @@ def test_linear_layers_see_no_padding(encoder):
     assert set(tokens) == {int(mask.sum())}
 
 
-def test_other_architectures_read_padded_batches_to_the_same_end():
+@pytest.mark.parametrize("architecture", ["deberta", "deberta-v2", "mpnet"])
+def test_other_architectures_read_padded_batches_of_like_length_to_the_same_end(architecture):
     torch.manual_seed(0)
-    settings = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    encoder = unpad(AutoModel.from_config(AutoConfig.for_model("electra", **settings, pad_token_id=0))).eval()
+    encoder = unpad(bare_encoder(small_config(architecture, 48, initializer_range=0.1))).eval()
     assert not is_unpadded(encoder)
     ids, mask, _ = batch(encoder)
-    together = mean_states(encoder, ids, mask, READ["some"])
+    inputs = Inputs.of(encoder, ids, mask, READ["some"])
+    lengths = [part.mask.sum(1) for part in inputs.padded]
+    assert [sorted(set(part.tolist())) for part in lengths] == [[3], [7], [12], [25], [40]]
+    assert computed(encoder, LENGTHS.numpy()) == int(LENGTHS.sum())
+    near = np.array([20, 21, 22, 30, 31])
+    assert near.sum() < computed(encoder, near) <= 3 * 22 + 2 * 31
+    together, states = mean_states_of(encoder, inputs), token_states(encoder, ids, mask)
     for row, length in enumerate(LENGTHS):
-        alone = encoder(input_ids=ids[row : row + 1, :length]).last_hidden_state[0, : READ["some"][row]].mean(0)
-        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=0)
+        alone = encoder(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
+        torch.testing.assert_close(together[row], alone[: READ["some"][row]].mean(0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(states[row, :length], alone, atol=1e-5, rtol=0)
+        assert (states[row, length:] == 0).all()
 
 
 def test_sequences_know_where_every_token_stands():
