@@ -219,7 +219,7 @@ def assembly(pairs: Pairs, wanted: list[Step]) -> float:
     """Return the seconds that assembling a step's batch takes, and finding out what stands where in its flat form."""
     began = time.perf_counter()
     for step in wanted:
-        ids, mask, _ = pairs.batch(step.query_rows.ravel(), step.document_rows.ravel())
+        ids, mask, *_ = pairs.batch(step.query_rows.ravel(), step.document_rows.ravel())
         lengths = mask.sum(1).numpy()
         Sequences.of(lengths, ids.shape[1], np.ones_like(lengths)).flat(ids)
     return (time.perf_counter() - began) / len(wanted)

@@ -47,7 +47,7 @@ def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypat
 def test_every_text_is_tokenised_once_and_pairs_keep_their_words(small):
     reader = common.tokenizer(small, 300)
     pairs = common.tokenised(small, reader)
-    ids, mask, _ = pairs.batch(small.query_rows[:5], small.document_rows[:5])
+    ids, mask, *_ = pairs.batch(small.query_rows[:5], small.document_rows[:5])
     for (query, document), row, kept in zip(small.texts()[:5], ids, mask, strict=True):
         assert reader.tokenizer.decode(row[kept.bool()].tolist()) == f"{query} {document}"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, PretrainedConfig, T5Config, T5ForConditionalGeneration
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
@@ -12,7 +12,7 @@ from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Run, Study, run_seed
 
 from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
-from .classifier import is_classifier, new_classifier
+from .classifier import new_classifier
 from .counts import Parameters, counted_flops, encoder_flops, parameters, pass_flops
 from .cross_encoder import CrossEncoder, initialise_cross_encoder
 from .ed2lm import Ed2lm, Setting, build_ed2lm
@@ -31,7 +31,6 @@ from .pretrained import (
 )
 
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
-PADDING = 1e-4  # by which states may change with the padding beside a text
 
 
 def rung_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
@@ -185,51 +184,3 @@ def counted_share(model: Model, length: int) -> float:
     if isinstance(model, Ed2lm):
         return 2 * t5_encoder_flops(model.t5.config, length) / counted_flops(model.t5.encoder, 2, length)
     return encoder_flops(model.encoder).padded(2, length) / counted_flops(model.encoder, 2, length)
-
-
-def check_pretrained(study: Study) -> None:
-    """Read every pretrained rung's weights once, so that what is missing stops the study before anything is trained.
-
-    Weights that are not in the cache yet are downloaded into it.
-
-    Raises:
-        StudyError: a rung's weights cannot be read.
-    """
-    for rung, source in study.pretrained.items():
-        for family in study.families:
-            config = rung_config(study, family, rung, vocabulary=0)
-            if family == "ed2lm":
-                read_t5(rung, source)
-            elif family == "bi_encoder":
-                _refuse_padded(rung, source, read_encoder(rung, source, config))
-            else:
-                _refuse_padded(rung, source, read_classifier(rung, source, config).base_model)
-
-
-@torch.inference_mode()
-def _refuse_padded(rung: str, source: str, encoder: PreTrainedModel) -> None:
-    """Refuse an encoder whose states depend on the padding beside a text, such as Longformer, which pads by itself."""
-    short, long = 9, 17
-    ids = torch.arange(2 * long).view(2, long) + 5
-    mask = (torch.arange(long) < torch.tensor([[short], [long]])).long()
-    together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
-    alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
-    if (off := (together - alone).abs().max().item()) > PADDING:
-        raise StudyError(
-            f"ladder.{rung} = {source!r}: a {encoder.config.model_type}'s states change with the padding beside a text "
-            f"(by up to {off:.1g}), and so would its scores: name another encoder."
-        )
-
-
-def start_of(study: Study, family: Family, rung: str) -> str:
-    """Say what weights a rung's models start from, for people to read."""
-    if rung not in study.pretrained:
-        return "random weights"
-    finished = is_classifier(read_config(rung, study.pretrained[rung]))
-    heads = {
-        "cross_encoder": "a reranker's, its head included" if finished else "pretrained, with a new head",
-        "bi_encoder": f"pretrained, with a new projection{' and without their own head for scores' * finished}",
-        "ed2lm": "pretrained",
-    }
-    layers = study.ladder[rung].layers
-    return heads[family] + (f"; the first {layers} layers" if layers else "")

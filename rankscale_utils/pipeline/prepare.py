@@ -15,7 +15,8 @@ from rankscale_utils.evaluation.contract import contracts
 from rankscale_utils.evaluation.scorers import scorer
 from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.machine.progress import say
-from rankscale_utils.models.build import check_pretrained, count_rung
+from rankscale_utils.models.build import count_rung
+from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -26,6 +27,9 @@ from rankscale_utils.training.run import plan_branches
 def prepare(study: Study) -> None:
     """Build what the cache lacks, and count every rung's parameters."""
     check_pretrained(study)
+    for rung in study.pretrained:
+        for family in study.families:
+            say(f"{family} {rung} starts from weights: {start_of(study, family, rung)}")
     say(f"{study.name}: preparing its collections")
     collection = open_collection(study)
     manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()

@@ -23,8 +23,8 @@ from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import compute_device, hardware
 from rankscale_utils.machine.files import digest, write_json
 from rankscale_utils.machine.progress import Progress, say
-from rankscale_utils.models.build import start_of
 from rankscale_utils.models.checkpoint import save_checkpoint
+from rankscale_utils.models.checks import start_of
 from rankscale_utils.models.flat_encoders import batches_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import ended

@@ -15,8 +15,9 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.collections.tokens import Pairs, Texts, study_tokenizer
 from rankscale_utils.errors import StudyError
-from rankscale_utils.models.build import build_model, check_pretrained, count_rung
+from rankscale_utils.models.build import build_model, count_rung
 from rankscale_utils.models.checkpoint import load_checkpoint, model_of_folder, save_checkpoint
+from rankscale_utils.models.checks import check_pretrained
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.models.flat_encoders import is_unpadded
 from rankscale_utils.scoring.pairs import score_pairs

@@ -10,8 +10,9 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.tokens import study_tokenizer
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
-from rankscale_utils.models.build import build_model, check_pretrained, count_rung
+from rankscale_utils.models.build import build_model, count_rung
 from rankscale_utils.models.checkpoint import load_checkpoint, save_checkpoint
+from rankscale_utils.models.checks import check_pretrained
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.pipeline.prepare import main as prepare_main
 from rankscale_utils.pipeline.prepare import prepare
