@@ -15,6 +15,7 @@ from rankscale_utils.study.ledger import traces
 from rankscale_utils.study.study import Run, Study
 
 from .annotations import seal_annotations
+from .changes import changes_on_reading
 from .fit import Fitted, held_out_design, held_out_rows, key_of_code, of_first_collection, series_left_out
 from .fit_store import read_store, write_store
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
@@ -145,7 +146,8 @@ def open_sealed_forecasts(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
 def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Open the held-out rungs, score the sealed forecasts and return them all.
 
-    Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv` and `measurements.parquet`.
+    Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv`, `measurements.parquet` and
+    `changes.csv`.
 
     Raises:
         SealBroken: the forecasts, or what they rest on, are not what was sealed.
@@ -153,6 +155,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     sealed = open_sealed_forecasts(study, fitted)
     table = study_measurements(study, fitted_only=False)
     scored = beside_the_truth(sealed, held_out_rows(study))
+    write_table(paths.changes_file(study.folder), changes_on_reading(study, fitted, table))
     write_measurements(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline

@@ -1,5 +1,7 @@
-"""Long streams, a piece at a time, and texts in batches of like length."""
+"""Long streams, a piece or a sample at a time, and texts in batches of like length."""
 
+import math
+import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
@@ -14,6 +16,19 @@ def pieces(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     items = iter(items)
     while piece := list(islice(items, size)):
         yield piece
+
+
+def even_sample(items: Iterable[str], count: int) -> list[str]:
+    """Return `count` items, evenly drawn in one pass (Li, 1994, Algorithm L), the same at every call; all if fewer."""
+    items, chance = iter(items), random.Random(0)
+    kept = list(islice(items, count))
+    weight = math.exp(math.log(chance.random()) / count)
+    while True:
+        skipped = int(math.log(chance.random()) / math.log1p(-weight))
+        if (item := next(islice(items, skipped, None), None)) is None:
+            return kept
+        kept[chance.randrange(count)] = item
+        weight *= math.exp(math.log(chance.random()) / count)
 
 
 def of_like_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

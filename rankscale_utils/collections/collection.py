@@ -16,7 +16,7 @@ from rankscale_utils.study.study import Study
 from . import cuts, materialise, singles
 from .groups import TrainingQueries
 from .materialise import stored_texts, write_candidates
-from .notes import collection_notes
+from .notes import collection_changes, collection_notes
 from .retrieval import Retrieved, retrieve_test, retrieve_training
 from .sources import open_source
 from .tokens import Pairs, StudyTokenizer, Texts, study_tokenizer
@@ -34,12 +34,13 @@ class Collection:
     def manifest(self) -> dict:
         """What the collection is made of: counts, the content's hash, and under `tests` each test's own facts.
 
-        `cut` is the share of tokens that length limits drop; `notes` are the sentences that a reader must see.
+        `cut` is the share of tokens that length limits drop; `notes` are the sentences that a reader must see, and
+        `changes` all that was dropped, filled in or read otherwise (what, count, where).
         """
         manifest, cuts = read_json(self.candidates / "manifest.json"), read_json(self.tokens / "cuts.json")
         tests = {name: test | {"cut": cuts[name]} for name, test in manifest["tests"].items()}
         manifest |= {"cut": cuts[""], "tests": tests}
-        return manifest | {"notes": collection_notes(manifest)}
+        return manifest | {"notes": collection_notes(manifest), "changes": collection_changes(manifest)}
 
     @property
     def tests(self) -> list[str]:

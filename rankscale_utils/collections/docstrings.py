@@ -10,10 +10,10 @@ import inspect
 import re
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -90,12 +90,12 @@ def split_docstring(text: str) -> tuple[str, str]:
     return paragraph.rstrip(".: "), " ".join(rest.split())
 
 
-def file_docstrings(path: Path) -> list[str]:
-    """Return the docstrings of a source file: its module's, its classes' and its functions'."""
+def file_docstrings(path: Path) -> list[str] | None:
+    """Return the docstrings of a source file: its module's, its classes' and its functions'; None of what is none."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return []  # templates and deliberately broken samples ship beside real modules
+        return None  # templates and deliberately broken samples ship beside real modules
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     holding = (node for node in _statements(tree) if isinstance(node, holders))
     return [text for node in holding if (text := ast.get_docstring(node, False))]
@@ -124,14 +124,19 @@ def is_worthwhile(query: str, document: str) -> bool:
     )
 
 
-def _pairs_of(source: tuple[str, Path]) -> list[tuple[str, str, str]]:
+def _pairs_of(source: tuple[str, Path]) -> tuple[list[tuple[str, str, str]], Counter[str]]:
+    """Return module, query and document of a source file's pairs, and counts of what was passed over or cut."""
     module, path = source
-    pairs = [split_docstring(text) for text in file_docstrings(path)]
-    return [
-        (module, query, " ".join(document.split()[: DOCUMENT_WORDS[1]]))
-        for query, document in pairs
-        if is_worthwhile(query, document)
-    ]
+    texts = file_docstrings(path)
+    every = [split_docstring(text) for text in texts or ()]
+    kept = [(query, document) for query, document in every if is_worthwhile(query, document)]
+    cut = [" ".join(document.split()[: DOCUMENT_WORDS[1]]) for _, document in kept]
+    counts = Counter(
+        source_files_unread=texts is None,
+        docstrings_unfit=len(every) - len(kept),
+        docstrings_cut=sum(document != short for (_, document), short in zip(kept, cut, strict=True)),
+    )
+    return [(module, query, short) for (query, _), short in zip(kept, cut, strict=True)], counts
 
 
 def _letters(text: str) -> str:
@@ -157,8 +162,10 @@ def build_docstrings(folder: Path, packages: dict[str, str]) -> None:
     """
     # Freezing spares each garbage collection, of which parsing starts many, a look at everything imported.
     with ProcessPoolExecutor(cores(), initializer=gc.freeze) as pool:
-        found = chain.from_iterable(pool.map(_pairs_of, source_files(packages), chunksize=64))
-        pairs = pd.DataFrame(list(_unseen(found)), columns=["module", "query", "document"])
+        read = list(pool.map(_pairs_of, source_files(packages), chunksize=64))
+    found = [pair for pairs, _ in read for pair in pairs]
+    counts = sum((counts for _, counts in read), Counter())
+    pairs = pd.DataFrame(list(_unseen(iter(found))), columns=["module", "query", "document"])
     pairs["split"] = pairs["module"].map(split_of)
     query_ids = [f"q{number}" for number in range(len(pairs))]
     document_ids = [f"d{number}" for number in range(len(pairs))]
@@ -166,6 +173,9 @@ def build_docstrings(folder: Path, packages: dict[str, str]) -> None:
         "collection": "docstrings",
         "packages": packages,
         "pairs": len(pairs),
+        "queries_set_apart": int((pairs["split"] == "dev").sum()),
+        "docstrings_repeated": len(found) - len(pairs),
+        **counts,
         "pairs_by_split": pairs["split"].value_counts().to_dict(),
         "mean_query_words": round(float(pairs["query"].str.split().str.len().mean()), 1),
         "mean_document_words": round(float(pairs["document"].str.split().str.len().mean()), 1),

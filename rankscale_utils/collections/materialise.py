@@ -6,6 +6,7 @@ move when a test is added.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -44,6 +45,7 @@ def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved], sea
     )
     queries[["test", "query_id", "text"]].to_parquet(folder / "queries.parquet")
     seen: dict[str, set[str]] = {}
+    empty: Counter[str] = Counter()
     sha = hashlib.sha256()
     with pq.ParquetWriter(folder / "documents.parquet", TEXT_SCHEMA) as writer:
         for name, found in by_test.items():
@@ -54,12 +56,14 @@ def texts(folder: Path, training: Retrieved, tests: Mapping[str, Retrieved], sea
             for some in chain(_written(found, ids), others):
                 table = {"corpus": [found.source.corpus] * len(some), "training": [not name] * len(some)}
                 table |= {"document_id": [one for one, _ in some], "text": [text for _, text in some]}
+                empty[found.source.corpus] += sum(not text.strip() for _, text in some)
                 writer.write_table(pa.table(table).select(TEXT_SCHEMA.names).cast(TEXT_SCHEMA))
                 if not name:
                     sha.update("\n".join(text for _, text in some).encode())
     tables = [training.folder / f"{name}.parquet" for name in ("queries", "judgments", "candidates", "pool")]
     content = digest(*tables, sha.hexdigest())
-    write_json(folder / "manifest.json", {"sha256": content} | read_json(training.folder / "manifest.json"))
+    said = {"sha256": content, "empty_by_corpus": empty} | read_json(training.folder / "manifest.json")
+    write_json(folder / "manifest.json", said)
 
 
 def _needed(found: Retrieved) -> list[str]:
@@ -134,6 +138,8 @@ def write_candidates(
     items.save(folder)
     manifest = {"pairs": len(items.query_rows)} | read_json(texts / "manifest.json")
     manifest |= {"items": len(items.query_rows), "left_out": left_out, "tests": {}}
+    empty = manifest.pop("empty_by_corpus")
+    manifest.setdefault("empty_documents", empty.get(training.source.corpus, 0))
     trained = set(training.table("queries")["text"].map(normal_text))
     for number, (name, found) in enumerate(tests.items()):
         table = found.table("candidates")
@@ -147,6 +153,7 @@ def write_candidates(
         shared = found.table("queries")["text"].map(normal_text).isin(trained)
         own = pd.read_parquet(texts / "documents.parquet", columns=["corpus"])["corpus"] == found.source.corpus
         said |= {"corpus": found.source.corpus, "documents": int(own.sum())}
+        said.setdefault("empty_documents", empty.get(found.source.corpus, 0))
         relevant = _relevant_rows(found, rows, said["relevant_from"])
         both = _also_training_documents(texts / "documents.parquet", relevant)
         said |= {"positives": len(relevant), "positives_also_training_documents": both}

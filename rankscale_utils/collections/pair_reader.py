@@ -55,13 +55,15 @@ class PairReader:
     texts may be objects with a title and a text. A grade is a whole number: 1 where absent, 0 for not relevant.
 
     Once the pairs were read, `used` says which columns held each role, and `unused` names the others; `named` is
-    whether the file itself names its columns.
+    whether the file itself names its columns; `ungraded` counts lines whose grade is empty, so that it became 1, and
+    `short_lines` those with fewer cells than columns, the others being empty.
     """
 
     def __init__(self, path: Path, columns: Columns | None = None) -> None:
         """Know the file, and the names that a study gives its columns."""
         self.path, self.columns = path, columns or Columns()
         self.named = True
+        self.ungraded = self.short_lines = 0
         self._roles: dict[tuple[str, ...], Roles] = {}  # by the names of a line's columns
 
     @property
@@ -100,7 +102,7 @@ class PairReader:
             return parse_all(self.path, read_lines(self.path), lambda line: self._pairs(json_object(line)))
         if kind == "tsv":
             names, lines = self._header(read_lines(self.path))
-            return parse_all(self.path, lines, lambda line: self._pairs(_cells(line, names)))
+            return parse_all(self.path, lines, lambda line: self._pairs(self._cells(line, names)))
         raise StudyError(f"{self.path.name} is no file of pairs: use .jsonl, .tsv (either also .gz) or .parquet.")
 
     def _header(self, lines: Iterator[tuple[int, str]]) -> tuple[list[str], Iterator[tuple[int, str]]]:
@@ -134,8 +136,16 @@ class PairReader:
             raise ValueError(f"{roles.positive} is {fields[roles.positive]!r}, which holds no text")
         negatives = [text for name in roles.negatives for text in _texts(fields[name], name)]
         given = fields.get(roles.grade)
+        self.ungraded += roles.grade is not None and given in (None, "")
         grade = 1 if given in (None, "") else whole_number(roles.grade, given)
         return [Pair(query, positive, negatives, grade) for positive in positives]
+
+    def _cells(self, line: str, names: list[str]) -> dict[str, Any]:
+        cells = line.split("\t")
+        if len(cells) > len(names):
+            raise ValueError(f"{len(cells)} cells, but there are {len(names)} columns")
+        self.short_lines += len(cells) < len(names)
+        return dict(zip(names, map(_listed, [*cells, *[""] * (len(names) - len(cells))]), strict=True))
 
     def _roles_of(self, names: tuple[str, ...]) -> Roles:
         if names not in self._roles:
@@ -189,13 +199,6 @@ def _text(value: Any) -> Any:
         return value
     parts = [value.get("title"), next((value[name] for name in TEXTS if name in value), None)]
     return " ".join(part for part in parts if isinstance(part, str) and part)
-
-
-def _cells(line: str, names: list[str]) -> dict[str, Any]:
-    cells = line.split("\t")
-    if len(cells) > len(names):
-        raise ValueError(f"{len(cells)} cells, but there are {len(names)} columns")
-    return dict(zip(names, map(_listed, [*cells, *[""] * (len(names) - len(cells))]), strict=True))
 
 
 def _listed(cell: str) -> str | list[str]:

@@ -54,18 +54,30 @@ def build_pairs(folder: Path, path: Path, columns: Columns) -> None:
         "judgments": named[named["rank"] == 0]
         .groupby(["query_id", "document_id"], sort=False)["grade"].max().rename("relevance").reset_index(),
     }  # fmt: skip
-    if len(negatives := named[named["rank"] > 0]):
-        tables["negatives"] = negatives[["query_id", "document_id", "rank"]].reset_index(drop=True)
+    pair, given = ["query_id", "document_id"], named[named["rank"] > 0]
+    negatives = given.drop_duplicates(pair)  # as lines of one query, or its positives in one line, share them
+    if len(negatives):
+        tables["negatives"] = negatives[[*pair, "rank"]].reset_index(drop=True)
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
+    positives, judged = named[named["rank"] == 0], tables["judgments"]
+    both = negatives.merge(judged[judged["relevance"] > 0], on=pair)
     manifest = {
         "collection": path.name,
         "pairs": len(pairs),
         "queries_by_split": splits.value_counts().to_dict(),
         "queries_spelled_otherwise": pairs["query"].nunique() - len(queries),
+        "queries_set_apart": int((splits == "dev").sum()),
+        "pairs_repeated": len(positives) - len(judged),
+        "negatives_repeated": len(given) - len(negatives),
+        "negatives_also_positive": len(both),
+        "lines_without_grade": reader.ungraded,
+        "lines_cut_short": reader.short_lines,
         "columns": reader.used,
         "columns_unused": reader.unused,
+        "columns_unread": len(reader.unused),
         "columns_named": reader.named,
+        "first_line_as_triple": int(not reader.named),
         "sha256": digest(path),
     }
     write_json(folder / "manifest.json", manifest)

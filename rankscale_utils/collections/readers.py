@@ -42,7 +42,7 @@ def read_texts(path: Path, empty: bool = False) -> Iterator[tuple[str, str]]:
         return parse_all(path, read_lines(path), lambda line: kept(*_json_text(json_object(line))))
     names, lines = _header(read_lines(path))
     if names:
-        return parse_all(path, lines, lambda line: kept(*_json_text(dict(zip(names, line.split("\t"), strict=False)))))
+        return parse_all(path, lines, lambda line: kept(*_json_text(_by_name(names, line.split("\t"), "cells"))))
     return parse_all(path, lines, lambda line: kept(*_tab_text(line)))
 
 
@@ -118,9 +118,9 @@ def _judgments(path: Path) -> tuple[Iterator[tuple[int, str]], Any]:
     return chain([first], lines), lambda line: _judgment(_fields(line))
 
 
-def _by_name(names: list[str], fields: list[str]) -> dict[str, str]:
+def _by_name(names: list[str], fields: list[str], unit: str = "fields") -> dict[str, str]:
     if len(fields) != len(names):
-        raise ValueError(f"{len(fields)} fields, but there are {len(names)} columns")
+        raise ValueError(f"{len(fields)} {unit}, but there are {len(names)} columns")
     return dict(zip(names, fields, strict=True))
 
 

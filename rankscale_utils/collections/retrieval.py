@@ -3,11 +3,7 @@
 Each is prepared once into a folder of tables that name documents by id; texts follow in `materialise`.
 """
 
-import heapq
-import math
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +17,12 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm, IrDatasets, PairsFile
 from rankscale_utils.study.study import Study
 
-from . import normal_text as normal_text_module
-from . import words
-from .bm25 import bm25_settings, search_bm25
-from .normal_text import normal_rows, normal_text
+from . import batching, candidates, normal_text, words
+from .batching import even_sample
+from .candidates import Candidates, best_of_run, candidates_of, origin_of, own_documents, without_a_match
+from .normal_text import normal_rows
 from .readers import read_run
-from .source import Scored, Source
+from .source import Source
 
 POOL = 100_000  # documents that random negatives come from
 
@@ -78,7 +74,7 @@ def own_split(form: CollectionForm) -> bool:
 
 
 def _cached(source: Source, settings: list[Any], build: Callable[[Path], None]) -> Retrieved:
-    builders = [Path(module) for module in (__file__, words.__file__, normal_text_module.__file__)]
+    builders = [Path(__file__), *(Path(one.__file__) for one in (candidates, batching, words, normal_text))]
     key = digest(*builders, source.identity, settings, length=16)
     return Retrieved(source, cached_folder(paths.cache_folder() / f"retrieved-{key}", build))
 
@@ -90,30 +86,36 @@ def _wanted(form: CollectionForm) -> int | None:
 
 def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionForm) -> None:
     lowest, depth = relevant_from(form), study.evaluation.depth
-    judgments = _unique(source.judgments())
-    queries = _chosen(source, judgments, study.evaluation.queries if own_split(form) else _wanted(form), lowest)
-    judgments = judgments[judgments["query_id"].isin(queries["query_id"])]
-    own = _own_documents(source, queries)
-    found = _candidates(study, source, queries, depth, own)
+    wanted = study.evaluation.queries if own_split(form) else _wanted(form)
+    queries, judgments, counts = _judged_queries(source, wanted, lowest)
+    own = own_documents(source, queries)
+    found, unasked = candidates_of(study, source, queries, depth, own)
     table = _scored(found, judgments, lowest, depth)
     table = table.sort_values(["query_id", "rank"], key=_in_order(queries), na_position="last", ignore_index=True)
     with_positive = table[table["retrieved"] & (table["relevance"] >= lowest)]["query_id"].nunique()
     _write(
         folder, queries=queries, judgments=judgments, candidates=table, own=pd.DataFrame({"query_id": own}, dtype=str)
     )
-    manifest = source.counts() | {
-        "collection": source.label,
-        "test_queries": len(queries),
-        "depth": depth,
-        "candidates": _origin(study, source, form),
-        "queries_with_candidates": found["query_id"].nunique(),
-        "queries_without_a_match": _without_a_match(found) if source.scored() is None else 0,
-        "own_documents": len(own),
-        "candidates_with_positive": round(with_positive / len(queries), 4),
-        "grades": sorted(int(grade) for grade in judgments["relevance"].unique()),
-        "judgments_a_query": round(len(judgments) / len(queries), 1),
-        "relevant_from": lowest,
-    }
+    manifest = (
+        source.counts()
+        | counts
+        | {
+            "collection": source.label,
+            "test_queries": len(queries),
+            "depth": depth,
+            "candidates": origin_of(study, source, form),
+            "queries_with_candidates": found["query_id"].nunique(),
+            "queries_without_a_match": without_a_match(found) if source.scored() is None else 0,
+            "queries_without_candidates": len(queries) - found["query_id"].nunique(),
+            "queries_of_the_run_unasked": unasked,
+            "queries_filled_up": table.loc[~table["retrieved"] & ~table["positive"], "query_id"].nunique(),
+            "own_documents": len(own),
+            "candidates_with_positive": round(with_positive / len(queries), 4),
+            "grades": sorted(int(grade) for grade in judgments["relevance"].unique()),
+            "judgments_a_query": round(len(judgments) / len(queries), 1),
+            "relevant_from": lowest,
+        }
+    )
     write_json(folder / "manifest.json", manifest)
 
 
@@ -146,30 +148,30 @@ def _fillers(table: pd.DataFrame, above_zero: pd.DataFrame, count: int) -> pd.Da
 
 def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     lowest, depth = relevant_from(study.collection), study.training.groups.ranks
-    judgments = _unique(source.judgments())
-    judgments = judgments[judgments["relevance"] >= lowest]
-    queries = _chosen(source, judgments, _wanted(study.collection), lowest)
-    judgments = judgments[judgments["query_id"].isin(queries["query_id"])]
-    own = _own_documents(source, queries)
-    by_words = False
+    queries, judgments, counts = _judged_queries(source, _wanted(study.collection), lowest, relevant=True)
+    own = own_documents(source, queries)
+    by_words, unasked = False, 0
     if getattr(study.collection, "teacher", None):
-        found = _taught(study, queries)
-        judgments = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])
+        found, unasked = _taught(study, queries)
+        scored = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])
+        counts["judgments_without_teacher"], judgments = len(judgments) - len(scored), scored
         judgments = judgments.rename(columns={"score": "teacher"})
     elif not depth:
         found = pd.DataFrame({"query_id": [""], "document_id": [""], "rank": [0], "score": [0.0]}).iloc[:0]
     else:
         most = int(judgments.groupby("query_id").size().max())  # which may stand before the negatives
-        found, by_words = _candidates(study, source, queries, depth + most, own), source.scored() is None
+        found, unasked = candidates_of(study, source, queries, depth + most, own)
+        by_words = source.scored() is None
     hard = _never_relevant(found, judgments, queries)
     hard = hard[~hard["query_id"].isin(own) | (hard["query_id"] != hard["document_id"])]
     hard["rank"] = hard.groupby("query_id", sort=False).cumcount() + 1
     pool = pd.DataFrame({"document_id": even_sample((name for name, _ in source.documents()), POOL)})
     judgments = judgments.sort_values("query_id", key=_in_order(queries), kind="stable", ignore_index=True)
     _write(folder, queries=queries, judgments=judgments, candidates=hard[hard["rank"] <= depth], pool=pool)
-    counts = {
+    counts |= {
+        "queries_of_the_run_unasked": unasked,
         "train_queries": len(queries),
-        "train_queries_without_a_match": _without_a_match(found) if by_words else 0,
+        "train_queries_without_a_match": without_a_match(found) if by_words else 0,
     }
     write_json(folder / "manifest.json", source.manifest() | counts)
 
@@ -183,116 +185,39 @@ def _never_relevant(found: pd.DataFrame, judgments: pd.DataFrame, queries: pd.Da
     return table[table["_merge"] == "left_only"].drop(columns=["_merge", "question"])
 
 
-def _without_a_match(found: pd.DataFrame) -> int:
-    """Return how many queries share no word with any document, so that BM25 scores every document 0."""
-    return int((found.groupby("query_id")["score"].max() <= 0).sum())
-
-
-def _taught(study: Study, queries: pd.DataFrame) -> pd.DataFrame:
+def _taught(study: Study, queries: pd.DataFrame) -> Candidates:
     """Return the teacher's run of the training queries, whole: its scores are what a student learns."""
     run = read_run(study.beside(study.collection.teacher))
     return best_of_run(run, queries, None, "collection.teacher")
 
 
-def _origin(study: Study, source: Source, form: CollectionForm) -> str:
-    """Say where the candidates come from."""
-    given = getattr(form, "candidates", "bm25")
-    if given == "bm25":
-        return f"BM25 ({bm25_settings(study.first_stage)}) over all documents"
-    return f"the scored documents of {source.label}" if given == "scoreddocs" else f"the TREC run {Path(given).name}"
+def _judged_queries(
+    source: Source, wanted: int | None, lowest: int, relevant: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """Return `wanted` queries that have judgments, by the hash of their text, their judgments, and what was left out.
 
-
-def _unique(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Return the judgments, the highest grade where a pair was judged twice."""
-    return judgments.groupby(["query_id", "document_id"], sort=False, as_index=False)["relevance"].max()
-
-
-def _chosen(source: Source, judgments: pd.DataFrame, count: int | None, lowest: int) -> pd.DataFrame:
-    """Return `count` queries that have such judgments, by the hash of their text: the choice never depends on order."""
-    queries = source.queries()
-    queries = queries[queries["query_id"].isin(judgments["query_id"])]
+    relevant: judgments below `lowest` are none. The choice never depends on order; a pair that was judged twice has its
+    highest grade.
+    """
+    every, texts = source.judgments(), source.queries()
+    judgments = every.groupby(["query_id", "document_id"], sort=False, as_index=False)["relevance"].max()
+    counts = {"judgments_repeated": len(every) - len(judgments)}
+    if relevant:
+        counts["judgments_not_relevant"] = int((judgments["relevance"] < lowest).sum())
+        judgments = judgments[judgments["relevance"] >= lowest]
+    queries = texts[texts["query_id"].isin(judgments["query_id"])]
+    counts["judgments_without_query"] = int((~judgments["query_id"].isin(texts["query_id"])).sum())
+    counts["queries_unjudged"] = len(texts) - len(queries)
     if queries.empty:
         raise StudyError(
             f"{source.label}: no query has a judgment of {lowest} or more: bring judgments of these queries."
         )
-    if count is None or count >= len(queries):
-        return queries.reset_index(drop=True)
-    order = queries["text"].map(lambda text: digest(text, length=16)).sort_values().index[:count]
-    return queries.loc[order.sort_values()].reset_index(drop=True)
-
-
-def _candidates(study: Study, source: Source, queries: pd.DataFrame, depth: int, own: list[str]) -> pd.DataFrame:
-    """Return the `depth` best candidates of each query: query_id, document_id, rank (from 1), score.
-
-    own: queries that are documents themselves, and not among their own candidates.
-    """
-    given = source.scored()
-    if given is not None:
-        found = best_of_run(given, queries, depth + 1, f"{source.label}, candidates")
-    else:
-        index = paths.cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
-        found = search_bm25(study.first_stage, source.documents(), queries, depth + 1, index)
-    kept = found[~found["query_id"].isin(own) | (found["query_id"] != found["document_id"])]
-    kept = kept.assign(rank=kept.groupby("query_id", sort=False).cumcount() + 1)
-    return kept[kept["rank"] <= depth].reset_index(drop=True)
-
-
-def _own_documents(source: Source, queries: pd.DataFrame) -> list[str]:
-    """Return the queries that are documents themselves, under the same id and with the same text, as in ArguAna."""
-    texts = source.texts_of(queries["query_id"].tolist())
-    asked = zip(queries["query_id"], queries["text"], texts, strict=True)
-    return [name for name, query, text in asked if text is not None and _is_text_of(query, text)]
-
-
-def _is_text_of(query: str, document: str) -> bool:
-    """Return whether a document is a query's text, perhaps after a title."""
-    query, document = normal_text(query), normal_text(document)
-    return document == query or document.endswith(f" {query}")
-
-
-def best_of_run(scored: Scored, queries: pd.DataFrame, depth: int | None, name: str) -> pd.DataFrame:
-    """Return the best of a run for each of the queries, as `first_stage.search` does; the run is read once.
-
-    Equal scores are ordered by document id, descending, which is trec_eval's rule. `name` is the run's in messages.
-
-    Raises:
-        StudyError: the run has none of the queries, or a document twice.
-    """
-    kept = defaultdict(list)
-    wanted = set(queries["query_id"])
-    for query, document, score in scored:
-        if query not in wanted:
-            continue
-        entries = kept[query]
-        if depth is None or len(entries) < depth:
-            heapq.heappush(entries, (score, document))
-        elif (score, document) > entries[0]:
-            heapq.heapreplace(entries, (score, document))
-    if not kept:
-        raise StudyError(f"{name}: none of the queries is in the run: bring the run of this collection.")
-    rows = [
-        (query, document, rank, score)
-        for query in queries["query_id"]
-        for rank, (score, document) in enumerate(sorted(kept.get(query, ()), reverse=True), 1)
-    ]
-    table = pd.DataFrame(rows, columns=["query_id", "document_id", "rank", "score"])
-    if (repeated := table.duplicated(["query_id", "document_id"])).any():
-        query, document = table.loc[repeated.idxmax(), ["query_id", "document_id"]]
-        raise StudyError(f"{name}: the run has document {document} twice for query {query}: remove one.")
-    return table
-
-
-def even_sample(items: Iterable[str], count: int) -> list[str]:
-    """Return `count` items, evenly drawn in one pass (Li, 1994, Algorithm L), the same at every call; all if fewer."""
-    items, chance = iter(items), random.Random(0)
-    kept = list(islice(items, count))
-    weight = math.exp(math.log(chance.random()) / count)
-    while True:
-        skipped = int(math.log(chance.random()) / math.log1p(-weight))
-        if (item := next(islice(items, skipped, None), None)) is None:
-            return kept
-        kept[chance.randrange(count)] = item
-        weight *= math.exp(math.log(chance.random()) / count)
+    if wanted is not None and wanted < len(queries):
+        counts["queries_beyond_wanted"] = len(queries) - wanted
+        order = queries["text"].map(lambda text: digest(text, length=16)).sort_values().index[:wanted]
+        queries = queries.loc[order.sort_values()]
+    judgments = judgments[judgments["query_id"].isin(queries["query_id"])]
+    return queries.reset_index(drop=True), judgments, counts
 
 
 def _in_order(queries: pd.DataFrame) -> Any:

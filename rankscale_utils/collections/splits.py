@@ -54,8 +54,9 @@ class Tables:
         return table.loc[table["split"] == self.split, ["query_id", "text"]].reset_index(drop=True)
 
     def judgments(self) -> pd.DataFrame:
-        """Return query_id, document_id, relevance."""
-        return pd.read_parquet(self.folder / "judgments.parquet")
+        """Return query_id, document_id, relevance of the split's queries."""
+        table = pd.read_parquet(self.folder / "judgments.parquet")
+        return table[table["query_id"].isin(self.queries()["query_id"])].reset_index(drop=True)
 
     @cached_property
     def _documents(self) -> pd.DataFrame:
@@ -77,6 +78,7 @@ class Tables:
         if self.split == "test" or not path.exists():
             return None
         table = pd.read_parquet(path)
+        table = table[table["query_id"].isin(self.queries()["query_id"])]
         return zip(table["query_id"], table["document_id"], -table["rank"].astype(float), strict=True)
 
     def counts(self) -> dict[str, int]:

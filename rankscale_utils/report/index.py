@@ -92,12 +92,19 @@ def index_page(study: Study) -> dict[str, Any]:
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
+        "changes": _changes(study),
         "notes": [*_left_out(study), *_collection_notes(study)],
         "pages": _pages(study),
         "runs": _runs(study, table, metric),
         "runs_note": runs_sentence(study),
         "provenance": _provenance(study, scored),
     }
+
+
+def _changes(study: Study) -> str:
+    """Return a table of what was dropped, filled in or read otherwise, or nothing where nothing was."""
+    table = read_table(paths.changes_file(study.folder))
+    return tables.styled(table, what="what", count="how many|,", where="where").data if len(table) else ""
 
 
 def _left_out(study: Study) -> list[str]:

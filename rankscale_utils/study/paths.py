@@ -1,7 +1,4 @@
-"""Where everything lies: the only module that knows the names of files.
-
-`study` is a study's folder of results, `run` a run's folder in it, and `reports` the folder of a study's pages.
-"""
+"""Where everything lies, by a `study`'s folder of results, a `run`'s in it, and a study's pages in `reports`."""
 
 import os
 import re
@@ -155,6 +152,11 @@ def backtest_file(study: Path) -> Path:
 def left_out_file(study: Path) -> Path:
     """The series that could not be fitted or forecast, and why."""
     return study / "left_out.csv"
+
+
+def changes_file(study: Path) -> Path:
+    """What was dropped, filled in or read otherwise of the collection and the measurements."""
+    return study / "changes.csv"
 
 
 def sealed_forecasts_file(study: Path) -> Path:

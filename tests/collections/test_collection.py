@@ -43,7 +43,7 @@ def test_no_first_stage_for_training_queries_without_hard_negatives(new_study, c
         searched.append(len(given[2]))
         return search_bm25(*given)
 
-    monkeypatch.setattr("rankscale_utils.collections.retrieval.search_bm25", counted)
+    monkeypatch.setattr("rankscale_utils.collections.candidates.search_bm25", counted)
     groups = {"hard": 0, "random": 2, "queries_per_step": 4}
     study = new_study("easy", training=TINY["training"] | {"groups": groups}, first_stage={"k1": 0.8})
     items = open_collection(study).training_queries()

@@ -8,6 +8,7 @@ import pytest
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.normal_text import normal_text
+from rankscale_utils.collections.notes import CHANGES
 from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.metrics import open_test, reference_values
 from tests.collections.test_readers import TRAINING, many_pairs, tale, write
@@ -65,9 +66,8 @@ def test_a_query_that_is_a_document_is_not_its_own_candidate(new_study, own):
     assert same["query_id"].tolist() == ["x"]  # whose text is another
     assert table.groupby("query_id").size().eq(10).all()
     assert collection.manifest["tests"]["own"]["own_documents"] == 100
-    assert (
-        "own: 100 queries are documents themselves, and not among their own candidates." in collection.manifest["notes"]
-    )
+    own = {"what": CHANGES["own_documents"], "count": 100, "where": "own"}
+    assert own in collection.manifest["changes"]
     assert "100 queries are documents, and not their own candidates" in contract(study, collection, "own")["candidates"]
     items = collection.training_queries()
     asked, told = collection.queries()["query_id"].to_numpy(), collection.documents()["document_id"].to_numpy()

@@ -11,7 +11,7 @@ from rankscale_utils.collections.pair_reader import Pair, PairReader
 from rankscale_utils.collections.sources import open_source
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.collection import Columns
-from tests.collections.test_readers import TRAINING, many_pairs, tale, write
+from tests.collections.test_readers import TRAINING, changes_of, many_pairs, tale, write
 
 PEAR = {"query": "find a pear", "positive": "the tale of a pear"}
 FRUIT = ["an apple", "a plum"]
@@ -150,6 +150,49 @@ def test_what_was_read_of_a_file_stands_in_the_manifest(new_study, tmp_path):
     hard = texts[items.hard_rows[:, 0]]
     assert all(text.split()[::2] == ["wrong", "one"] for text in hard)
     assert (items.hard_rows[:, 1:] < 0).all()
+
+
+def test_whatever_is_read_otherwise_than_written_is_counted(new_study, tmp_path):
+    rows = [(p["query"], p["positive"], f"wrong {n}", "2") for n, p in enumerate(many_pairs())]
+    rows += [rows[0], (rows[1][0], rows[1][1], "another wrong", ""), (rows[2][0], rows[2][1], rows[2][1], "1")]
+    lines = ["\t".join(row) for row in rows] + [f"{rows[3][0].upper()}\t{rows[3][1]} too"]
+    write(tmp_path / "params" / "p.tsv", "\n".join(["query\tpositive\tnegative\tgrade", *lines, ""]))
+    training = TRAINING | {"groups": TRAINING["groups"] | {"hard": 1}}
+    study = new_study("p", collection={"pairs": "p.tsv"}, training=training, evaluation={"depth": 10, "queries": 5})
+    manifest = open_collection(study).manifest
+    found = changes_of(manifest)
+    apart, tests = found.pop(("p.tsv, training", "queries_set_apart")), found.pop(("p/test", "queries_beyond_wanted"))
+    assert apart == manifest["queries_by_split"]["dev"]
+    assert tests == manifest["queries_by_split"]["test"] - 5
+    assert found == {
+        ("p.tsv, training", "lines_cut_short"): 1,
+        ("p.tsv, training", "lines_without_grade"): 2,
+        ("p.tsv, training", "pairs_repeated"): 3,
+        ("p.tsv, training", "negatives_repeated"): 1,
+        ("p.tsv, training", "negatives_also_positive"): 1,
+        ("p.tsv, training", "queries_spelled_otherwise"): 1,
+    }
+
+
+def test_lines_and_positives_of_one_query_may_share_their_negatives(new_study, tmp_path):
+    """Every usual layout of triplets does so; it was refused as a run that has a document twice."""
+    lines = [{"query": p["query"], "pos": [p["positive"], p["positive"] + " again"], "neg": [f"wrong {n}", f"bad {n}"]}
+             for n, p in enumerate(many_pairs())]  # fmt: skip
+    write(tmp_path / "params" / "p.jsonl", "\n".join(map(json.dumps, lines)))
+    training = TRAINING | {"groups": TRAINING["groups"] | {"hard": 2}}
+    collection = open_collection(new_study("p", collection={"pairs": "p.jsonl"}, training=training))
+    items, texts = collection.training_queries(), collection.documents()["text"].to_numpy()
+    assert len(items.query_rows) == 2 * collection.manifest["queries_by_split"]["train"]
+    assert all({text.split()[0] for text in texts[hard[hard >= 0]]} == {"wrong", "bad"} for hard in items.hard_rows)
+    assert changes_of(collection.manifest)["p.jsonl, training", "negatives_repeated"] == 2 * len(lines)
+
+
+def test_columns_that_are_not_read_are_named_and_counted(new_study, tmp_path):
+    pairs = [p | {"source": "web", "url": "here"} for p in many_pairs()]
+    write(tmp_path / "params" / "p.jsonl", "\n".join(map(json.dumps, pairs)))
+    study = new_study("p", collection={"pairs": "p.jsonl"}, training=TRAINING)
+    said = [row for row in open_collection(study).manifest["changes"] if "columns" in row["what"]]
+    assert said == [{"what": "columns were not used: source, url", "count": 2, "where": "p.jsonl, training"}]
 
 
 def test_beirs_layout_is_a_test(new_study, tmp_path):

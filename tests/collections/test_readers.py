@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections import open_collection
+from rankscale_utils.collections.notes import CHANGES
 from rankscale_utils.collections.pair_reader import Pair, PairReader
 from rankscale_utils.collections.readers import read_judgments, read_run, read_texts
 from rankscale_utils.errors import StudyError
@@ -244,6 +245,45 @@ def test_documents_queries_judgments_and_a_run(new_study, trec_files):
     assert first["document_id"].tolist() == [f"d{4 + k}" for k in range(10)]
     assert contract(study, collection, "mine")["judgments"].startswith("graded (0, 1, 2), 3 a query")
     assert "run.txt" in contract(study, collection, "mine")["candidates"]
+
+
+def changes_of(manifest):
+    """Return how many were changed, by where and the key of what was done."""
+    keys = {what: key for key, what in CHANGES.items()}
+    return {(row["where"], keys[row["what"]]): row["count"] for row in manifest["changes"]}
+
+
+def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, tmp_path):
+    folder = tmp_path / "params" / "data"
+    write(folder / "judged.txt", (folder / "judged.txt").read_text() + "q1 0 d1 1\nq99 0 d1 1\nq3 0 gone 1\n")
+    write(folder / "run.txt", (folder / "run.txt").read_text().replace("q4 Q0", "q77 Q0"))
+    given = trec_files | {"candidates": "data/run.txt"}
+    study = new_study(collection=given, training=TRAINING, evaluation={"depth": 10, "tests": {"mine": given}})
+    manifest = open_collection(study).manifest
+    assert changes_of(manifest) == {
+        ("asked, training", "judgments_repeated"): 1,  # q1 d1, as 2 and as 1
+        ("asked, training", "judgments_not_relevant"): 10,  # of grade 0
+        ("asked, training", "judgments_without_query"): 1,  # q99
+        ("asked, training", "queries_unjudged"): 2,  # q10 and q11
+        ("asked, training", "queries_of_the_run_unasked"): 1,  # q77
+        ("asked, training", "without_text"): 1,  # `gone`
+        ("asked, training", "too_few_negatives"): 2,  # q4's, which the run lacks
+        ("mine", "judgments_repeated"): 1,
+        ("mine", "judgments_without_query"): 1,
+        ("mine", "queries_unjudged"): 2,
+        ("mine", "queries_of_the_run_unasked"): 1,
+        ("mine", "queries_without_candidates"): 1,  # q4
+        ("mine", "queries_filled_up"): 10,  # of ten candidates two are relevant
+    }
+
+
+def test_a_text_with_more_cells_than_names_is_refused(tmp_path):
+    """What stands behind a further tab was dropped without a word."""
+    path = write(tmp_path / "docs.tsv", "id\ttext\nd1\tone\nd2\ttwo\tand more\n")
+    with pytest.raises(StudyError, match=r"docs\.tsv has 1 line that cannot be used, the first line 3: 3 cells, but"):
+        list(read_texts(path))
+    unnamed = write(tmp_path / "docs.txt", "d1\tone\nd2\ttwo\tand more\n")
+    assert list(read_texts(unnamed)) == [("d1", "one"), ("d2", "two\tand more")]
 
 
 def test_own_documents_are_searched_with_bm25(new_study, trec_files):

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.collections.retrieval import best_of_run, even_sample
+from rankscale_utils.collections.batching import even_sample
+from rankscale_utils.collections.candidates import best_of_run
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.metrics import judged_at_10, open_test, reference_values
@@ -196,7 +197,7 @@ def test_a_sample_is_even_and_always_the_same():
 
 def test_a_run_is_read_in_trec_evals_order_and_cut():
     scored = [("q", "a", 1.0), ("q", "c", 2.0), ("q", "b", 2.0), ("other", "z", 9.0), ("q", "d", 0.5)]
-    table = best_of_run(iter(scored), pd.DataFrame({"query_id": ["q", "unanswered"]}), 3, "x")
+    table = best_of_run(iter(scored), pd.DataFrame({"query_id": ["q", "unanswered"]}), 3, "x").table
     assert table["document_id"].tolist() == ["c", "b", "a"]
     assert table["rank"].tolist() == [1, 2, 3]
     with pytest.raises(StudyError, match="document a twice for query q"):
