@@ -46,7 +46,8 @@ def _without_rows(study: Study, table: pd.DataFrame) -> list[Change]:
 
 def _rows_left_out(study: Study, table: pd.DataFrame, where: str) -> Iterator[Change]:
     """Yield the rows that are no measurements, by their reason, and those of metrics that nobody asked for."""
-    for reason, rows in table[failed(table)].groupby("excluded", sort=False):
+    excluded = table[failed(table)]
+    for reason, rows in excluded.groupby("excluded", sort=False) if len(excluded) else ():
         yield Change(f"rows are no measurements: {reason}", len(rows), _listed(rows["run"].unique()))
     wanted = study.forecasting.metrics or table["metric"].unique()
     others = table.loc[~table["metric"].isin(wanted), "metric"]
