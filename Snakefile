@@ -64,6 +64,7 @@ rule all:
         executed(),
         [file(RESULTS / run) for run in TRAINED for file in (paths.ledger_file, paths.measurements_file)],
         results(paths.collection_file, paths.ladder_file, paths.contract_file, where=TRAINED),
+        results(paths.references_file, paths.rehearsal_file, where=TRAINED),
         results(paths.fits_file, paths.backtest_file, paths.seals_file),
         results(paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
         results(paths.speed_file, paths.speed_per_query_file, paths.fixed_lengths_file, where=TRAINED),
@@ -78,7 +79,9 @@ rule index:
     shell: STAGE + " python -m rankscale_utils.report.render {study.source:q}"
 
 rule collection:
-    output: update(results(paths.collection_file, paths.ladder_file, paths.contract_file))
+    output:
+        update(results(paths.collection_file, paths.ladder_file, paths.contract_file)),
+        update(results(paths.references_file, paths.rehearsal_file)),
     params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump(), GIVEN)
     threads: workflow.cores
     log: paths.log_file(RESULTS, "collection")

@@ -46,12 +46,17 @@ class AllocationResults:
     next_runs: pd.DataFrame
 
 
-def allocate_study(study: Study) -> AllocationResults:
+def allocate_study(study: Study) -> AllocationResults | None:
     """Ask a study's laws how to spend compute and money; write the answers as tables and return them.
 
-    Tables have no rows where no series has exposures enough for a law of size and exposure.
+    Tables have no rows where no series has exposures enough for a law of size and exposure; without any series nothing
+    is returned.
     """
     every_series = fit_study(study)
+    if not every_series:
+        for file in paths.ALLOCATION_FILES.values():
+            write_table(file(study.folder), pd.DataFrame())
+        return None
     fitted, table = of_first_collection(every_series), all_measurements(study)
     cost, counted = training_cost(table, study.allocation.tokens_per_pair)
     asked = fitted, table, cost

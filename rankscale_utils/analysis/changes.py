@@ -11,7 +11,8 @@ from rankscale_utils.measurements.table import SCHEMA, failed
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from .fit import COUNTS, Fitted
+from .design import COUNTS
+from .fit import Fitted
 
 NAMED = 3  # runs that a row names; the others are counted
 

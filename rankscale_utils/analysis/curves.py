@@ -8,13 +8,11 @@ import pandas as pd
 
 from rankscale_utils.study.study import Study
 
+from .design import convert_counts, design_of_series, held_out_design
 from .fit import (
     Fitted,
-    convert_counts,
-    design_of_series,
     fitted_ends,
     fitted_rows,
-    held_out_design,
     held_out_rows,
     last_rows,
 )

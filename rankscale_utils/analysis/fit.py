@@ -1,4 +1,4 @@
-"""A study's laws: its series, fitted on the rungs that may be seen, and what there is to forecast."""
+"""A study's laws: its series, fitted on the rungs that may be seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import digest, read_json
+from rankscale_utils.machine.files import digest
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.reading import read_of_study, study_measurements
 from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows
@@ -22,7 +22,6 @@ from rankscale_utils.study.study import Study
 from .fit_store import read_store, write_store
 from .left_out import left_out, nothing_to_forecast, without
 
-COUNTS = ["params", "params_non_embedding", "params_nominal", "step", "exposure", "N", "D"]
 ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  # beside this module
 CODE_OF_FITS = [Path(__file__).with_name(f"{name}.py") for name in ("fit", "held_out", "left_out")]
 CODE_OF_FITS += [file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py"))]
@@ -132,11 +131,16 @@ def fit_study(study: Study) -> list[Fitted]:
     """Fit every series of a study that can be fitted and forecast; the files of held-out rungs are not opened.
 
     What was fitted is kept in `fits.npz`, for the notebooks that ask for the same later: the same measurements,
-    settings, code and libraries.
+    settings, code and libraries. No series at all is what a trained study may come to, whose other pages still tell.
+
+    Raises:
+        StudyError: no series of a CSV can be fitted and forecast.
     """
     kept, absent = paths.kept_fits_file(study.folder), series_left_out(study)
-    table = without(study_measurements(study, fitted_only=True), absent)
+    table = measured_rows(without(study_measurements(study, fitted_only=True), absent))
     if table.empty or not set(study.forecasting.metrics or table["metric"]) & set(table["metric"]):
+        if study.runs:
+            return []
         reasons = "; ".join(f"{row['objective']}, {row['metric']}: {row['reason']}" for _, row in absent.iterrows())
         raise StudyError(f"no series of {study.name} can be forecast: {reasons}.")
     key = digest(table.to_csv(), study.forecasting.model_dump(), key_of_code())
@@ -229,55 +233,9 @@ def _data_laws(series: laws.Series) -> dict[str, laws.Fit]:
     }
 
 
-def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast, a row for each held-out rung of each objective (and series of a CSV), at its end.
-
-    Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
-    measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values
-    are dropped.
-    """
-    if study.measurements is not None:
-        return measured_design(read_of_study(study).table, study.held_out.rungs, study.forecasting)
-    ladder = read_json(paths.ladder_file(study.folder))
-    designs = [_trained_design(study, objective, ladder, fitted) for objective in study.objectives]
-    return pd.concat(designs, ignore_index=True)
-
-
-def measured_design(table: pd.DataFrame, rungs: Sequence[str], settings: Forecasting) -> pd.DataFrame:
-    """Return what is to be forecast of rungs that a table of measurements holds; their values are not looked at."""
-    ends = last_rows(rows_of_rungs(table.drop(columns="value"), rungs, settings))
-    ends = ends[[name for name in (*SERIES_COLUMNS, "rung", *COUNTS) if name in ends]]
-    return ends.drop_duplicates([*SERIES_COLUMNS, "rung"]).sort_values("N", kind="stable").reset_index(drop=True)
-
-
-def _trained_design(study: Study, objective: str, ladder: dict, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast of one objective, whose family has counts of its own."""
-    rungs = ladder["rungs"][study.family_of(objective)]
-    rows = [{"objective": objective, "rung": rung, **rungs[rung]} for rung in study.held_out.rungs]
-    design = pd.DataFrame(rows).assign(exposure=max(ladder["exposures"]))
-    seen = [one.table for one in fitted if one.objective == objective]
-    if not seen:  # every run of it failed
-        return design.iloc[:0]
-    size = convert_counts(pd.concat(seen), "params_non_embedding", "N", design)
-    return design.assign(N=size, D=convert_counts(pd.concat(seen), "exposure", "D", design))
-
-
-def convert_counts(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.ndarray:
-    """Return one count, y, for another, x, as the fitted rungs relate them: straight in logarithms, and on beyond."""
-    pairs = seen.groupby(x)[y].mean()
-    if len(pairs) < 2 or np.allclose(pairs, pairs.index):
-        return at[x].to_numpy(float)
-    return laws.Cost.from_ladder(pairs.index, pairs).flops_per_unit(at[x])
-
-
 def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return each run's last row of each metric."""
     return table.loc[table.groupby(["run", *SERIES_COLUMNS])["exposure"].idxmax()]
-
-
-def design_of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a design that belong to a series, which are all of them where it names none."""
-    return design.merge(pd.DataFrame([one.labels])) if "objective" in design else design.assign(**one.labels)
 
 
 def of_first_collection(fitted: Sequence[Fitted]) -> list[Fitted]:

@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rankscale_utils.machine.files import digest, result_file, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import headlines, write_measurements
+from rankscale_utils.measurements.table import headline, headlines, write_measurements
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import traces
 from rankscale_utils.study.study import Run, Study
 
 from .annotations import seal_annotations
 from .changes import changes_on_reading
-from .fit import Fitted, held_out_design, held_out_rows, key_of_code, of_first_collection, series_left_out
+from .design import held_out_design
+from .fit import Fitted, held_out_rows, key_of_code, of_first_collection, series_left_out
 from .fit_store import read_store, write_store
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
 from .other_queries import on_other_queries
-from .results import read_table, write_table
+from .results import finite, read_table, write_table
 from .sealing import SEAL, Basis, open_seal, read_seals, seal_once
+from .significance import compare_study
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
 
@@ -55,26 +58,31 @@ def new_run_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _intervals(forecasts: pd.DataFrame) -> list[str]:
-    return [f"{row['lo']:.4f} – {row['hi']:.4f}" if pd.notna(row["lo"]) else "–" for _, row in forecasts.iterrows()]
+    return [
+        f"{lo:.4f} – {f'{hi:.4f}' if np.isfinite(hi) else 'no limit'}" if pd.notna(lo) else "–"
+        for lo, hi in forecasts[["lo", "hi"]].astype(float).itertuples(index=False)
+    ]
 
 
 def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Seal the forecasts of the held-out rungs, once, and return them; a study with annotations has theirs sealed too.
 
-    Writes `fits.json`, `left_out.csv`, `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the
+    Without any series there is nothing to seal, and no row comes back. Writes `fits.json`, `left_out.csv`,
+    `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the
     forecasts rest on, the time, and whether the truth was there to be read already (`truth_existed`): always in a CSV,
     and in a study that trains when its forecasts are made anew from other measurements or settings.
     """
     shown = [seal_annotations(study)] if study.annotations else []
     write_table(paths.left_out_file(study.folder), series_left_out(study))
     with result_file(paths.fits_file(study.folder)) as temporary:
-        write_json(temporary, [entry for one in fitted for entry in _fits(one)])
-    past = backtests(study, fitted)
+        write_json(temporary, finite([entry for one in fitted for entry in _fits(one)]))
+    past = backtests(study, fitted) if fitted else pd.DataFrame()
     write_table(paths.backtest_file(study.folder), past)
     make, first = partial(forecast_study, study, fitted, past), paths.sealed_forecasts_file(study.folder)
-    sealed = seal_once(first, _basis(study, fitted), make, truth_exists(study))
-    write_table(paths.seals_file(study.folder), _all_seals(study, [*shown, sealed]))
-    return sealed
+    if fitted:
+        shown.append(seal_once(first, _basis(study, fitted), make, truth_exists(study)))
+    write_table(paths.seals_file(study.folder), _all_seals(study, shown))
+    return shown[-1] if fitted else pd.DataFrame()
 
 
 def forecast_study(study: Study, fitted: list[Fitted], past: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +138,8 @@ def _fits(one: Fitted) -> list[dict]:
 
 def sealed_reach(sealed: pd.DataFrame) -> list[float]:
     """Return how many standard errors sealed intervals reach to each side: of the law's mean, and of a new run."""
-    reach = sealed.dropna(subset="reach").groupby("kind")["reach"].first()
+    averages = sealed[sealed["law"] == "average"].drop_duplicates("kind").set_index("kind")
+    reach = averages["reach"].fillna(np.inf)
     return [reach["mean_law"], reach["new_run"]]
 
 
@@ -152,16 +161,27 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     Raises:
         SealBroken: the forecasts, or what they rest on, are not what was sealed.
     """
-    sealed = open_sealed_forecasts(study, fitted)
     table = study_measurements(study, fitted_only=False)
-    scored = beside_the_truth(sealed, held_out_rows(study))
     write_table(paths.changes_file(study.folder), changes_on_reading(study, fitted, table))
+    if not fitted:
+        return _score_nothing(study, table)
+    sealed = open_sealed_forecasts(study, fitted)
+    scored = beside_the_truth(sealed, held_out_rows(study))
     write_measurements(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):
         write_table(file, scored[part])
     return scored
+
+
+def _score_nothing(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Write what the page 4_forecast would, where no series was fitted: tables without rows, and what was measured."""
+    write_measurements(paths.measurements_file(study.folder), table)
+    for file in (*_scored_files(study), paths.multiverse_file(study.folder)):
+        write_table(file, pd.DataFrame())
+    compare_study(study, headline(study, table))
+    return pd.DataFrame()
 
 
 def read_scored(study: Study) -> pd.DataFrame:

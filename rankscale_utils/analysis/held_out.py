@@ -9,7 +9,8 @@ from threadpoolctl import threadpool_limits
 from rankscale_utils import laws
 from rankscale_utils.study.forecasting import Forecasting
 
-from .fit import SERIES_COLUMNS, Fitted, design_of_series, fitted_rows, last_rows, prior_of
+from .design import design_of_series
+from .fit import SERIES_COLUMNS, Fitted, fitted_rows, last_rows, prior_of
 
 SEALED_COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law"]
 BASELINES = ("P0 size", "P0 joint", "no change")
@@ -95,10 +96,22 @@ def beside_their_past(made: Sequence[pd.DataFrame], past: pd.DataFrame) -> pd.Da
 def beside_the_truth(forecasts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return forecasts with what was measured at the end of each run; see `laws.score_forecasts`.
 
-    rows: of held-out rungs, as laws would see them. `skill_to_p0` is 1 − |error| / |error of P0's size law|.
+    rows: of held-out rungs, as laws would see them; what a forecast says of a rung at an exposure stands beside what
+    that rung's runs reached there, whatever N and D count. `skill_to_p0` is 1 − |error| / |error of P0's size law|.
     """
-    scored = laws.score_forecasts(forecasts, last_rows(rows), size="N", exposure="D")
+    scored = laws.score_forecasts(forecasts, _counted_alike(last_rows(rows), forecasts), size="N", exposure="D")
     keys = [*SERIES_COLUMNS, "rung"]
     theirs = scored[scored["law"] == "P0 size"].set_index(keys)["error"].abs()
     theirs = theirs[~theirs.index.duplicated()].reindex(pd.MultiIndex.from_frame(scored[keys])).to_numpy()
     return scored.assign(skill_to_p0=1 - scored["error"].abs().to_numpy() / np.where(theirs > 0, theirs, np.nan))
+
+
+def _counted_alike(rows: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return measured rows with the N and D of the forecasts of their rung and exposure; others are left out.
+
+    Tokens and FLOPs of a run that was not trained yet are forecast themselves, so that no measured one equals them.
+    """
+    keys = [*SERIES_COLUMNS, "rung"]
+    forecast = forecasts[[*keys, "exposure", "N", "D"]].drop_duplicates()
+    pairs = rows.drop(columns=["N", "D"]).merge(forecast, on=keys, suffixes=("", "_forecast"))
+    return pairs[np.isclose(pairs["exposure"], pairs["exposure_forecast"])]

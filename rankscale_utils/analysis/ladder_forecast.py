@@ -9,7 +9,8 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.arguments import table, table_or_file
 from rankscale_utils.study.arguments import checked, flag, names, optional
 
-from .fit import SERIES_COLUMNS, fit_series, measured_design, rows_of_rungs
+from .design import measured_design
+from .fit import SERIES_COLUMNS, fit_series, rows_of_rungs
 from .held_out import beside_the_truth, beside_their_past, forecast_held_out, forecast_past
 from .ladder import Measurements, open_ladder
 from .planned_runs import design_of_planned, planned_runs

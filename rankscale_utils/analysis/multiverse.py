@@ -12,7 +12,8 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .compute import training_cost
-from .fit import NEEDED, Fitted, design_of_series, fitted_rows, held_out_design, prior_of, series_of
+from .design import design_of_series, held_out_design
+from .fit import NEEDED, Fitted, fitted_rows, prior_of, series_of
 from .results import write_table
 
 

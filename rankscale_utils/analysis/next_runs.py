@@ -9,7 +9,8 @@ from rankscale_utils.measurements.table import headline
 from rankscale_utils.study.study import Study
 
 from .compute import SIZE_AND_EXPOSURE, training_cost
-from .fit import Fitted, design_of_series, fitted_rows, held_out_design, of_first_collection, prior_of
+from .design import design_of_series, held_out_design
+from .fit import Fitted, fitted_rows, of_first_collection, prior_of
 
 
 def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
@@ -19,6 +20,8 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     FLOP, in order: columns objective, metric, target (that rung) and those of `laws.plan_runs`. No rows where a law has
     no spare run to judge it by, or where exposure is not counted in pairs, as budgets are.
     """
+    if not fitted:
+        return pd.DataFrame()
     rows, plans = fitted_rows(fitted), []
     metric, cost = headline(study, rows), training_cost(rows, study.allocation.tokens_per_pair)[0]
     design, prior = held_out_design(study, fitted), prior_of(study.forecasting, rows)

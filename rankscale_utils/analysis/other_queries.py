@@ -11,7 +11,8 @@ from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from .fit import Fitted, design_of_series, fitted_rows, prior_of
+from .design import design_of_series
+from .fit import Fitted, fitted_rows, prior_of
 
 DRAWS = 300  # of the queries: enough for a standard error
 

@@ -8,7 +8,8 @@ import pandas as pd
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.cells import Origin
 
-from .fit import COUNTS, Fitted, convert_counts, fitted_rows
+from .design import COUNTS, convert_counts
+from .fit import Fitted, fitted_rows
 from .ladder import Ladder
 
 NEEDED = ("rung", "params", "exposure")

@@ -21,6 +21,7 @@ from rankscale_utils.study.study import Run, Study
 SEAL = "sealed_sha256"
 UNSEALED = "not sealed"  # in place of a time and a hash, where a notebook run by hand forecasts what nobody sealed
 NO_OTHERS = "none"  # other seals of the same kind
+INTERVALS = (("lo", "hi"), ("query_lo", "query_hi"))
 OF_THE_TRUTH = {"metrics", "size", "exposure", "checkpoints", "burn_in"}  # fields of forecasting that decide what it is
 
 
@@ -184,7 +185,11 @@ def read_sealed(path: Path | str) -> pd.DataFrame:
     body = text.drop(columns=SEAL)
     if set(text[SEAL]) != {digest(_canonical(body))}:
         raise SealBroken(f"{path} does not match its {SEAL}: a cell, row or column was changed after sealing; {remedy}")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], encoding="utf-8")
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""], encoding="utf-8")
+    for low, high in INTERVALS:
+        if low in table:
+            table[high] = table[high].fillna(np.inf).where(table[low].notna())  # no upper end
+    return table
 
 
 def _check_utc(time: str) -> None:
@@ -197,7 +202,7 @@ def _check_utc(time: str) -> None:
 
 
 def _as_text(cell: object) -> str:
-    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell)):
+    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and not np.isfinite(cell)):
         return ""
     return repr(float(cell)) if isinstance(cell, float | np.floating) else str(cell)
 

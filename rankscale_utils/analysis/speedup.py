@@ -9,7 +9,8 @@ from scipy.optimize import isotonic_regression
 
 from rankscale_utils.study.study import Study
 
-from .fit import Fitted, convert_counts, design_of_series, held_out_design
+from .design import convert_counts, design_of_series, held_out_design
+from .fit import Fitted
 from .forecast import open_sealed_forecasts, sealed_reach
 
 BEYOND = 4.0  # how many times smaller or larger than the timed sizes a latency is extrapolated to
@@ -98,8 +99,10 @@ def forecast_served(study: Study, fitted: list[Fitted], timed: pd.DataFrame) -> 
     Raises:
         SealBroken: the forecasts, or the measurements that they were made from, are not what was sealed.
     """
-    sealed, design = open_sealed_forecasts(study, fitted), held_out_design(study, fitted)
     served = of_the_laws(study, timed)
+    if not fitted:
+        return served.iloc[:0]
+    sealed, design = open_sealed_forecasts(study, fitted), held_out_design(study, fitted)
     made = [
         _of_series(one, study, mine["params_non_embedding"], sealed, design)
         for one in fitted

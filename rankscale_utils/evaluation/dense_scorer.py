@@ -17,14 +17,15 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
-from rankscale_utils.measurements.table import OWN, SEARCH
+from rankscale_utils.measurements.table import OWN, RERANK, SEARCH
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.scoring.embeddings import embed
 from rankscale_utils.scoring.exact_search import NotFinite, search_exactly
 from rankscale_utils.study.study import Study
 
 from .contrastive_entropy import contrastive_entropy, draw_pool
-from .metrics import Ranked, Test, measure_ranking, ranked_test, reference_values
+from .metrics import Ranked, Test, beside_random_order, measure_ranking, ranked_test, reference_values
+from .random_order import hands_of_corpus, random_order
 
 
 class DenseScorer:
@@ -47,7 +48,10 @@ class DenseScorer:
         all_queries = collection.queries()
         self.test_queries = {test.name: all_queries[all_queries["test"] == test.name]["query_id"] for test in tests}
         self.limits = {test.name: reference_values(test) for test in tests}
+        self.of_chance = {test.name: self._of_chance(test) for test in tests}
         self.found_limits = {test.name: self._found_limits(test) for test in tests}
+        self.tasks = [(name, SEARCH, limits) for name, limits in self.found_limits.items()]
+        self.tasks += [(name, RERANK, limits) for name, limits in self.limits.items()]
         self.pools = {test.name: self._pool(test) for test in tests}
 
     def _found_limits(self, test: Test) -> pd.DataFrame:
@@ -56,7 +60,17 @@ class DenseScorer:
         measures = test.measures()
         best = ir_measures.calc_aggregate(measures.values(), test.judgments, perfect)
         ceiling = pd.Series({name: best[measure] for name, measure in measures.items()})
-        return self.limits[test.name].assign(ceiling=ceiling)
+        limits = self.limits[test.name].loc[list(measures), ["first_stage"]].assign(ceiling=ceiling)
+        return beside_random_order(limits, self.of_chance[test.name])
+
+    def _of_chance(self, test: Test) -> pd.DataFrame:
+        """Return what every query scores by a random order of the corpus, as `Test.random_order` of the candidates."""
+        documents = len(self.rows[self.corpora[test.name]])
+        hands = hands_of_corpus(documents, self.settings.depth, test.judgments)
+        metrics = random_order(hands, test.measures(), test.evaluators)
+        queries = test.candidates.loc[test.candidates["positive"], "query_id"]
+        equal = {"metric": self.entropy, "value": np.log(self.settings.negatives + 1), "standard_error": 0.0}
+        return pd.concat([metrics, pd.DataFrame({"query_id": queries}).assign(**equal)], ignore_index=True)
 
     def _pool(self, test: Test) -> NDArray:
         """Return the places, within the corpus, of the documents that negatives are drawn from."""
@@ -97,7 +111,8 @@ class DenseScorer:
         own = replace(test, candidates=table.assign(retrieved=True))
         metrics, judged = measure_ranking(own, scores.ravel())
         values = pd.concat([metrics, self._entropies(test, queries, documents)]).assign(score=OWN)
-        return Ranked(own, scores.ravel(), values, self.found_limits[test.name], judged, SEARCH)
+        chance, limits = self.of_chance[test.name], self.found_limits[test.name]
+        return Ranked(own, scores.ravel(), values, limits, chance, judged, SEARCH)
 
     def _search(self, test: Test, queries: NDArray, documents: NDArray, depth: int) -> tuple[NDArray, NDArray]:
         """Return the rows and scores of every query's best documents, but of the query itself where it is one."""

@@ -9,7 +9,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import read_json, write_parquet
 from rankscale_utils.machine.progress import Progress
-from rankscale_utils.measurements.table import RERANK, SEARCH, write_measurements
+from rankscale_utils.measurements.table import OVER_RANDOM, REFERENCES, RERANK, SEARCH, write_measurements
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.study import paths
@@ -54,9 +54,7 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
             write_run(paths.run_file(path, ranked.test.name, ranked.task == SEARCH), ranked, run.name)
             columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, _reason(ledger["status"], ranked))
             per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
-            means = ranked.values.groupby(["metric", "score"], sort=False)["value"].mean().reset_index()
-            judged = {"judged@10": ranked.judged}
-            measured.append(means.assign(**columns).join(ranked.limits, on="metric").assign(**judged))
+            measured.append(ranked.means().assign(**columns))
         progress.advance(1)
     if not measured:
         return _write_nothing(folder, study, ledger, scoring.tests[0])
@@ -70,7 +68,7 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     """Write tables that have their columns and no rows."""
     seen = dict.fromkeys(("exposure", "queries", "tokens", "flops"), 0)
     columns = _columns(study, ledger, seen, test, RERANK, "")
-    limits = {"ceiling": 0.0, "first_stage": 0.0, "judged@10": 0.0}
+    limits = dict.fromkeys((*REFERENCES, *OVER_RANDOM, "judged@10"), 0.0)
     nothing = pd.DataFrame([{"metric": "", "score": "", "value": 0.0, **columns, **limits}]).iloc[:0]
     write_parquet(paths.per_query_file(folder), nothing[["metric", "score", "value", *OF_QUERIES]].assign(query_id=""))
     write_measurements(paths.measurements_file(folder), nothing)

@@ -10,10 +10,13 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from rankscale_utils.collections import Collection
+from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
-from rankscale_utils.measurements.table import OWN, RERANK
+from rankscale_utils.measurements.per_query import mean_with_interval
+from rankscale_utils.measurements.table import OWN, REFERENCES, RERANK
 from rankscale_utils.study.study import Study
 
+from .random_order import hands_of, random_order
 from .rankings import in_order, measure_of, ranks_as_scores, values_per_query
 
 JUDGED = ir_measures.Judged @ 10
@@ -53,6 +56,16 @@ class Test:
         return {name: ir_measures.evaluator([measure], self.judgments) for name, measure in self.measures().items()}
 
     @cached_property
+    def random_order(self) -> pd.DataFrame:
+        """What every query scores by a random order of its candidates: query_id, metric, value, standard_error.
+
+        Of entropies that is what equal scores give: the logarithm of how many documents there are to pick from.
+        """
+        metrics = random_order(hands_of(self.candidates, self.judgments), self.measures(), self.evaluators)
+        equal = entropies_per_query(self, np.zeros(len(self.candidates)))
+        return pd.concat([metrics, equal.assign(standard_error=0.0)], ignore_index=True)
+
+    @cached_property
     def judged(self) -> Any:
         """What tells the share of a ranking's first ten that are judged."""
         return ir_measures.evaluator([JUDGED], self.judgments)
@@ -71,22 +84,38 @@ class Ranked(NamedTuple):
     """A test as a checkpoint scored it.
 
     scores: of the rows of `test.candidates`; values: query_id, metric, score (by which it ranks), value.
-    limits: `reference_values`, whose metrics are its index; judged: see `judged_at_10`; task: of `measurements.table`.
+    limits: `reference_values`, whose metrics are its index; random_order: what a random order scores, query by query;
+    judged: see `judged_at_10`; task: of `measurements.table`.
     """
 
     test: Test
     scores: np.ndarray
     values: pd.DataFrame
     limits: pd.DataFrame
+    random_order: pd.DataFrame
     judged: float
     task: str = RERANK
+
+    def means(self) -> pd.DataFrame:
+        """Return the mean over queries of every metric and score, with its limits and beside a random order.
+
+        Columns metric, score, value, judged@10, those of `limits`, over_random_lo and over_random_hi: the paired 95 %
+        interval, over queries, of what the value is more than a random order's.
+        """
+        of_chance = self.random_order[["query_id", "metric", "value"]].rename(columns={"value": "chance"})
+        table = self.values.merge(of_chance, on=["query_id", "metric"], how="left")
+        groups = table.assign(over=table["value"] - table["chance"]).groupby(["metric", "score"], sort=False)
+        ends = [mean_with_interval(over)[1:] for _, over in groups["over"]]
+        means = groups["value"].mean().reset_index().join(self.limits[list(REFERENCES)], on="metric")
+        ends = pd.DataFrame(ends, means.index, ["over_random_lo", "over_random_hi"])
+        return means.join(ends).assign(**{"judged@10": self.judged})
 
 
 def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
     """Return a test whose candidates were scored, with every metric and entropy of every query."""
     metrics, judged = measure_ranking(test, scores)
     values = pd.concat([metrics, entropies_per_query(test, scores)], ignore_index=True)
-    return Ranked(test, scores, values.assign(score=OWN), limits, judged)
+    return Ranked(test, scores, values.assign(score=OWN), limits, test.random_order, judged)
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
@@ -160,11 +189,42 @@ def best_inverse_temperature(margins: np.ndarray, begins: np.ndarray, tuning: np
 
 
 def reference_values(test: Test) -> pd.DataFrame:
-    """Return `ceiling` (relevant documents first) and `first_stage` (as retrieved) for every metric, as the index."""
+    """Return ceiling (relevant documents first), first_stage (as retrieved) and random_order for every metric.
+
+    Metrics are the index; an entropy has the last alone.
+
+    Raises:
+        StudyError: ir-measures cannot compute one of the metrics on this test.
+    """
     order = first_stage_scores(test)
+    _check_metrics(test, order)
     perfect = test.candidates["relevance"].to_numpy() * 1e6 + order
     means = [metrics_per_query(test, scores).groupby("metric")["value"].mean() for scores in (perfect, order)]
-    return pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
+    limits = pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
+    return beside_random_order(limits, test.random_order)
+
+
+def _check_metrics(test: Test, scores: np.ndarray) -> None:
+    """Make sure that every metric can be computed on a test, as some want ids that are numbers."""
+    run = ranks_as_scores(ranking(test, scores))
+    for name in test.metrics:
+        try:
+            values_per_query({name: test.evaluators[name]}, run)
+        except Exception as error:  # providers run commands and compiled code, each with errors of its own
+            reason = " ".join(str(error).split())[:120]
+            raise StudyError(
+                f"evaluation.metrics: ir-measures cannot compute {name} on {test.name} ({reason}): leave it out."
+            ) from error
+
+
+def beside_random_order(limits: pd.DataFrame, random_order: pd.DataFrame) -> pd.DataFrame:
+    """Return limits, whose metrics are the index, with random_order, the mean over queries, and its standard_error.
+
+    Entropies, which have no other limits here, come last.
+    """
+    chance = random_order.groupby("metric", sort=False)[["value", "standard_error"]].mean()
+    chance = chance.rename(columns={"value": "random_order"})
+    return limits.reindex(limits.index.union(chance.index, sort=False)).join(chance)
 
 
 def first_stage_scores(test: Test) -> np.ndarray:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.singles import singles
+from rankscale_utils.measurements.table import REFERENCES, RERANK
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Ed2lm
 from rankscale_utils.scoring.decoder import DecoderScorer
@@ -28,6 +29,7 @@ class PairScorer:
         """Know every test's pairs."""
         self.tests, self.pairs = tests, collection.pairs()
         self.limits = [reference_values(test) for test in tests]
+        self.tasks = [(test.name, RERANK, limits) for test, limits in zip(tests, self.limits, strict=True)]
         self.rows = [
             np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")
         ]
@@ -46,6 +48,7 @@ class Ed2lmScorer:
         """Know every test's queries and documents. kinds: the scores, of `ed2lm.SCORES`; the first one ranks."""
         self.tests, self.kinds = tests, kinds
         self.limits = [reference_values(test) for test in tests]
+        self.tasks = [(test.name, RERANK, limits) for test, limits in zip(tests, self.limits, strict=True)]
         self.queries, documents = singles(collection.pairs(), study.text, "ed2lm")
         self.rows = np.unique(np.concatenate([test.candidates["document_row"] for test in tests]))
         self.texts = documents.written(self.rows)
@@ -77,3 +80,16 @@ def scorer(study: Study, objective: str, collection: Collection) -> PairScorer |
     if family == "ed2lm":
         return Ed2lmScorer(study, collection, tests, scores_of_objective(objective, study.objectives[objective]))
     return DenseScorer(study, collection, tests) if family == "bi_encoder" else PairScorer(collection, tests)
+
+
+def references(study: Study, collection: Collection) -> pd.DataFrame:
+    """Return what else every metric of every test could be, a row a family, collection, task and metric.
+
+    Columns as in `references.csv`; whatever the tests lack is said here, before any run.
+    """
+    rows = [
+        limits.rename_axis("metric").reset_index().assign(family=family, collection=test, task=task)
+        for family, objective in {study.family_of(name): name for name in study.objectives}.items()
+        for test, task, limits in scorer(study, objective, collection).tasks
+    ]
+    return pd.concat(rows, ignore_index=True)[["family", "collection", "task", "metric", *REFERENCES, "standard_error"]]

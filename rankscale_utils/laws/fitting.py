@@ -69,7 +69,7 @@ class Fit:
             scale=scale,
             noise=float(noise),
             objective=float(0.5 * squares if objective is None else objective),
-            r2=float(1 - squares / max(((numbers - numbers.mean()) ** 2).sum(), np.finfo(float).tiny)),
+            r2=_share_explained(squares, numbers),
             rmse=float(np.sqrt((residuals**2).mean())),
             residuals=residuals,
             data=data,
@@ -115,6 +115,13 @@ class Fit:
             "rows": self.rows,
             "data_sha256": self.data_sha256,
         }
+
+
+def _share_explained(squares: float, numbers: NDArray) -> float:
+    """Return R² from the residuals' sum of squares; no number where a curve is constant but for rounding."""
+    spread = float(((numbers - numbers.mean()) ** 2).sum())
+    constant = np.ptp(numbers) <= 1e-12 * max(1.0, np.abs(numbers).max())
+    return float("nan") if constant else float(1 - squares / spread)
 
 
 def fit(

@@ -78,12 +78,12 @@ def score_forecasts(
 ) -> pd.DataFrame:
     """Forecasts with what was measured: actual, error, relative_error, covered and skill.
 
-    truth: columns run, `size`, `exposure`, value, and those of `LABELS` that forecasts have.
+    truth: columns run, `size`, `exposure`, value, and those of `LABELS`, and rung, that forecasts have.
     actual: mean over runs; error: forecast − actual; covered: for mean_law 1 where the interval holds the actual, for
     new_run the share of single runs that it holds; skill: 1 − |error| / |error of persistence|; interval_score:
     see there. A forecast without truth keeps empty cells. Raises ValueError where no forecast has any.
     """
-    keys = [size, exposure, *(name for name in LABELS if name in forecasts and name in truth)]
+    keys = [size, exposure, *(name for name in (*LABELS, "rung") if name in forecasts and name in truth)]
     scored = forecasts.assign(order=range(len(forecasts))).astype({size: float, exposure: float})
     runs = scored.merge(truth[[*keys, "value"]].astype({size: float, exposure: float}), on=keys)
     if runs.empty:

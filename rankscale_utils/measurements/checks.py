@@ -10,7 +10,7 @@ from rankscale_utils.errors import StudyError
 
 from .cells import LABELS, Origin
 from .directions import RISES, UNSTATED, Directions, known_direction
-from .table import DEFAULTS, NUMBERS, ONE_ROW, RERANK, SCHEMA, SEARCH, SERIES_COLUMNS, failed, limits
+from .table import DEFAULTS, NUMBERS, ONE_ROW, REFERENCES, RERANK, SCHEMA, SEARCH, SERIES_COLUMNS, failed, limits
 
 ROUNDING = 5e-4  # by which a value may pass its ceiling, as either may be written with three digits
 
@@ -40,7 +40,7 @@ ONE_VALUE = (
     ),
     OneValue(
         SERIES_COLUMNS,
-        ["ceiling", "first_stage"],
+        list(REFERENCES),
         "{metric} of {objective} on {collection}",
         "give other candidates a collection of their own",
     ),

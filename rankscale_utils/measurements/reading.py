@@ -32,9 +32,10 @@ def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
         A CSV's path or a table with a row for every measurement, and the columns objective, rung, params (all
         parameters), exposure (training pairs seen), collection, metric (in ir-measures' notation, or an entropy such
         as CE64, in nats) and value (a share, not in percent). Where known also params_non_embedding (else params),
-        seed (else 0), queries, tokens and flops that training took, ceiling and first_stage (what a perfect reranking
-        and the order as retrieved score), task (rerank the candidates, or search among all documents; else rerank),
-        score (by which an ED2LM ranks; else own) and excluded (why a row is no measurement). Others are carried along.
+        seed (else 0), queries, tokens and flops that training took, ceiling, first_stage and random_order (what a
+        perfect reranking, the order as retrieved and, on average, a random order score), task (rerank the candidates,
+        or search among all documents; else rerank), score (by which an ED2LM ranks; else own) and excluded (why a row
+        is no measurement). Others are carried along.
 
     Returns
     -------

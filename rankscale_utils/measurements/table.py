@@ -9,13 +9,18 @@ import pandera.pandas as pa
 from rankscale_utils.machine.files import write_parquet
 from rankscale_utils.study.study import Study
 
-from .directions import rising
+from .directions import UNSTATED, Directions, rising
 
 RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
 OWN = "own"  # the score that an objective's models rank by
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
 DEFAULTS = {"task": RERANK, "score": OWN}  # of columns that a user's CSV may lack
+REFERENCES = ("ceiling", "first_stage", "random_order")  # what else a metric could be
+OVER_RANDOM = (
+    "over_random_lo",
+    "over_random_hi",
+)  # interval, over queries, of how far a value is above a random order's
 ONE_ROW = ["run", "exposure", "collection", "metric", *DEFAULTS]
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 
@@ -38,8 +43,7 @@ NUMBERS: dict[str, Rule] = {
     "queries": FINITE,
     "tokens": FINITE,
     "flops": POSITIVE,
-    "ceiling": FINITE,
-    "first_stage": FINITE,
+    **dict.fromkeys((*REFERENCES, *OVER_RANDOM), FINITE),
 }
 
 
@@ -73,6 +77,13 @@ SCHEMA = pa.DataFrameSchema(
         "first_stage": pa.Column(
             float, required=False, nullable=True, coerce=True, description="value of the order as retrieved"
         ),
+        "random_order": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="value of a random order, on average"
+        ),
+        **{
+            end: pa.Column(float, required=False, nullable=True, coerce=True, description="of value − random_order")
+            for end in OVER_RANDOM
+        },
         "judged@10": pa.Column(
             float, required=False, nullable=True, coerce=True, description="judged share of a ranking's first ten"
         ),
@@ -101,6 +112,20 @@ def limits(rises: bool, ceiling: float | None = None) -> tuple[float, float]:
     if not rises:
         return 0.0, float("inf")
     return 0.0, 1.0 if ceiling is None or pd.isna(ceiling) else float(ceiling)
+
+
+def at_chance(table: pd.DataFrame, stated: Directions = UNSTATED) -> pd.Series:
+    """Whether a row is no better than a random order of the same documents; false where that is not known.
+
+    By the paired interval over queries where there is one, or else by the value itself; stated: metrics' directions.
+    """
+    if "random_order" not in table:
+        return pd.Series(False, table.index)
+    up = table["metric"].map(lambda metric: rising(metric, stated)).astype(bool)
+    lead = (table["value"] - table["random_order"]).where(up, table["random_order"] - table["value"])
+    if set(OVER_RANDOM) <= set(table):
+        lead = table["over_random_lo"].where(up, -table["over_random_hi"]).fillna(lead)
+    return lead <= 0
 
 
 def headline(study: Study, table: pd.DataFrame) -> str:

@@ -39,8 +39,8 @@ def check(study: Study) -> None:
     """Read what the study brings before any work is done.
 
     Raises:
-        StudyError: the measurements cannot be fitted as they are, a run wants more GPUs than there are, or a folder's
-            name means something to Snakemake.
+        StudyError: the measurements cannot be fitted as they are, a prepared study can never be forecast, a run wants
+            more GPUs than there are, or a folder's name means something to Snakemake.
     """
     for place in (paths.ROOT, CHECKOUT):
         if {"{", "}"} & set(str(place)):
@@ -52,6 +52,10 @@ def check(study: Study) -> None:
         from rankscale_utils.measurements.reading import study_measurements
 
         study_measurements(study, fitted_only=False)
+    else:
+        from .rehearse import rehearse_again
+
+        rehearse_again(study)
 
 
 def command(study: Study, core_count: int, gpu_count: int) -> list[str]:

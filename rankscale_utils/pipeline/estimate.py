@@ -16,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
+from rankscale_utils.collections.readers import read_texts
 from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
@@ -23,6 +24,7 @@ from rankscale_utils.models.counts import encoder_flops, parameters
 from rankscale_utils.models.pretrained import bare_encoder
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
+from rankscale_utils.study.collection import CollectionForm, TrecFiles
 from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
@@ -104,13 +106,20 @@ class PlannedWork:
         runs = sum(len(objective.seeds) for objective in objectives)
         tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
         steps = planned_steps(plan_branches(study)) * runs
-        queries = [getattr(test, "queries", None) or TEST_QUERIES for test in evaluation.tests.values()]
+        queries = [queries_of_test(study, test) for test in evaluation.tests.values()]
         checkpoints = len(training.exposures) * runs
         return cls(
             trained=steps * training.groups.pairs_per_step + training.exposures[0] * tried,
             scored=sum(queries or [evaluation.queries]) * evaluation.depth * checkpoints,
             checkpoints=checkpoints,
         )
+
+
+def queries_of_test(study: Study, test: CollectionForm) -> int:
+    """Return how many queries a test has: those in a file of one's own, else as many as it says or is assumed."""
+    if isinstance(test, TrecFiles):
+        return sum(1 for _ in read_texts(study.beside(test.queries)))
+    return getattr(test, "queries", None) or TEST_QUERIES
 
 
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
@@ -260,6 +269,7 @@ def main(name: str) -> int:
     if study.measurements:
         print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
     else:
+        study.check_files()
         print(estimate_text(study, measure_machine(study), *tokens_of_a_pair(study)))
     return 0
 

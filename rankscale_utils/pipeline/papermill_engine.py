@@ -11,6 +11,8 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
 
 from rankscale_utils.machine.sockets import socket_folder
+from rankscale_utils.report import tables
+from rankscale_utils.report.nothing import PageEnds
 
 
 class SocketEngine(NBClientEngine):
@@ -20,7 +22,25 @@ class SocketEngine(NBClientEngine):
     def execute_managed_notebook(
         cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any
     ) -> nbformat.NotebookNode:
-        """Execute the notebook and return it."""
+        """Execute the notebook and return it; one that ends early loses the cells that were not run."""
         with socket_folder() as folder:
             sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
-            return super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+            super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+        for place, cell in enumerate(nb_man.nb.cells):
+            for output in cell.get("outputs", []):
+                if output.output_type == "error" and output.ename == PageEnds.__name__:
+                    return _ended(nb_man.nb, place, output.evalue)
+        return nb_man.nb
+
+
+def _ended(nb: nbformat.NotebookNode, place: int, reason: str) -> nbformat.NotebookNode:
+    """Let a notebook end with the cell at that place, which shows the reason instead of an error."""
+    del nb.cells[place + 1 :]
+    shown = nbformat.v4.new_output(
+        "display_data", data={"text/html": tables.finding(reason).data, "text/plain": reason}
+    )
+    cell = nb.cells[place]
+    cell.outputs = [*(output for output in cell.outputs if output.output_type != "error"), shown]
+    cell.metadata.papermill["exception"] = nb.metadata.papermill["exception"] = False
+    cell.metadata.papermill["status"] = "completed"
+    return nb

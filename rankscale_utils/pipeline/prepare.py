@@ -1,18 +1,21 @@
 """Prepare a study before any run starts: `python -m rankscale_utils.pipeline.prepare STUDY`.
 
 Leaves the collection in the cache, `collection.json`, its manifest, `contract.json`, what every test's numbers mean,
-and `ladder.json`, every rung's honest counts. A generator's queries take minutes and few runs wait for them, so that
-`python -m rankscale_utils.pipeline.prepare STUDY generated` writes them beside the others' training, and
-`generated.json`.
+`references.csv`, what these lie between, and `ladder.json`, every rung's honest counts. What follows training is run on
+this design first, so that what can never work is refused, and what will be left out is said, before the first step.
+
+A generator's queries take minutes and few runs wait for them, so that `python -m rankscale_utils.pipeline.prepare STUDY
+generated` writes them beside the others' training, and `generated.json`.
 """
 
 import sys
 from pathlib import Path
 
+from rankscale_utils.analysis.results import write_table
 from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.errors import one_sentence
 from rankscale_utils.evaluation.contract import contracts
-from rankscale_utils.evaluation.scorers import scorer
+from rankscale_utils.evaluation.scorers import references
 from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.models.build import count_rung
@@ -23,9 +26,15 @@ from rankscale_utils.study.study import Study
 from rankscale_utils.training.annotated_pairs import GENERATED, source_folder
 from rankscale_utils.training.run import plan_branches
 
+from .rehearse import prepared_for, rehearse_study
+
 
 def prepare(study: Study) -> None:
-    """Build what the cache lacks, and count every rung's parameters."""
+    """Build what the cache lacks, count every rung's parameters, and rehearse what follows training.
+
+    Raises:
+        StudyError: the study could never be forecast; see `analysis.dry_run`.
+    """
     check_pretrained(study)
     for rung in study.pretrained:
         for family in study.families:
@@ -33,8 +42,7 @@ def prepare(study: Study) -> None:
     say(f"{study.name}: preparing its collections")
     collection = open_collection(study)
     manifest, vocabulary = collection.manifest, collection.tokenizer().get_vocab_size()
-    for objective in {study.family_of(one): one for one in study.objectives}.values():
-        scorer(study, objective, collection)  # says what the tests lack
+    between = references(study, collection)  # says what the tests lack
     for source in {run.source for run in study.annotation_runs} - {GENERATED}:
         annotate(study, source, collection)
     rungs = {}
@@ -44,7 +52,10 @@ def prepare(study: Study) -> None:
             name: {"params": count.total, "params_non_embedding": count.non_embedding} for name, count in counts.items()
         }
     exposures = [branch.exposure for branch in plan_branches(study)]
-    write_json(paths.ladder_file(study.folder), {"rungs": rungs, "exposures": exposures})
+    write_table(paths.references_file(study.folder), between)
+    ladder = {"rungs": rungs, "exposures": exposures, "prepared_for": prepared_for(study)}
+    rehearse_study(study, ladder, between)
+    write_json(paths.ladder_file(study.folder), ladder)
     write_json(paths.collection_file(study.folder), manifest)
     write_json(paths.contract_file(study.folder), contracts(study, collection))
     say(f"{manifest['collection']}: {manifest['items']:,} training items from {manifest['train_queries']:,} queries")

@@ -6,10 +6,11 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
-from rankscale_utils.measurements.table import OWN, first_collection, headline, labelled
+from rankscale_utils.measurements.table import OWN, first_collection, headline, headlines, labelled
 from rankscale_utils.study.study import Study
 
-from . import figures, tables
+from . import figures, references, tables
+from .references import reference_columns
 
 
 def metrics_table(table: pd.DataFrame) -> HTML:
@@ -17,19 +18,19 @@ def metrics_table(table: pd.DataFrame) -> HTML:
     keys, table = ["collection", "metric"], labelled(table)
     wide = table.pivot_table(index=keys, columns="exposure", values="value", sort=False).sort_index(axis="columns")
     exposures = {f"at_{exposure:.0f}": f"{exposure:,.0f}|.4f" for exposure in wide}
-    limits = table.groupby(keys, sort=False)[["first_stage", "ceiling"]].first()
+    columns = reference_columns(table)
+    limits = table.groupby(keys, sort=False)[list(columns)].first()
     return tables.styled(
         wide.set_axis(list(exposures), axis="columns").join(limits).reset_index(),
         **tables.collection_column(table),
         metric="metric",
         **exposures,
-        first_stage="first stage|.4f",
-        ceiling="ceiling|.4f",
+        **columns,
     )
 
 
 def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
-    """Say what the run's last checkpoint reached on the first collection, beside its first stage and its ceiling."""
+    """Say what the run's last checkpoint reached on the first collection, beside other orders of the same documents."""
     metric = headline(study, table)
     rows = table[(table["metric"] == metric) & (table["score"] == OWN)]
     last = first_collection(rows).sort_values("exposure").iloc[-1]
@@ -37,19 +38,27 @@ def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
     excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
     return (
         f"After {last['exposure']:,.0f} pairs {metric} is {last['value']:.4f}, {beats} the candidates' own order "
-        f"({last['first_stage']:.4f}); a perfect reranking would reach {last['ceiling']:.4f}.{excluded}"
+        f"({last['first_stage']:.4f}); a random order of them reaches {last['random_order']:.4f} on average, a perfect "
+        f"reranking {last['ceiling']:.4f}.{excluded}"
     )
 
 
+def chance_sentences(study: Study, table: pd.DataFrame) -> list[str]:
+    """Say by which headline metrics the last checkpoint is no better than a random order, or nothing."""
+    shown = first_collection(table[table["metric"].isin(headlines(study, table)) & (table["score"] == OWN)])
+    said = references.chance_sentence(shown[shown["exposure"] == shown["exposure"].max()])
+    return [said] if said else []
+
+
 def run_by_exposure(table: pd.DataFrame, metrics: Iterable[str]) -> list[Axes]:
-    """One run's metrics against exposure, with the first stage's value and the candidates' ceiling, a panel each."""
+    """One run's metrics against exposure, with what other orders of the same documents reach, a panel each."""
     panels, table = [], labelled(table)
     shown = table[table["metric"].isin(list(metrics))].sort_values("exposure", kind="stable")
     for (metric, collection), rows in shown.groupby(["metric", "collection"], sort=False):
         axes = figures.panel(metric + figures.where(collection, table), "training pairs seen", figures.unit(metric))
         axes.plot(rows["exposure"], rows["value"], "o-", color=figures.colour_of(rows["objective"].iloc[0]), ms=5)
         figures.log_axis(axes)
-        for name, style in (("ceiling", ":"), ("first_stage", "--")):
+        for name, style in (("ceiling", ":"), ("first_stage", "--"), ("random_order", "-.")):
             if pd.notna(rows[name].iloc[0]):
                 figures.level_line(axes, rows[name].iloc[0], name.replace("_", " "), style)
         panels.append(axes)

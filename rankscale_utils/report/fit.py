@@ -38,6 +38,7 @@ def left_out_table(left_out: pd.DataFrame) -> HTML:
         metric="metric",
         **tables.collection_column(left_out),
         reason="because",
+        **({"remedy": "what may help"} if left_out["remedy"].any() else {}),
     )
 
 

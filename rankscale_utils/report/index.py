@@ -8,7 +8,6 @@ import nbformat
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscale_utils.analysis.compute import all_measurements
 from rankscale_utils.analysis.curves import draw_curves
 from rankscale_utils.analysis.fit import (
     Fitted,
@@ -19,18 +18,19 @@ from rankscale_utils.analysis.forecast import average_forecasts, read_scored
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
-from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import first_collection, headline, labelled, measured_rows
+from rankscale_utils.measurements.reading import read_runs, study_measurements
+from rankscale_utils.measurements.table import at_chance, failed, first_collection, headline, labelled
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from . import allocate as allocate_page
 from . import annotations as annotations_page
-from . import curves, figures, tables
+from . import curves, figures, references, tables
 from . import families as families_page
 from . import forecast as forecast_page
+from .nothing import nothing_sentence, remedy_sentence
 from .page import TEMPLATE, inline_svg, title_of
-from .prose import other_seals
+from .prose import legible, other_seals
 
 FORECAST_COLUMNS = {
     "objective": "objective",
@@ -70,34 +70,43 @@ def _annotation_note(study: Study) -> str:
 
 def index_page(study: Study) -> dict[str, Any]:
     """Return what the index template shows."""
-    scored = read_scored(study)
-    fitted, table = of_first_collection(fit_study(study)), all_measurements(study)
-    exponents, compared = (read_table(file(study.folder)) for file in (paths.exponents_file, paths.equal_compute_file))
-    metric = headline(study, scored)
-    last = average_forecasts(scored[scored["metric"] == metric])
-    return {
+    scored, fitted = read_scored(study), fit_study(study)
+    measured = study_measurements(study, fitted_only=False)
+    metric = headline(study, scored if fitted else measured)
+    said = _forecasts(study, of_first_collection(fitted), scored, metric) if fitted else {"forecast_table": ""}
+    nothing = [] if fitted else [nothing_sentence(read_table(paths.left_out_file(study.folder)))]
+    return said | {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "metric": metric,
         "answer": [
-            *_of_families(study),
-            *_of_forecasts(study, scored, exponents, compared),
-            *_of_annotations(study),
+            legible(sentence)
+            for sentence in (*_of_families(study), *said.get("answer", nothing), *_of_annotations(study))
         ],
+        "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
+        "changes": _changes(study),
+        "notes": [*_left_out(study), *_collection_notes(study)],
+        "pages": _pages(study),
+        "references": references.references_table(measured).data,
+        "runs": _runs(study, first_collection(measured), metric),
+        "runs_note": runs_sentence(study),
+        "provenance": _provenance(study, scored),
+    }
+
+
+def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """Return what the index template shows of forecasts and of advice."""
+    exponents, compared = (read_table(file(study.folder)) for file in (paths.exponents_file, paths.equal_compute_file))
+    last = average_forecasts(scored[scored["metric"] == metric])
+    return {
+        "answer": _of_forecasts(study, scored, exponents, compared),
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
         "with its own bar is the protocol of arXiv 2603.04816. "
         "Coverage is how often such intervals hold the truth in simulated studies of this design.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
-        "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
-        "changes": _changes(study),
-        "notes": [*_left_out(study), *_collection_notes(study)],
-        "pages": _pages(study),
-        "runs": _runs(study, table, metric),
-        "runs_note": runs_sentence(study),
-        "provenance": _provenance(study, scored),
     }
 
 
@@ -108,9 +117,10 @@ def _changes(study: Study) -> str:
 
 
 def _left_out(study: Study) -> list[str]:
-    """Say which series could not be fitted or forecast, and why."""
+    """Say which series could not be fitted or forecast, why, and what to try."""
     rows = labelled(read_table(paths.left_out_file(study.folder)))
-    return [
+    remedies = [remedy_sentence(rows).strip()] if len(rows) and remedy_sentence(rows) else []
+    return remedies + [
         f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
         for row in rows.to_dict("records")
     ]
@@ -191,24 +201,28 @@ def _of_annotations(study: Study) -> list[str]:
 
 
 def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Return every run's last checkpoint by a metric; table: measurements, those of failed runs too."""
     if study.annotations:
-        annotated = measured_rows(read_runs(study, study.annotation_runs))
-        table = pd.concat([table, first_collection(annotated)])
+        table = pd.concat([table, first_collection(read_runs(study, study.annotation_runs))])
     table = labelled(table)  # a metric by another score than the objective's own has another name
     rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
     for run in study.all_runs:
         ledger = read_json(paths.ledger_file(study.run_folder(run)))
-        mine = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure")
-        if mine.empty:
-            mine = pd.DataFrame([ledger | {"exposure": 0, "flops": 0, "value": float("nan")}])
-        rows.append(mine.iloc[-1].to_dict() | {"name": run.name, "held_out": run not in fitted,
-                    "status": ledger["status"]})  # fmt: skip
+        last = table[(table["run"] == run.name) & (table["metric"] == metric)].sort_values("exposure").tail(1)
+        last = last.assign(value=last["value"].where(~failed(last)))
+        shown = {"exposure": 0, "flops": 0, "value": None, "excluded": ""} | ledger
+        shown |= last.iloc[0].to_dict() if len(last) else {}
+        said = [ledger["status"], shown["excluded"] if shown["excluded"] != ledger["status"] else ""]
+        said += ["no better than a random order"] if at_chance(last).any() else []
+        rows.append(shown | {"name": run.name, "held_out": run not in fitted, "status": ", ".join(filter(None, said))})
     return rows
 
 
 def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
-    seal = scored.iloc[0]
-    facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
+    facts = {}
+    if len(scored):
+        seal = scored.iloc[0]
+        facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
     if study.measurements is not None:
         return facts | {"source": study.measurements_file.name}
     manifest = read_json(paths.collection_file(study.folder))

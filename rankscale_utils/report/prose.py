@@ -1,6 +1,7 @@
 """Numbers and lists in words, and sentences that pages share: plain text, as `tables` alone escapes HTML."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -10,6 +11,24 @@ from rankscale_utils.analysis.sealing import NO_OTHERS, UNSEALED
 
 POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"]  # of a thousand
 WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
+
+
+NO_NUMBER = re.compile(r"(?<![\w.])[+\-−$]?(nan|inf)\b%?(?!\w)")
+ENDLESS = re.compile(r"(?<![\w.])[+\-−]?\d[\d,]{18,}(\.\d+)?(?![\w.…])")  # digits that nobody counts
+
+
+def written(value: float, form: str) -> str:
+    """Return a number by a format; – where there is none, and powers of ten where it would be too long to read."""
+    return "–" if value is None or not math.isfinite(value) else legible(format(value, form))
+
+
+def legible(text: str) -> str:
+    """Return text as pages may show it: – for what is no number or has no end, powers of ten for endless digits.
+
+    Every sentence and every cell of a page goes through this, whatever made them.
+    """
+    shorter = ENDLESS.sub(lambda digits: f"{float(digits[0].replace(',', '').replace('−', '-')):.3g}", text)
+    return NO_NUMBER.sub("–", shorter)
 
 
 def number(value: float) -> str:
@@ -39,6 +58,8 @@ def listed(words: Iterable[str]) -> str:
 
 def si(value: float) -> str:
     """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
+    if math.isnan(value):
+        return "–"
     value = float(f"{value:.3g}")
     if not 1 <= value < 1e18:
         return "under 1" if value < 1 else "over 1e18"
@@ -78,6 +99,8 @@ def doubt(status: str) -> str:
 
 def times(factor: float) -> str:
     """Return a factor in words, with two digits."""
+    if math.isnan(factor):
+        return "– times"
     if factor >= 1e6:
         return "over a million times"
     return f"{factor:.1f} times" if factor < 10 else f"about {float(f'{factor:.2g}'):,.0f} times"

@@ -8,7 +8,7 @@ from IPython.display import HTML
 
 from rankscale_utils.measurements.table import labelled
 
-from .prose import si
+from .prose import legible, si, written
 
 _TEXT = ' class="text"'
 
@@ -39,14 +39,15 @@ def _cell(value: object, form: str) -> str:
     if pd.isna(value):
         return "<td>–</td>"
     if not form:
-        return f"<td{_TEXT}>{escape(str(value))}</td>"
-    return f"<td>{escape(si(value) if form == 'si' else format(value, form))}</td>"
+        return f"<td{_TEXT}>{escape(legible(str(value)))}</td>"
+    said = si(value) if form == "si" else value if isinstance(value, str) else written(value, form)
+    return f"<td>{escape(legible(said))}</td>"
 
 
 def facts(**values: object) -> HTML:
     """Return names and values as a small table of two columns; underscores in names become spaces."""
     rows = "".join(
-        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="text">{escape(str(value))}</td></tr>'
+        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="text">{escape(legible(str(value)))}</td></tr>'
         for name, value in values.items()
     )
     return HTML(f"<table>{rows}</table>")
@@ -61,5 +62,5 @@ def contract_tables(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
 
 def finding(*sentences: str) -> HTML:
     """Return sentences computed from data, set apart from the prose, a paragraph each; nothing where there are none."""
-    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    paragraphs = "".join(f"<p>{escape(legible(sentence))}</p>" for sentence in sentences)
     return HTML(f'<div class="finding">{paragraphs}</div>' if sentences else "")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(os.environ.get("RANKSCALE_ROOT", Path(__file__).resolve().parents[2]))
@@ -109,6 +110,16 @@ def contract_file(study: Path) -> Path:
     return study / "contract.json"
 
 
+def references_file(study: Path) -> Path:
+    """What else every metric of every test could be: by a random order, the first stage's and a perfect one."""
+    return study / "references.csv"
+
+
+def rehearsal_file(study: Path) -> Path:
+    """What a study will have to leave out, by its design alone."""
+    return study / "rehearsal.csv"
+
+
 def log_file(study: Path, name: str) -> Path:
     """What a rule or the server of kernels said."""
     return study / "logs" / f"{name}.log"
@@ -204,34 +215,9 @@ def exponents_file(study: Path) -> Path:
     return study / "exponents.csv"
 
 
-def allocation_file(study: Path) -> Path:
-    """The best size and exposure at every training budget."""
-    return study / "allocation.csv"
-
-
 def equal_compute_file(study: Path) -> Path:
     """The law's pick beside the rung that was really best at equal compute."""
     return study / "equal_compute.csv"
-
-
-def parabolas_file(study: Path) -> Path:
-    """The law's optimum beside the vertex of an isoFLOP parabola."""
-    return study / "parabolas.csv"
-
-
-def budgets_file(study: Path) -> Path:
-    """The best use of one budget that pays for training and serving."""
-    return study / "budgets.csv"
-
-
-def least_cost_file(study: Path) -> Path:
-    """The least that a wanted value costs to train and serve."""
-    return study / "least_cost.csv"
-
-
-def next_runs_file(study: Path) -> Path:
-    """The runs that would narrow the largest forecast most for their FLOPs."""
-    return study / "next_runs.csv"
 
 
 def speed_file(study: Path) -> Path:
@@ -284,15 +270,20 @@ def equal_size_file(study: Path) -> Path:
     return study / "equal_size.csv"
 
 
+def _csv(name: str) -> Callable[[Path], Path]:
+    """Return what says where a study's table of that name lies."""
+    return lambda study: study / f"{name}.csv"
+
+
 # Where each table of an analysis lies, by its field there.
 ALLOCATION_FILES = {
-    "optima": allocation_file,
+    "optima": _csv("allocation"),
     "exponents": exponents_file,
     "equal_compute": equal_compute_file,
-    "parabolas": parabolas_file,
-    "within_budget": budgets_file,
-    "least_cost": least_cost_file,
-    "next_runs": next_runs_file,
+    "parabolas": _csv("parabolas"),
+    "within_budget": _csv("budgets"),
+    "least_cost": _csv("least_cost"),
+    "next_runs": _csv("next_runs"),
 }
 ANNOTATION_FILES = {
     "coefficients": annotation_laws_file,

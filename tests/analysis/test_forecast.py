@@ -10,7 +10,8 @@ import yaml
 from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.compute import all_measurements, training_cost
-from rankscale_utils.analysis.fit import fit_study, held_out_design, prior_of, with_axes
+from rankscale_utils.analysis.design import held_out_design
+from rankscale_utils.analysis.fit import fit_study, prior_of, with_axes
 from rankscale_utils.analysis.forecast import backtests, score_study, seal_study
 from rankscale_utils.analysis.held_out import SEALED_COLUMNS
 from rankscale_utils.analysis.results import read_table

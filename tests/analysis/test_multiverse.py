@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
+from rankscale_utils.analysis.design import design_of_series, held_out_design
+from rankscale_utils.analysis.fit import fit_study
 from rankscale_utils.analysis.forecast import seal_study
 from rankscale_utils.analysis.multiverse import forecast_universes, universes
 from rankscale_utils.study.loading import load_study

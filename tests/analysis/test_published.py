@@ -6,7 +6,8 @@ import pytest
 
 from rankscale_utils import allocate, forecast
 from rankscale_utils.analysis.allocate import allocate_study
-from rankscale_utils.analysis.fit import design_of_series, fit_study, held_out_design
+from rankscale_utils.analysis.design import design_of_series, held_out_design
+from rankscale_utils.analysis.fit import fit_study
 from rankscale_utils.analysis.forecast import score_study, seal_study
 from rankscale_utils.measurements.reading import read_measurements
 from rankscale_utils.pipeline.batch import CHECKOUT

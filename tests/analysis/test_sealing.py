@@ -20,8 +20,9 @@ from rankscale_utils.machine.files import RESULTS
 NOW = "2026-01-31T12:00:00+00:00"
 BASIS = Basis("a" * 64, "b" * 64, "c" * 64)
 FORECASTS = pd.DataFrame(
-    {"rung": ["400m", "1b", "None"], "forecast": [1 / 3, 0.1 + 0.2, np.nan], "hi": [np.inf, 1.0, 2.0], "n": [1, 2, 3]}
-)
+    {"rung": ["400m", "1b", "None"], "forecast": [1 / 3, 0.1 + 0.2, np.nan], "lo": [0.1, 0.2, 0.3],
+     "hi": [np.inf, 1.0, 2.0], "n": [1, 2, 3]}
+)  # fmt: skip
 
 
 @pytest.fixture

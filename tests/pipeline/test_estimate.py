@@ -4,12 +4,14 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from rankscale_utils.errors import StudyError
 from rankscale_utils.models.counts import pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.pipeline import estimate
 from rankscale_utils.pipeline.batch import CHECKOUT
 from rankscale_utils.pipeline.estimate import (
     Machine,
+    PlannedWork,
     _seconds,
     estimate_costs,
     estimate_text,
@@ -49,6 +51,16 @@ def test_a_study_costs_the_flops_that_its_runs_really_take(new_study):
     trained, scored = planned_steps(branches(study)) * 12, 40 * 10 * 3
     assert row["flops"] == pytest.approx(forward * (3 * trained + scored))
     assert trained == 1140  # 80 trunk steps to the last cool-down, and three cool-downs
+
+
+def test_a_test_of_files_of_ones_own_counts_the_queries_in_the_file(new_study, tmp_path):
+    queries = "".join(f"q{n}\twhat is {n}\n" for n in range(20))
+    (tmp_path / "params" / "queries.tsv").write_text(queries)
+    own = {"documents": "docs.jsonl", "queries": "queries.tsv", "judgments": "qrels.txt"}
+    study = new_study("own", evaluation={"depth": 10, "tests": {"own": own}})
+    assert PlannedWork.of(study, "cross_encoder").scored == 20 * 10 * 3  # queries, depth, exposures
+    with pytest.raises(StudyError, match=r"evaluation\.tests\.own names .*docs\.jsonl, which is no file"):
+        study.check_files()
 
 
 def test_micro_batches_and_checkpointing_trade_hours_for_memory(new_study):

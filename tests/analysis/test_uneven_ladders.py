@@ -1,0 +1,139 @@
+"""Ladders as people really have them, from the CSV to the first page: what can be forecast is, near a known truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils.analysis.allocate import allocate_study
+from rankscale_utils.analysis.fit import fit_study, series_left_out
+from rankscale_utils.analysis.forecast import score_study, seal_study
+from rankscale_utils.analysis.multiverse import forecast_universes
+from rankscale_utils.report import allocate as allocate_page
+from rankscale_utils.report.index import index_page
+from rankscale_utils.study import paths
+from rankscale_utils.study.loading import load_study
+
+SIZES = {"17m": 3.9e6, "32m": 1.25e7, "68m": 4.2e7, "150m": 1.1e8, "400m": 3.4e8}
+EXPOSURES = (80_000, 160_000, 320_000, 640_000)
+LAWS = {
+    "nDCG@10": (0.45, -4.0, -3.0),
+    "R@100": (0.7, -2.0, -1.5),
+    "CE64": (0.8, 9.0, 12.0),
+}  # y∞, A, B; exponents below
+TASTE = {"listwise": 0.0, "pointwise": -0.01}
+NOISE = 2e-4
+
+
+def truth(metric, size, exposure):
+    asymptote, A, B = LAWS[metric]
+    return asymptote + A * size**-0.3 + B * exposure**-0.4
+
+
+def ladder(metrics=("nDCG@10",), rungs=SIZES, exposures=EXPOSURES, seeds=1, objectives=("listwise",)):
+    """Return a row for every run and exposure: a law's value and a little noise."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"objective": objective, "rung": rung, "params": 4 * size, "params_non_embedding": size, "seed": seed,
+             "exposure": exposure, "collection": "dev", "metric": metric,
+             "value": truth(metric, size, exposure) + TASTE[objective] * (metric != "CE64") + rng.normal(0, NOISE)}
+            for objective in objectives for metric in metrics for rung, size in rungs.items()
+            for seed in range(seeds) for exposure in exposures
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def forecasts(tmp_path, monkeypatch):
+    """Return what takes a table from the CSV to the first page: the study and its new-run forecasts."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+
+    def run(table, held_out="400m"):
+        table.to_csv(tmp_path / "ladder.csv", index=False)
+        (tmp_path / "mine.yaml").write_text(
+            f"measurements: ladder.csv\nheld_out: {{rungs: [{held_out}]}}\n"
+            "forecasting: {draws: 100, simulations: 10}\n"
+        )
+        study = load_study(tmp_path / "mine.yaml")
+        fitted = fit_study(study)
+        seal_study(study, fitted)
+        scored = score_study(study, fitted)
+        forecast_universes(study, fitted)
+        allocation = allocate_study(study)
+        page = index_page(study)
+        assert page["forecast_table"]
+        assert all(allocate_page.isoflops(study, allocation)) or allocation.optima.empty
+        return study, scored[(scored["law"] == "average") & (scored["kind"] == "new_run")].reset_index(drop=True)
+
+    return run
+
+
+def near_the_truth(rows, within=0.03):
+    """Whether every forecast is near the law's value, and its interval holds what was measured."""
+    right = [truth(row["metric"], SIZES["400m"], EXPOSURES[-1]) for _, row in rows.iterrows()]
+    right += np.array([TASTE[row["objective"]] * (row["metric"] != "CE64") for _, row in rows.iterrows()])
+    assert rows["forecast"].to_numpy() == pytest.approx(right, rel=within)
+    assert (rows["covered"] == 1).all()
+
+
+def test_a_metric_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):
+    table = ladder(("nDCG@10", "CE64"), objectives=("listwise", "pointwise"))
+    study, rows = forecasts(table[(table["metric"] == "nDCG@10") | (table["rung"] != "400m")])
+    near_the_truth(rows)
+    assert list(zip(rows["objective"], rows["metric"], strict=True)) == [
+        ("listwise", "nDCG@10"),
+        ("pointwise", "nDCG@10"),
+    ]
+    assert set(series_left_out(study)["reason"]) == {"no row of it on 400m, so there is nothing to forecast"}
+
+
+def test_an_objective_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):
+    table = ladder(("nDCG@10", "CE64"), objectives=("listwise", "pointwise"))
+    study, rows = forecasts(table[(table["objective"] == "listwise") | (table["rung"] != "400m")])
+    near_the_truth(rows)
+    assert set(rows["metric"]) == {"nDCG@10", "CE64"}
+    assert set(series_left_out(study)["objective"]) == {"pointwise"}
+
+
+def test_cells_that_were_never_measured_leave_out_what_they_leave_too_little_of(forecasts):
+    table = ladder(("nDCG@10", "R@100", "CE64"))
+    late = (table["metric"] == "R@100") & ~table["rung"].isin(["68m", "150m", "400m"])
+    unseen = (table["metric"] == "CE64") & (table["rung"] == "400m")
+    scattered = (table["metric"] == "nDCG@10") & (table["rung"] == "32m") & (table["exposure"] == EXPOSURES[1])
+    study, rows = forecasts(table[~late & ~unseen & ~scattered].sample(frac=1, random_state=0))
+    near_the_truth(rows)
+    assert rows["metric"].tolist() == ["nDCG@10"]
+    assert series_left_out(study).set_index("metric")["reason"].to_dict() == {
+        "R@100": "2 fitted rungs measured: a size law needs 3",
+        "CE64": "no row of it on 400m, so there is nothing to forecast",
+    }
+
+
+def test_two_held_out_rungs_of_one_size_are_forecast_alike(forecasts):
+    rungs = {name: size for name, size in SIZES.items() if name != "400m"}
+    table = ladder(rungs=rungs | {"400m-deep": SIZES["400m"], "400m-wide": SIZES["400m"]})
+    _, rows = forecasts(table, "400m-deep, 400m-wide")
+    near_the_truth(rows)
+    assert rows["forecast"].nunique() == 1
+    assert rows["actual"].nunique() == 2
+
+
+def test_three_fitted_rungs_of_three_seeds_are_forecast_with_every_law(forecasts):
+    rungs = {name: SIZES[name] for name in ("17m", "32m", "68m", "400m")}
+    _, rows = forecasts(ladder(("nDCG@10", "CE64"), rungs, seeds=3))
+    near_the_truth(rows, within=0.06)
+
+
+def test_two_checkpoints_give_a_size_law_and_say_what_budgets_need(forecasts):
+    study, rows = forecasts(ladder(("nDCG@10", "CE64"), exposures=EXPOSURES[-2:]))
+    near_the_truth(rows)
+    assert "three exposures or more" in allocate_page.NO_JOINT_LAW
+    assert allocate_page.NO_JOINT_LAW in index_page(study)["answer"]
+
+
+def test_fitted_rungs_of_two_sizes_are_left_out_with_their_number(forecasts):
+    rungs = {"deep": SIZES["17m"], "wide": SIZES["17m"], "32m": SIZES["32m"], "400m": SIZES["400m"]}
+    both = ladder(("nDCG@10",)), ladder(("R@100",), rungs)
+    study, rows = forecasts(pd.concat(both))
+    assert rows["metric"].tolist() == ["nDCG@10"]
+    assert series_left_out(study)["reason"].tolist() == ["3 fitted rungs of 2 sizes: a size law needs 3 sizes"]
