@@ -15,14 +15,19 @@ from rankscale_utils.study.study import Study
 
 from .bm25 import bm25_settings, search_bm25
 from .normal_text import normal_text
+from .readers import RunReader
 from .source import Scored, Source
 
 
 class Candidates(NamedTuple):
-    """Candidates (query_id, document_id, rank: from 1, score), and how many other queries their run has."""
+    """Candidates: query_id, document_id, rank (from 1), score; and what is to be told of the run that they are from.
+
+    unasked: its other queries; contrary: queries whose ranks are not the order of their scores.
+    """
 
     table: pd.DataFrame
     unasked: int = 0
+    contrary: int = 0
 
 
 def candidates_of(study: Study, source: Source, queries: pd.DataFrame, depth: int, own: list[str]) -> Candidates:
@@ -39,7 +44,7 @@ def candidates_of(study: Study, source: Source, queries: pd.DataFrame, depth: in
     table = found.table
     kept = table[~table["query_id"].isin(own) | (table["query_id"] != table["document_id"])]
     kept = kept.assign(rank=kept.groupby("query_id", sort=False).cumcount() + 1)
-    return Candidates(kept[kept["rank"] <= depth].reset_index(drop=True), found.unasked)
+    return Candidates(kept[kept["rank"] <= depth].reset_index(drop=True), found.unasked, found.contrary)
 
 
 def without_a_match(found: pd.DataFrame) -> int:
@@ -98,4 +103,5 @@ def best_of_run(scored: Scored, queries: pd.DataFrame, depth: int | None, name: 
     if (repeated := table.duplicated(["query_id", "document_id"])).any():
         query, document = table.loc[repeated.idxmax(), ["query_id", "document_id"]]
         raise StudyError(f"{name}: the run has document {document} twice for query {query}: remove one.")
-    return Candidates(table, len(unasked))
+    contrary = scored.contrary & wanted if isinstance(scored, RunReader) else ()
+    return Candidates(table, len(unasked), len(contrary))

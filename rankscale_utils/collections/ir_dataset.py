@@ -17,7 +17,7 @@ from rankscale_utils.machine.files import digest
 from rankscale_utils.study.collection import IrDatasets
 
 from .batching import pieces
-from .readers import read_run
+from .readers import RunReader
 from .source import AT_A_TIME, Scored
 
 
@@ -98,7 +98,7 @@ class IrDataset:
     def scored(self) -> Scored | None:
         """Yield the candidates of the run or of the id itself; None where BM25 finds them."""
         if self.run:
-            return read_run(self.run)
+            return RunReader(self.run)
         if self.settings.candidates == "bm25":
             return None
         if not self._dataset.has_scoreddocs():

@@ -63,7 +63,7 @@ def json_object(line: str) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, object_pairs_hook=_every_name_once)
     except json.JSONDecodeError as error:
         raise ValueError(f"no JSON ({error.msg.lower()} at character {error.pos})") from None
     except RecursionError:
@@ -72,6 +72,15 @@ def json_object(line: str) -> dict[str, Any]:
         raise ValueError("JSON with half of a character (\\ud800 to \\udfff alone)")
     if not isinstance(fields, dict):
         raise ValueError("JSON, but no object with field names")
+    return fields
+
+
+def _every_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's fields, none of which stands twice, as the last one would win."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"JSON that has the field {next(name for name in names if names.count(name) > 1)!r} twice")
     return fields
 
 

@@ -26,6 +26,7 @@ CHANGES = {
     "queries_unjudged": "queries have no such judgment: they were passed over",
     "queries_beyond_wanted": "queries were left out, as fewer were asked for",
     "queries_of_the_run_unasked": "queries of the run are not among those asked: they were passed over",
+    "queries_ranked_otherwise": "queries of the run have ranks that are not the order of their scores: scores decide",
     "queries_without_candidates": "queries have no candidates: they count as 0",
     "queries_filled_up": "queries have too few negatives for the entropy: other queries' candidates filled them up",
     "own_documents": "queries are documents themselves: they are not among their own candidates",

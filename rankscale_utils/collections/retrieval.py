@@ -21,9 +21,10 @@ from . import batching, candidates, normal_text, words
 from .batching import even_sample
 from .candidates import Candidates, best_of_run, candidates_of, origin_of, own_documents, without_a_match
 from .normal_text import normal_rows
-from .readers import read_run
+from .readers import RunReader
 from .source import Source
 
+OF_RUN = ("queries_of_the_run_unasked", "queries_ranked_otherwise")  # counts of a run
 POOL = 100_000  # documents that random negatives come from
 
 
@@ -89,7 +90,7 @@ def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionF
     wanted = study.evaluation.queries if own_split(form) else _wanted(form)
     queries, judgments, counts = _judged_queries(source, wanted, lowest)
     own = own_documents(source, queries)
-    found, unasked = candidates_of(study, source, queries, depth, own)
+    found, *of_run = candidates_of(study, source, queries, depth, own)
     table = _scored(found, judgments, lowest, depth)
     table = table.sort_values(["query_id", "rank"], key=_in_order(queries), na_position="last", ignore_index=True)
     with_positive = table[table["retrieved"] & (table["relevance"] >= lowest)]["query_id"].nunique()
@@ -107,7 +108,7 @@ def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionF
             "queries_with_candidates": found["query_id"].nunique(),
             "queries_without_a_match": without_a_match(found) if source.scored() is None else 0,
             "queries_without_candidates": len(queries) - found["query_id"].nunique(),
-            "queries_of_the_run_unasked": unasked,
+            **dict(zip(OF_RUN, of_run, strict=True)),
             "queries_filled_up": table.loc[~table["retrieved"] & ~table["positive"], "query_id"].nunique(),
             "own_documents": len(own),
             "candidates_with_positive": round(with_positive / len(queries), 4),
@@ -150,9 +151,9 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     lowest, depth = relevant_from(study.collection), study.training.groups.ranks
     queries, judgments, counts = _judged_queries(source, _wanted(study.collection), lowest, relevant=True)
     own = own_documents(source, queries)
-    by_words, unasked = False, 0
+    by_words, of_run = False, [0, 0]
     if getattr(study.collection, "teacher", None):
-        found, unasked = _taught(study, queries)
+        found, *of_run = _taught(study, queries)
         scored = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])
         counts["judgments_without_teacher"], judgments = len(judgments) - len(scored), scored
         judgments = judgments.rename(columns={"score": "teacher"})
@@ -160,7 +161,7 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
         found = pd.DataFrame({"query_id": [""], "document_id": [""], "rank": [0], "score": [0.0]}).iloc[:0]
     else:
         most = int(judgments.groupby("query_id").size().max())  # which may stand before the negatives
-        found, unasked = candidates_of(study, source, queries, depth + most, own)
+        found, *of_run = candidates_of(study, source, queries, depth + most, own)
         by_words = source.scored() is None
     hard = _never_relevant(found, judgments, queries)
     hard = hard[~hard["query_id"].isin(own) | (hard["query_id"] != hard["document_id"])]
@@ -169,7 +170,7 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     judgments = judgments.sort_values("query_id", key=_in_order(queries), kind="stable", ignore_index=True)
     _write(folder, queries=queries, judgments=judgments, candidates=hard[hard["rank"] <= depth], pool=pool)
     counts |= {
-        "queries_of_the_run_unasked": unasked,
+        **dict(zip(OF_RUN, of_run, strict=True)),
         "train_queries": len(queries),
         "train_queries_without_a_match": without_a_match(found) if by_words else 0,
     }
@@ -187,7 +188,7 @@ def _never_relevant(found: pd.DataFrame, judgments: pd.DataFrame, queries: pd.Da
 
 def _taught(study: Study, queries: pd.DataFrame) -> Candidates:
     """Return the teacher's run of the training queries, whole: its scores are what a student learns."""
-    run = read_run(study.beside(study.collection.teacher))
+    run = RunReader(study.beside(study.collection.teacher))
     return best_of_run(run, queries, None, "collection.teacher")
 
 

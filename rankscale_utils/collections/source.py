@@ -1,12 +1,12 @@
 """What every form of a collection must give."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pandas as pd
 
 AT_A_TIME = 5000  # texts that are read at once
-Scored = Iterator[tuple[str, str, float]]  # query id, document id, score
+Scored = Iterable[tuple[str, str, float]]  # query id, document id, score
 
 
 class Source(Protocol):

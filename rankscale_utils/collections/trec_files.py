@@ -13,7 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import cached_folder, digest
 from rankscale_utils.study import paths
 
-from .readers import read_judgments, read_run, read_texts
+from .readers import RunReader, read_judgments, read_texts
 from .source import Scored
 
 DATABASE = "documents.sqlite"
@@ -74,7 +74,7 @@ class OwnFiles:
 
     def scored(self) -> Scored | None:
         """Yield the run's candidates; None where BM25 finds them."""
-        return read_run(self.run) if self.run else None
+        return RunReader(self.run) if self.run else None
 
     def counts(self) -> dict[str, int]:
         """Return how many documents have no text."""

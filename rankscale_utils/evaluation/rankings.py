@@ -8,7 +8,7 @@ import ir_measures
 import numpy as np
 import pandas as pd
 
-from rankscale_utils.collections.readers import read_judgments, read_run
+from rankscale_utils.collections.readers import RunReader, read_judgments
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.arguments import table_or_file
 from rankscale_utils.measurements.per_query import over_queries
@@ -174,4 +174,4 @@ def _table(given: pd.DataFrame | ByQuery | Path | str, name: str, column: str) -
 def _rows(given: ByQuery | Path | str, column: str) -> Iterable[tuple] | pd.DataFrame:
     if isinstance(given, Mapping):
         return [(query, document, number) for query, found in given.items() for document, number in found.items()]
-    return read_judgments(given) if column == "relevance" else list(read_run(given))
+    return read_judgments(given) if column == "relevance" else list(RunReader(given))

@@ -124,11 +124,12 @@ def _refuse_repeats(table: pd.DataFrame, origin: Origin) -> None:
 
 
 def refuse_two_values(table: pd.DataFrame, origin: Origin) -> None:
-    """Make sure that rows agree on what they have in common: a rung's size, a run's FLOPs, a ceiling.
+    """Make sure that rows agree on what they share: a label's spelling, a rung's size, a run's FLOPs, a ceiling.
 
     Raises:
         StudyError: two rows do not; it names both.
     """
+    _refuse_two_spellings(table, origin)
     for keys, columns, said, remedy in ONE_VALUE:
         for column in [column for column in columns if column in table]:
             known = table[table[column].notna()]
@@ -142,6 +143,20 @@ def refuse_two_values(table: pd.DataFrame, origin: Origin) -> None:
                     f"{origin.at(first, second)}: {said.format(**row)} has {column} = {values}: correct one of them, "
                     f"or {remedy}."
                 )
+
+
+def _refuse_two_spellings(table: pd.DataFrame, origin: Origin) -> None:
+    """`17M` and `17m` would be two rungs, and `ndcg@10` and `nDCG@10` two metrics, of half the rows each."""
+    for column in LABELS:
+        firsts = table.drop_duplicates(column)[column]
+        folded = firsts.map(lambda label: " ".join(label.split()).casefold())
+        if (again := folded.duplicated()).any():
+            second = again.idxmax()
+            first = (folded == folded[second]).idxmax()
+            raise StudyError(
+                f"{origin.at(first, second)}: {column} is {firsts[first]!r} and {firsts[second]!r}, which only case or "
+                "blanks tell apart: write one of them everywhere."
+            )
 
 
 def _first_like(table: pd.DataFrame, row: pd.Series, keys: list[str]) -> int:

@@ -49,3 +49,17 @@ class Part(BaseModel):
     """A part of a study: unknown fields are mistakes, and values never change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _different(cls, value: Any) -> Any:
+        """Refuse an entry of a list that stands twice, and names that only case tells apart, as folders may not."""
+        if isinstance(value, tuple):
+            if twice := [entry for place, entry in enumerate(value) if entry in value[:place]]:
+                raise ValueError(f"{twice[0]!r} stands twice: remove one of them")
+        elif isinstance(value, dict):
+            names: dict[str, str] = {}
+            for name in filter(lambda name: isinstance(name, str), value):
+                if (other := names.setdefault(name.casefold(), name)) != name:
+                    raise ValueError(f"only case tells {other} and {name} apart: rename one of them")
+        return value

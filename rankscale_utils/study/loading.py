@@ -138,6 +138,11 @@ class _EveryKeyOnce(yaml.SafeLoader):
         Raises:
             StudyError: it has none.
         """
+        if (base := _another_base(node)) is not None:
+            raise StudyError(
+                f"{self.name}, line {node.start_mark.line + 1}: {node.value} is {super().construct_object(node, deep)} "
+                f"to YAML, which reads {base}: write the number otherwise, or a name in quotes."
+            )
         try:
             return super().construct_object(node, deep)
         except StudyError:
@@ -155,6 +160,17 @@ class _EveryKeyOnce(yaml.SafeLoader):
             if key.tag != "tag:yaml.org,2002:merge" and lines.setdefault(name, line) != line:
                 raise StudyError(f"{self.name}: {name} stands on lines {lines[name]} and {line}: remove one of them.")
         return super().construct_mapping(node, deep)
+
+
+def _another_base(node: yaml.Node) -> str | None:
+    """Return what makes YAML read a number in another base than ten without a word, which nobody means."""
+    if not isinstance(node, yaml.ScalarNode) or node.tag.rpartition(":")[2] not in ("int", "float"):
+        return None
+    digits = node.value.lstrip("+-").replace("_", "")
+    if ":" in digits:
+        return "numbers with colons in base 60"
+    octal = node.tag.endswith("int") and digits.isdigit() and digits[0] == "0" and int(digits, 8) != int(digits)
+    return "numbers with leading zeros in base 8" if octal else None
 
 
 def _between(fields: dict) -> list[str]:

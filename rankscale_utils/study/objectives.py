@@ -68,11 +68,6 @@ class Objective(Part):
         None, description="of ED2LM, which ranks by it; absent: true_false where the objective trains it"
     )
 
-    @refusal("seeds")
-    def _repeated(seeds: tuple[int, ...], _: dict) -> Iterator[str]:
-        if len(set(seeds)) < len(seeds):
-            yield "the same seed trains the same run again: give every run a seed of its own"
-
 
 def score_of_objective(objective: str, settings: Objective) -> str:
     """Return the score that an objective's models rank by, one of `ed2lm.SCORES`."""

@@ -9,7 +9,7 @@ import pytest
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.notes import CHANGES
 from rankscale_utils.collections.pair_reader import Pair, PairReader
-from rankscale_utils.collections.readers import read_judgments, read_run, read_texts
+from rankscale_utils.collections.readers import RunReader, read_judgments, read_texts
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.metrics import open_test
@@ -107,7 +107,7 @@ def test_fields_are_parted_by_ascii_blanks_alone(tmp_path):
     judged = write(tmp_path / "judged.txt", "q\u00a01 0  d\u20281\t1\nNA 0 None -1\n")
     assert read_judgments(judged).to_numpy().tolist() == [["q\u00a01", "d\u20281", 1], ["NA", "None", -1]]
     run = write(tmp_path / "a.run", "q\u00a01 Q0 d\u20281 1 2.5 my-run\n")
-    assert list(read_run(run)) == [("q\u00a01", "d\u20281", 2.5)]
+    assert list(RunReader(run)) == [("q\u00a01", "d\u20281", 2.5)]
     assert list(read_texts(write(tmp_path / "q.tsv", "q\u00a01\tan apple\n"))) == [("q\u00a01", "an apple")]
 
 
@@ -256,7 +256,8 @@ def changes_of(manifest):
 def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, tmp_path):
     folder = tmp_path / "params" / "data"
     write(folder / "judged.txt", (folder / "judged.txt").read_text() + "q1 0 d1 1\nq99 0 d1 1\nq3 0 gone 1\n")
-    write(folder / "run.txt", (folder / "run.txt").read_text().replace("q4 Q0", "q77 Q0"))
+    run = (folder / "run.txt").read_text().replace("q4 Q0", "q77 Q0")
+    write(folder / "run.txt", run.replace("q5 Q0 d6 2 29", "q5 Q0 d6 2 31").replace("q6 Q0 d7 2 29", "q6 Q0 d7 2 30"))
     given = trec_files | {"candidates": "data/run.txt"}
     study = new_study(collection=given, training=TRAINING, evaluation={"depth": 10, "tests": {"mine": given}})
     manifest = open_collection(study).manifest
@@ -266,12 +267,14 @@ def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, 
         ("asked, training", "judgments_without_query"): 1,  # q99
         ("asked, training", "queries_unjudged"): 2,  # q10 and q11
         ("asked, training", "queries_of_the_run_unasked"): 1,  # q77
+        ("asked, training", "queries_ranked_otherwise"): 1,  # q5, and not q6, whose first two scores are equal
         ("asked, training", "without_text"): 1,  # `gone`
         ("asked, training", "too_few_negatives"): 2,  # q4's, which the run lacks
         ("mine", "judgments_repeated"): 1,
         ("mine", "judgments_without_query"): 1,
         ("mine", "queries_unjudged"): 2,
         ("mine", "queries_of_the_run_unasked"): 1,
+        ("mine", "queries_ranked_otherwise"): 1,
         ("mine", "queries_without_candidates"): 1,  # q4
         ("mine", "queries_filled_up"): 10,  # of ten candidates two are relevant
     }
@@ -284,6 +287,30 @@ def test_a_text_with_more_cells_than_names_is_refused(tmp_path):
         list(read_texts(path))
     unnamed = write(tmp_path / "docs.txt", "d1\tone\nd2\ttwo\tand more\n")
     assert list(read_texts(unnamed)) == [("d1", "one"), ("d2", "two\tand more")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read", "said"),
+    [
+        ("docs.jsonl", '{"id": "d1", "text": "a", "text": "b"}', read_texts, "line 1: JSON that has the field 'text'"),
+        ("docs.jsonl", '{"pid": "p1", "docid": "d1", "text": "a"}', read_texts, "docid and pid could each be the id"),
+        ("docs.jsonl", '{"id": "d1", "text": "a", "contents": "b"}', read_texts, "text and contents could each be"),
+        ("docs.jsonl", '{"id": 1.0, "text": "a"}', read_texts, "id 1.0 is no text and no whole number"),
+        ("docs.jsonl", '{"id": true, "text": "a"}', read_texts, "id True is no text and no whole number"),
+        ("docs.tsv", "id\ttext\ttext\nd1\ta\tb\n", read_texts, "line 1: two columns are called 'text': rename one"),
+        ("test.tsv", "query-id\tcorpus-id\tscore\tscore\nq\td\t1\t0\n", read_judgments, "two columns are called"),
+        ("test.tsv", "qid\tdocid\tscore\tlabel\nq\td\t9\t1\n", read_judgments, "score and label could each be"),
+    ],
+)  # fmt: skip
+def test_what_may_be_read_in_two_ways_is_refused(tmp_path, name, content, read, said):
+    """The last, or the first, was taken without a word."""
+    with pytest.raises(StudyError, match=said):
+        list(read(write(tmp_path / name, content)))
+
+
+def test_two_names_of_one_value_are_one(tmp_path):
+    path = write(tmp_path / "docs.jsonl", '{"id": 7, "_id": "7", "text": "a", "contents": "a"}')
+    assert list(read_texts(path)) == [("7", "a")]
 
 
 def test_own_documents_are_searched_with_bm25(new_study, trec_files):

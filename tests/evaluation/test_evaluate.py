@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rankscale_utils.collections import open_collection
-from rankscale_utils.collections.readers import read_judgments, read_run
+from rankscale_utils.collections.readers import RunReader, read_judgments
 from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import (
@@ -160,7 +160,7 @@ def test_written_scores_never_tie_in_single_precision(test, tmp_path, scale):
     scores = (7.0 + scale * np.round(random_scores(test), 1)) * np.where(np.arange(len(test.candidates)) % 2, 1, -1)
     scores[:3] = np.nan, np.inf, -np.inf
     write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, 1.0), "some-run")
-    run = pd.DataFrame(read_run(tmp_path / "x.run.gz"), columns=["query_id", "document_id", "score"])
+    run = pd.DataFrame(RunReader(tmp_path / "x.run.gz"), columns=["query_id", "document_id", "score"])
     single = run.assign(score=run["score"].astype(np.float32)).groupby("query_id")["score"]
     assert single.diff().dropna().lt(0).all()
     assert single.nunique().eq(10).all()
@@ -185,7 +185,7 @@ def test_ids_with_quotes_and_missing_values_names_survive_a_run(by_hand, tmp_pat
     scores = np.arange(len(test.candidates), dtype=float)
     path = paths.run_file(tmp_path / "10.safetensors", test.name)
     write_run(path, Ranked(test, scores, None, None, None, 1.0), "some-run")
-    ours = [document for _, document, _ in read_run(path)]
+    ours = [document for _, document, _ in RunReader(path)]
     assert ours == ranking(test, scores)["document_id"].tolist()
     again = scores_of_run(test, tmp_path / "10.safetensors")
     assert metrics_per_query(test, again).equals(metrics_per_query(test, scores))
@@ -455,7 +455,7 @@ def test_grades_count_for_ndcg_and_binary_measures_begin_at_their_grade():
 
 def published(run_file, judgments_file, depth):
     """Return a test of a published run with the whole judgments, in the run's own order."""
-    run = pd.DataFrame(read_run(run_file), columns=["query_id", "document_id", "score"])
+    run = pd.DataFrame(RunReader(run_file), columns=["query_id", "document_id", "score"])
     judged = read_judgments(judgments_file).rename(columns={"document_id": "doc_id"})
     judged = judged[judged["query_id"].isin(run["query_id"])]
     run = run.assign(rank=run.groupby("query_id").cumcount() + 1, retrieved=True, query_row=run["query_id"])

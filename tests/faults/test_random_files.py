@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscale_utils.collections.pair_reader import PairReader
-from rankscale_utils.collections.readers import read_judgments, read_run, read_texts
+from rankscale_utils.collections.readers import RunReader, read_judgments, read_texts
 from tests.faults.answers import answer
 
 ODD = st.sampled_from(
@@ -96,7 +96,7 @@ def by_hand(content):
 
 @given(content=RUN)
 def test_a_run_is_read_as_it_stands_or_refused(content, tmp_path_factory):
-    if (rows := read(tmp_path_factory, "random.run", content, read_run)) is not None:
+    if (rows := read(tmp_path_factory, "random.run", content, RunReader)) is not None:
         assert rows == [(query, document, float(score)) for query, _, document, _, score, _ in by_hand(content)]
 
 

@@ -391,6 +391,15 @@ def test_names_whose_dashes_make_one_run_of_two_are_refused(values):
         read_measurements(pd.concat([dashes, other.assign(exposure=other["exposure"] + 1)]))
 
 
+@pytest.mark.parametrize(("column", "other"), [("rung", "17M"), ("metric", "ndcg@10"), ("collection", "Dev")])
+def test_two_spellings_of_one_label_are_refused_with_both_lines(brings, values, column, other):
+    said = sentence_of(brings(changed(values, column, other, row=2)))
+    assert said == (
+        f"ladder.csv, lines 2 and 4: {column} is {values[column][0]!r} and {other!r}, which only case or blanks tell "
+        "apart: write one of them everywhere."
+    )
+
+
 def test_a_value_above_its_ceiling_is_refused(brings, values):
     table = values.assign(ceiling=values["metric"].map({"nDCG@10": 0.5}))
     check(brings(table))

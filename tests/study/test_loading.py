@@ -43,6 +43,27 @@ def test_a_field_that_stands_twice_is_refused_with_both_lines(written, more, sai
     assert str(refused.value) == said
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("evaluation: {queries: 0100}\n", "line 4: 0100 is 64 to YAML, which reads numbers with leading zeros in base 8: "
+         "write the number otherwise, or a name in quotes"),
+        ("evaluation: {queries: 1:40}\n", "1:40 is 100 to YAML, which reads numbers with colons in base 60"),
+        ("evaluation: {metrics: [AP, RR@10, AP]}\n", r"evaluation.metrics = .*: 'AP' stands twice: remove one of them"),
+        ("evaluation: {tests: {nfc: docstrings, NFC: docstrings}}\n", "only case tells nfc and NFC apart"),
+    ],
+)  # fmt: skip
+def test_what_yaml_or_a_list_takes_for_something_else_is_refused(written, more, said):
+    with pytest.raises(StudyError, match=said) as caught:
+        written(FIELDS + more)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_mean_the_same_in_every_base_are_numbers(written):
+    forecasting = written(FIELDS + "forecasting: {draws: 1_00, checkpoints: 07, burn_in: 0.05}\n").forecasting
+    assert (forecasting.draws, forecasting.checkpoints, forecasting.burn_in) == (100, 7, 0.05)
+
+
 def test_a_mistyped_field_is_compared_with_those_that_may_stand_there(written):
     with pytest.raises(StudyError, match=r"forecasting\.levle is not a field of a study, did you mean level\?"):
         written(FIELDS + "forecasting: {levle: 0.8}\n")
