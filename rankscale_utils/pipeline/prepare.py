@@ -23,7 +23,7 @@ from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
-from rankscale_utils.training.annotated_pairs import GENERATED, source_folder
+from rankscale_utils.training.annotation_sources import GENERATED, build_source
 from rankscale_utils.training.run import plan_branches
 
 from .rehearse import prepared_for, rehearse_study
@@ -68,7 +68,7 @@ def prepare(study: Study) -> None:
 def annotate(study: Study, source: str, collection: Collection) -> Path:
     """Return the folder of a source's annotated pairs, building it where the cache lacks it."""
     say(f"{study.name}: annotated by {source}")
-    return source_folder(study, source, collection)
+    return build_source(study, source, collection)
 
 
 @one_sentence

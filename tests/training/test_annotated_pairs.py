@@ -14,7 +14,8 @@ from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model
 from rankscale_utils.pipeline.prepare import main, prepare
 from rankscale_utils.study.ledger import ended, own_end
-from rankscale_utils.training.annotated_pairs import Dev, annotated, dev_and_rest, source_folder
+from rankscale_utils.training.annotated_pairs import Dev, annotated, dev_and_rest
+from rankscale_utils.training.annotation_sources import build_source
 from rankscale_utils.training.query_generator import generated_queries
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
@@ -56,7 +57,9 @@ def tokens(texts, row):
 def of_source(study, source, count, rung="w8"):
     """What a run on so many of a source's pairs is trained on."""
     run = study.run(f"contrastive-{rung}-{source}-{count}-s0")
-    return annotated(study, run, open_collection(study))
+    collection = open_collection(study)
+    build_source(study, source, collection)
+    return annotated(study, run, collection)
 
 
 def test_the_runs_are_every_number_of_human_pairs_and_fewer_of_others(dense):
@@ -118,9 +121,9 @@ def test_the_generator_asks_of_documents_that_it_did_not_learn_from(dense, monke
         taught["documents"], taught["asked"] = set(teaching.positive_rows.tolist()), set(rows.tolist())
         return ["some words"] * len(rows)
 
-    monkeypatch.setattr("rankscale_utils.training.annotated_pairs.generated_queries", noted)
+    monkeypatch.setattr("rankscale_utils.training.annotation_sources.generated_queries", noted)
     study = dense(generator={"shape": {"hidden": 8}, "pairs": 48, "queries_per_step": 16})
-    source_folder(study, "generated", open_collection(study))
+    build_source(study, "generated", open_collection(study))
     dev, rest = dev_and_rest(open_collection(study))
     assert not taught["documents"] & taught["asked"]
     assert not set(dev.positive_rows.tolist()) & (taught["asked"] | taught["documents"])
@@ -170,11 +173,19 @@ def test_a_language_models_queries_come_from_a_file(dense, tmp_path):
         prepare(study)
 
 
+def test_training_opens_annotated_pairs_and_builds_none(dense):
+    study = dense(counts=[90, 190, 290, 390, 790])  # which no other test prepares
+    run, collection = study.run("contrastive-w8-inverse_cloze-190-s0"), open_collection(study)
+    with pytest.raises(StudyError, match="the pairs of inverse_cloze have not been prepared: run `make study"):
+        train(study, run, collection, CPU)
+
+
 def test_a_run_ends_where_the_dev_part_says_and_is_measured_there_alone(dense, monkeypatch):
     study = dense()
     run, collection = study.run("contrastive-w8-human-200-s0"), open_collection(study)
     entropies = iter([4.0, 3.0, 3.5, 3.2, 1.0])
     monkeypatch.setattr(Dev, "entropy", lambda *_: next(entropies))
+    build_source(study, "human", collection)
     ledger = train(study, run, collection, CPU)
     assert [row["dev"] for row in ledger["checkpoints"]] == [4.0, 3.0, 3.5, 3.2]
     assert own_end(ledger["checkpoints"])["exposure"] == 128
@@ -201,6 +212,7 @@ def test_the_dev_parts_entropy_of_a_model_that_knows_nothing_is_chance(dense):
     new = build_model(study, run, vocabulary)
     torch.nn.init.zeros_(new.projection.weight)
     assert dev.entropy(new) == pytest.approx(np.log(51), rel=1e-5)
+    build_source(study, "human", collection)
     ledger = train(study, run, collection, CPU)
     assert ledger["checkpoints"][-1]["dev"] < np.log(51)
 
