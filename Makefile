@@ -3,23 +3,28 @@
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
 # make test              runs the tests
+# make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
 # make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
 STUDY ?= demo
+MINUTES ?= 60
 BIN := .venv/bin
 # Without an NVIDIA driver torch comes from its CPU index, which spares gigabytes of CUDA; that index is asked once, for
-# torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version.
+# torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version. Each place has
+# its own build of it, so torch is the one package that no hash is checked of.
 TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
-.PHONY: study plan publish test bench lab kernels lint lock clean
+LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header
+
+.PHONY: study plan publish test fuzz bench lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock requirements.hashes pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rankscale needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_FROM) $$(grep '^torch==' requirements.lock)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m rankscale_utils.pipeline.kernels
 	@touch $@
@@ -39,6 +44,10 @@ test: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+fuzz: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m tests.faults.fuzz $(MINUTES)
+
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.scoring
@@ -55,7 +64,8 @@ lab: kernels
 	$(BIN)/jupyter lab notebooks
 
 lock:
-	uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header --output-file requirements.lock
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --generate-hashes --no-emit-package torch --output-file requirements.hashes
 
 clean:
 	$(if $(strip $(STUDY)),,$(error which study: make clean STUDY=name))

@@ -20,8 +20,9 @@ WRITTEN = paths.annotated_file(RESULTS, "generated")  # of a generator's queries
 SEVERAL = len(study.families) > 1  # families to compare
 # Quoting is Snakemake's own (`:q`), so that no name or path can end as a command.
 START = "OMP_NUM_THREADS={threads} python -m rankscale_utils.pipeline.stage"
-NAMED = " {study.name:q} '{rule} {wildcards}' {log:q}"
+NAMED = " --results {output:q} -- {study.name:q} '{rule} {wildcards}' {log:q}"
 STAGE = START + NAMED
+BESIDE = START + " --beside '{params.beside}'" + NAMED  # further files than a rule's own outputs
 NOTEBOOK = (
     f" papermill {{input.notebook:q}} {{output.notebook:q}} -k {config['kernel']} --engine rankscale --no-progress-bar"
     " -p study {study.source:q}"
@@ -75,8 +76,9 @@ rule all:
 rule index:
     input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
     output: update(paths.index_file(study.reports))
+    params: beside="**/*.html"
     log: paths.log_file(RESULTS, "report")
-    shell: STAGE + " python -m rankscale_utils.report.render {study.source:q}"
+    shell: BESIDE + " python -m rankscale_utils.report.render {study.source:q}"
 
 rule collection:
     output:
@@ -115,13 +117,16 @@ rule train:
 
 rule evaluate:
     input: result=rules.train.output.result, notebook=ancient(NOTEBOOKS / "2_evaluate.ipynb")
-    output: notebook=update(paths.notebook_file(RUN, "2_evaluate")), result=update(paths.measurements_file(RUN))
-    params: settings=digest(study.evaluation.model_dump())
+    output:
+        notebook=update(paths.notebook_file(RUN, "2_evaluate")),
+        result=update(paths.measurements_file(RUN)),
+        per_query=update(paths.per_query_file(RUN)),
+    params: settings=digest(study.evaluation.model_dump()), beside="*.run.gz"
     threads: study.training.threads if study.training else 1
     priority: 20
     resources: gpu=GPU
     log: paths.log_file(RESULTS, "{run}.evaluate")
-    shell: PAPERMILL + " -p run {wildcards.run}"
+    shell: BESIDE + NOTEBOOK + " -p run {wildcards.run}"
 
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")

@@ -1,9 +1,12 @@
 """What ends a command with one sentence."""
 
+import errno
 import sys
 from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
+
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class DiskFull(OSError):
@@ -33,6 +36,11 @@ def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
             return 130
         except (StudyError, DiskFull) as error:
             print(f"rankscale: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            print(f"rankscale: no room on the disk for {error.filename or 'a file'}: free some.", file=sys.stderr)
             return 2
 
     return ending

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from rankscale_utils.errors import Damaged, DiskFull
+from rankscale_utils.errors import NO_ROOM, Damaged, DiskFull
 
 from .progress import say
 
@@ -73,11 +73,21 @@ def _room_for(path: Path) -> Iterator[None]:
         raise
 
 
+def no_room(folder: Path) -> str:
+    """Say in a sentence that the disk of a folder has no room left, or nothing where it has."""
+    try:
+        with _room_for(folder), tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+    except DiskFull as error:
+        return error.strerror or ""
+    return ""
+
+
 def _is_full(error: Exception) -> bool:
     """Say whether an error means that there is no room; torch and safetensors say so in words of their own."""
     signs = ("No space left", "File too large", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos")
     number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or any(sign in str(error) for sign in signs)
+    return number in NO_ROOM or any(sign in str(error) for sign in signs)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -191,8 +201,9 @@ def damage_of(folder: Path, hashes: dict[str, str]) -> str:
 def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return `folder`, first filling it with `build(temporary folder)` when it is absent.
 
-    Processes that start at once wait for one builder; a killed builder leaves nothing at `folder`. The sizes of what
-    was built are kept beside it, and a folder with a file of another size is built again.
+    Processes that start at once wait for one builder; a killed builder leaves nothing at `folder`. Sizes, times and
+    SHA-256 of what was built are kept beside it, and a folder with a file of another size, or of another time and
+    content, is built again.
 
     Raises:
         DiskFull: there is no room for it.
@@ -200,7 +211,7 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if folder.exists() and not _has_sizes(folder):
+        if folder.exists() and not _as_built(folder):
             say(f"{folder} is damaged, so it is built again")
             shutil.rmtree(folder)
         if not folder.exists():
@@ -210,8 +221,10 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
             try:
                 with _room_for(folder):
                     build(temporary)
-                sizes = {str(file.relative_to(temporary)): file.stat().st_size for file in _files(temporary)}
-                write_json(Path(f"{folder}.sizes.json"), sizes)
+                write_json(
+                    _built(folder),
+                    {name: [*_seen(temporary / name), sha] for name, sha in hashes_of(temporary).items()},
+                )
                 os.replace(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -222,10 +235,26 @@ def _files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
 
 
-def _has_sizes(folder: Path) -> bool:
-    """Say whether every file has the size it was built with."""
+def _built(folder: Path) -> Path:
+    """Return the file that says what a cached folder was when it was built."""
+    return Path(f"{folder}.built.json")
+
+
+def _seen(file: Path) -> tuple[int, int]:
+    """Return what tells at a glance whether a file was touched: its size and time."""
+    return file.stat().st_size, file.stat().st_mtime_ns
+
+
+def _as_built(folder: Path) -> bool:
+    """Say whether every file is what was built; those of another time, as in a copy, are read."""
     try:
-        sizes = read_json(Path(f"{folder}.sizes.json"))
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (FileNotFoundError, Damaged):
+        built = read_json(_built(folder))
+        now = {name: [*_seen(folder / name), sha] for name, (*_, sha) in built.items()}
+        touched = {name: now[name][2] for name in built if now[name] != built[name]}
+        if any(now[name][0] != built[name][0] for name in touched) or (touched and damage_of(folder, touched)):
+            return False
+    except (Damaged, OSError, ValueError, TypeError, AttributeError):
         return False
+    if touched:
+        write_json(_built(folder), now)
+    return True

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 EVERY_SECONDS = 3.0
@@ -46,7 +47,7 @@ def say(line: str) -> None:
     """Write one line where people watch."""
     target = os.environ.get("RANKSCALE_PROGRESS")
     if target:
-        with open(Path(target), "a", encoding="utf-8") as out:
+        with suppress(OSError), open(Path(target), "a", encoding="utf-8") as out:  # a full disk is told by who fills it
             out.write(line + "\n")
     else:
         print(line, file=sys.stderr, flush=True)

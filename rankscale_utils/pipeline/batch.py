@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import cores, gpus, visible_gpus
-from rankscale_utils.machine.files import write_json
+from rankscale_utils.machine.files import no_room, write_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -160,8 +160,8 @@ def _lock(study: Study) -> FileLock:
 def _claim(study: Study) -> None:
     """Mark the study's folder as this YAML's own, as results are kept by name alone."""
     mark = paths.source_mark(study.folder)
-    other = Path(mark.read_text(encoding="utf-8")) if mark.exists() else study.source
-    if other != study.source and other.exists():
+    other = Path(mark.read_text(encoding="utf-8", errors="replace")) if mark.exists() else study.source
+    if other != study.source and "\0" not in str(other) and other.is_file():  # what else it holds is damage
         raise StudyError(f"{study.folder} holds the results of {other}: rename {study.source.name} or move them away.")
     mark.write_text(str(study.source), encoding="utf-8")
 
@@ -194,6 +194,8 @@ class _shown:
 
 def _failures(study: Study) -> list[str]:
     """Return why the study stopped: its stages' own sentences, or, where no stage failed, the graph's."""
+    if full := no_room(paths.failures_file(study.folder).parent):
+        return [full]
     stages = paths.failures_file(study.folder).read_text(encoding="utf-8").splitlines()
     log = paths.log_file(study.folder, "graph")
     return stages or [

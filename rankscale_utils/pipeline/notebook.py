@@ -10,6 +10,8 @@ from rankscale_utils.machine.files import RESULTS, read_only
 from rankscale_utils.report import figures
 from rankscale_utils.study.loading import load_study
 
+from .written import forget
+
 
 def start(**parameters: str | int | float) -> SimpleNamespace:
     """Return a notebook's study and, where it has such parameters, its run and further values; set the figures' style.
@@ -33,6 +35,8 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     figures.use_style()
     os.environ.setdefault(RESULTS, "read")
     if read_only():
+        if "run" in parameters:  # what is trained by hand is not what the batch noted
+            forget(study.folder, f"train run={opened.run.name}")
         print(f"Run by hand: the results in {study.folder} are read and none is changed; `make study` writes them.")
     return opened
 

@@ -1,23 +1,29 @@
 """Before a study goes on: results that are damaged or incomplete are taken away, so that the graph makes them again.
 
 Seals are never touched. Weights are hashed when they are opened (`models.checkpoint.open_checkpoint`), as that takes as
-long as reading them; here a checkpoint only has to have all its files.
+long as reading them; here a checkpoint has to have all its files, and those younger than its ledger are hashed.
 """
 
 from pathlib import Path
 
 from rankscale_utils.errors import Damaged
-from rankscale_utils.machine.files import read_json, read_parquet
+from rankscale_utils.machine.files import damage_of, read_json, read_parquet
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
+
+from .written import damaged
 
 TABLES = (paths.measurements_file, paths.speed_per_query_file)
 RECORDS = (paths.collection_file, paths.ladder_file, paths.contract_file, paths.fits_file)
 
 
 def remove_damaged(study: Study) -> None:
-    """Remove the ledgers and measurements of runs that are not whole, and the study's own files that are not."""
+    """Remove the ledgers and measurements of runs that are not whole, and whatever is not what a stage wrote."""
+    for file, first in list(damaged(study.folder)):
+        say(f"{file} is gone or not what was written: it is made again")
+        for part in {file, first}:  # without its first result a stage runs again
+            part.unlink(missing_ok=True)
     for run in study.all_runs:
         folder = study.run_folder(run)
         measured = _remove_where(_unmeasured(folder), paths.measurements_file(folder), "measured again")
@@ -48,6 +54,10 @@ def _unreadable(file: Path, read) -> str:
     return ""
 
 
+def _time(file: Path) -> int:
+    return file.stat().st_mtime_ns
+
+
 def _unmeasured(run: Path) -> str:
     """Say what a run's measurements lack: a table that can be read, values of single queries, or a TREC run."""
     try:
@@ -76,7 +86,13 @@ def _untrained(run: Path, measured: bool) -> str:
         path = paths.checkpoint_file(run, checkpoint["exposure"])
         if not path.exists() and not measured:
             return f"{path.name} is gone"
-        for name in checkpoint.get("files", {}):
-            if path.exists() and not (path / name).is_file():
+        hashes = checkpoint.get("files", {}) if path.exists() else {}
+        for name in hashes:
+            if not (path / name).is_file():
                 return f"{path.name}/{name} is gone"
+        touched = {
+            name: wanted for name, wanted in hashes.items() if _time(path / name) > _time(paths.ledger_file(run))
+        }
+        if touched and (damage := damage_of(path, touched)):
+            return f"{path.name}/{damage}"
     return ""

@@ -1,4 +1,4 @@
-"""One stage of a study: `python -m rankscale_utils.pipeline.stage [--gpus N] STUDY STAGE LOG COMMAND …`.
+"""One stage of a study: `python -m rankscale_utils.pipeline.stage [OPTION …] -- STUDY STAGE LOG COMMAND …`.
 
 Runs the command on free GPUs, its output going to the log. Says where people watch that the stage is done, or leaves
 one sentence with the reason where `pipeline.batch` looks for it.
@@ -9,12 +9,16 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from rankscale_utils.machine.device import leased
+from rankscale_utils.machine.files import no_room
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
+
+from .written import forget, note
 
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 REASON = re.compile(r"^(rankscale: |[\w.]*(Error|Exception|Interrupt|Full|Broken|Died|Diverged|StopIteration)\b)")
@@ -45,6 +49,8 @@ def ended_by(status: int) -> str | None:
 def failure(log: Path, status: int, kills_before: int) -> str:
     """Return one sentence that says why a command ended with this status."""
     said = log.read_text(encoding="utf-8", errors="replace")
+    if full := no_room(log.parent):  # which cuts the log, so that it tells nothing
+        return full
     if kills_before < out_of_memory_kills():
         why = "memory ran out and the system killed it: give it more, or lower training.micro_batch"
     elif (by := ended_by(status)) is not None:
@@ -72,19 +78,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("stage", help="its name, as people see it")
     parser.add_argument("log", type=Path)
     parser.add_argument("--gpus", type=int, default=1, help="GPUs that the command needs")
+    parser.add_argument("--results", type=Path, nargs="*", default=[], help="files that the command leaves")
+    parser.add_argument("--beside", nargs="*", default=[], help="patterns of further ones, beside the first of them")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args(arguments)
     kills = out_of_memory_kills()
+    study = paths.study_folder(given.study)
+    forget(study, given.stage)
     given.log.parent.mkdir(parents=True, exist_ok=True)
     with open(given.log, "wb") as log, leased(given.gpus) as (environment, held):
         streams = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         status = subprocess.call(given.command, env=environment, pass_fds=held, **streams)
     stage = f"{given.study}: {given.stage.strip()}"
     if status == 0:
+        note(study, given.stage, given.results, given.beside)
         say(f"{stage} done")
         return 0
     sentence = f"{stage} failed: {failure(given.log, status, kills)}"
-    with open(paths.failures_file(paths.study_folder(given.study)), "a", encoding="utf-8") as failures:
+    with (
+        suppress(OSError),
+        open(paths.failures_file(study), "a", encoding="utf-8") as failures,
+    ):  # no room is told later
         failures.write(f"{sentence}\n")
     print(sentence, file=sys.stderr)
     return status if status > 0 else 128 - status  # as a shell has it

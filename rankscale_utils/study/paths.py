@@ -125,6 +125,11 @@ def log_file(study: Path, name: str) -> Path:
     return study / "logs" / f"{name}.log"
 
 
+def written_file(study: Path, stage: str) -> Path:
+    """The SHA-256 of every file that a stage wrote."""
+    return study / "written" / f"{NO_NAME.sub('-', stage.strip())}.json"
+
+
 def annotated_file(study: Path, source: str) -> Path:
     """The manifest of the pairs that a source annotated."""
     return study / f"{source}.json"

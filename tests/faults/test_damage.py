@@ -1,7 +1,6 @@
 """Files of a finished study are cut, zeroed and removed, and runs killed: the same command ends as if nothing was."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,94 +8,13 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pytest
-import yaml
 
 from rankscale_utils.analysis.sealing import read_sealed
-from rankscale_utils.machine.files import RESULTS, cached_folder, hashes_of
+from rankscale_utils.machine.files import RESULTS, cached_folder
+from tests.faults.finished import STUDY, contents, differences, run, seals, start, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STUDY = {
-    "docstrings": {"packages": ["jinja2", "networkx", "tornado"]},
-    "text": {"vocabulary": 512, "query_tokens": 12, "pair_tokens": 32},
-    "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12)},
-    "objectives": {"listwise": {"seeds": [0], "learning_rate": {"base": 2e-3}}},
-    "training": {"exposures": [240, 480, 960], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
-    "evaluation": {"queries": 40, "depth": 10, "metrics": ["nDCG@10"]},
-    "held_out": {"rungs": ["w12"]},
-    "forecasting": {"metrics": ["nDCG@10"], "draws": 100, "simulations": 10},
-}
 RECORDS = {"ledger.json", "fits.json", "collection.json", "ladder.json", "contract.json"}
-TIMES = {"sealed_at", "sealed_sha256"}
-
-
-def write(root, **changes):
-    (root / "params").mkdir(exist_ok=True)
-    (root / "params" / "tiny.yaml").write_text(yaml.safe_dump(STUDY | changes))
-
-
-def start(root):
-    environment = {name: value for name, value in os.environ.items() if name != RESULTS} | {"RANKSCALE_ROOT": str(root)}
-    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", "tiny"]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def run(root, status=0):
-    """Run the study; return what it said."""
-    process = start(root)
-    said, _ = process.communicate(timeout=600)
-    assert bool(process.returncode) == bool(status), said[-3000:]
-    return said
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A study that was run to its end."""
-    root = tmp_path_factory.mktemp("finished")
-    write(root)
-    run(root)
-    return root
-
-
-@pytest.fixture
-def root(finished, tmp_path):
-    """The finished study, to be damaged; every file keeps its time."""
-    shutil.copytree(finished, tmp_path / "root", symlinks=True)
-    folder, moved = tmp_path / "kept", tmp_path / "root"
-    shutil.move(finished, folder)  # under the finished one's own path, as Snakemake knows files by their names
-    shutil.move(moved, finished)
-    yield finished
-    shutil.rmtree(finished)
-    shutil.move(folder, finished)
-
-
-def sealed(root):
-    """Return every seal's bytes and time."""
-    files = sorted((root / "runs" / "tiny" / "seals").glob("*.csv"))
-    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
-
-
-def values(root):
-    """Return the study's scored forecasts and measurements, and the hashes of its weights."""
-    runs = root / "runs" / "tiny"
-    scored = pd.read_csv(runs / "forecasts.csv").drop(columns=[*TIMES, "other_seals"])
-    return scored, pd.read_parquet(runs / "measurements.parquet"), hashes_of_weights(runs)
-
-
-def hashes_of_weights(runs):
-    return {
-        path.relative_to(runs).as_posix(): hashes_of(path)
-        for path in sorted(runs.glob("*/exposure-*"))
-        if path.is_dir()
-    }
-
-
-def assert_unharmed(before, after):
-    for one, other in zip(before[:2], after[:2], strict=True):
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert before[2] == after[2]
 
 
 def halve(file):
@@ -105,12 +23,14 @@ def halve(file):
 
 def zero_second_half(file):
     content = file.read_bytes()
+    times = file.stat()
     file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a disk does
 
 
 def test_damage_is_refused_or_made_good_and_the_seal_stands(root):
-    runs, before, seals = root / "runs" / "tiny", values(root), sealed(root)
-    assert set(seals) == {"sealed_forecasts.csv"}
+    runs, before, sealed = root / "runs" / "tiny", contents(root), seals(root)
+    assert set(sealed) == {"sealed_forecasts.csv"}
     halve(runs / "listwise-w4-s0" / "measurements.parquet")
     (runs / "listwise-w6-s0" / "per_query.parquet").write_bytes(b"")
     next((runs / "listwise-w8-s0").glob("*.run.gz")).unlink()
@@ -120,26 +40,30 @@ def test_damage_is_refused_or_made_good_and_the_seal_stands(root):
     zero_second_half(runs / "listwise-w8-s0" / "exposure-000000960" / "model.safetensors")
     halve(runs / "fits.json")
     (runs / "fits.npz").write_bytes(b"cut")
-    halve(next((root / "cache").rglob("*.sizes.json")))
+    halve(next((root / "cache").rglob("*.built.json")))
+    zero_second_half(runs / "baselines.csv")
+    (root / "reports" / "tiny" / "fit.html").unlink()
     said = run(root, status=1)
-    assert "listwise-w4-s0/measurements.parquet is taken away, as one of the run's tables is damaged" in said
+    assert "listwise-w4-s0/measurements.parquet is gone or not what was written: it is made again" in said
+    assert "tiny/baselines.csv is gone or not what was written: it is made again" in said
+    assert "tiny/fit.html is gone or not what was written: it is made again" in said
     assert "exposure-000000480/config.json is gone: it is trained again" in said
     assert "exposure-000000960 is damaged: model.safetensors is not what was written: run the same" in said
-    assert sealed(root) == seals
+    assert seals(root) == sealed
     assert (runs / "4_forecast.ipynb").exists()
     assert "Traceback" not in run(root)
-    assert_unharmed(before, values(root))
-    assert sealed(root) == seals
+    assert differences(before, contents(root)) == []
+    assert seals(root) == sealed
     assert not read_sealed(runs / "seals" / "sealed_forecasts.csv")["truth_existed"].any()
 
 
 def test_other_settings_are_sealed_beside_the_first_which_pages_show(root):
-    runs, seals = root / "runs" / "tiny", sealed(root)
+    runs, sealed = root / "runs" / "tiny", seals(root)
     write(root, forecasting=STUDY["forecasting"] | {"draws": 120})
     run(root)
-    after = sealed(root)
+    after = seals(root)
     assert set(after) == {"sealed_forecasts.csv", "sealed_forecasts-2.csv"}
-    assert after["sealed_forecasts.csv"] == seals["sealed_forecasts.csv"]
+    assert after["sealed_forecasts.csv"] == sealed["sealed_forecasts.csv"]
     assert read_sealed(runs / "seals" / "sealed_forecasts-2.csv")["truth_existed"].all()
     table = pd.read_csv(runs / "seals.csv")
     assert table["shown"].tolist() == [True, False]
@@ -151,7 +75,7 @@ def test_other_settings_are_sealed_beside_the_first_which_pages_show(root):
 
 
 def test_a_kill_in_the_middle_of_fitting_leaves_seal_and_results(root):
-    runs, before, seals = root / "runs" / "tiny", values(root), sealed(root)
+    runs, before, sealed = root / "runs" / "tiny", contents(root), seals(root)
     (runs / "fits.npz").unlink()
     (runs / "backtest.npz").unlink()
     (runs / "3_fit.ipynb").unlink()
@@ -165,10 +89,10 @@ def test_a_kill_in_the_middle_of_fitting_leaves_seal_and_results(root):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert (runs / "fits.json").exists()
-    assert sealed(root) == seals
+    assert seals(root) == sealed
     run(root)
-    assert_unharmed(before, values(root))
-    assert sealed(root) == seals
+    assert differences(before, contents(root)) == []
+    assert seals(root) == sealed
 
 
 def test_a_notebook_run_by_hand_changes_no_result_and_leaves_no_work(root, tmp_path):
@@ -199,5 +123,5 @@ def test_a_notebook_run_by_hand_changes_no_result_and_leaves_no_work(root, tmp_p
 
 def test_a_cache_whose_sizes_were_cut_is_built_again(tmp_path):
     cached_folder(tmp_path / "texts", lambda folder: (folder / "a").write_text("a"))
-    halve(tmp_path / "texts.sizes.json")
+    halve(tmp_path / "texts.built.json")
     assert (cached_folder(tmp_path / "texts", lambda folder: (folder / "a").write_text("b")) / "a").read_text() == "b"

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -143,7 +144,7 @@ def test_a_killed_builder_leaves_no_folder_and_the_next_one_starts_afresh(tmp_pa
         (temporary / "fresh").write_text("fresh")
 
     assert [path.name for path in cached_folder(folder, build).iterdir()] == ["fresh"]
-    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "folder.sizes.json", "log"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "folder.built.json", "log"}
 
 
 def test_a_builder_that_raises_leaves_no_folder(tmp_path):
@@ -169,7 +170,7 @@ def test_a_folder_with_a_truncated_or_missing_file_is_built_again(tmp_path, caps
     cached_folder(tmp_path / "tokens", build)
     assert file.read_bytes() == b"0123456789"
     assert capsys.readouterr().err.count("tokens is damaged, so it is built again") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock", "tokens.sizes.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock", "tokens.built.json"}
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,17 @@ def test_a_file_of_ours_that_is_damaged_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("text", ["", '{"ids.npy": 1', None])
 def test_a_folder_whose_sizes_are_damaged_or_gone_is_built_again(tmp_path, text):
-    sizes = tmp_path / "tokens.sizes.json"
+    sizes = tmp_path / "tokens.built.json"
     cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"1"))
     sizes.unlink() if text is None else sizes.write_text(text)
     file = cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"22")) / "ids.npy"
     assert file.read_bytes() == b"22"
-    assert read_json(sizes) == {"ids.npy": 2}
+    time = file.stat().st_mtime_ns
+    assert read_json(sizes) == {"ids.npy": [2, time, hashlib.sha256(b"22").hexdigest()]}
+    file.write_bytes(b"22")  # as a copy has another time
+    os.utime(file, ns=(0, time + 10**9))
+    cached_folder(tmp_path / "tokens", None)
+    assert read_json(sizes)["ids.npy"][1] == time + 10**9
+    file.write_bytes(b"2\0")
+    assert cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"3")) / "ids.npy" == file
+    assert file.read_bytes() == b"3"

@@ -1,0 +1,63 @@
+"""Random damage to any file that a study wrote: the same command makes it good, or refuses the file by its name."""
+
+import random
+
+from tests.faults.conftest import few
+from tests.faults.finished import contents, differences, seals, start
+
+
+def damage(file, chance):
+    """Cut, zero, flip, fill, empty or remove a file; return what was done."""
+    content = bytearray(file.read_bytes())
+    place = chance.randrange(len(content) or 1)
+    kind = chance.choice(["cut", "zeroed", "flipped", "longer", "emptied", "gone"])
+    match kind:
+        case "cut" | "emptied":
+            content = content[: place * (kind == "cut")]
+        case "zeroed":
+            content[place:] = bytes(len(content) - place)
+        case "flipped" if content:
+            content[place] ^= 1 << chance.randrange(8)
+        case "longer":
+            content += bytes(3)
+    file.unlink() if kind == "gone" else file.write_bytes(content)
+    return kind
+
+
+def ends(root):
+    """Run the study until it ends well, three times at most; return what it said last, and whether it ended well."""
+    for _ in range(3):
+        process = start(root)
+        said, _ = process.communicate(timeout=600)
+        assert "Traceback" not in said, said[-3000:]
+        if not process.returncode:
+            return said, True
+    return said, False
+
+
+def assert_made_good_or_refused(root, seed):
+    chance = random.Random(seed)
+    parts = [root / part for part in ("runs", "reports", "cache", ".snakemake/metadata")]
+    file = chance.choice(sorted(path for part in parts for path in part.rglob("*") if path.is_file()))
+    before, sealed = contents(root), seals(root)
+    kind, name = damage(file, chance), file.relative_to(root).as_posix()
+    told = f"{name}, {kind}"
+    said, well = ends(root)
+    if "/seals/" in name:
+        assert not well or kind == "gone", told
+        assert well or file.name in said, told
+        return
+    assert well, f"{told}: {said[-2000:]}"
+    assert seals(root) == sealed, told
+    unopened = {name} if name.startswith("cache/") else set()  # a cache is made good when somebody needs it
+    assert set(differences(before, contents(root))) <= unopened, told
+
+
+@few(ci=2, fuzz=20)
+def test_random_damage_of_a_study_of_measurements(measured_root, seed):
+    assert_made_good_or_refused(measured_root, seed)
+
+
+@few(ci=1, fuzz=12)
+def test_random_damage_of_a_study_that_trains(root, seed):
+    assert_made_good_or_refused(root, seed)

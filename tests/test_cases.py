@@ -1,0 +1,182 @@
+"""Inputs that failed somewhere once, each with the right value that its case.md names.
+
+They lie beside the repository, or where RANKSCALE_CASES says.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from rankscale_utils.collections import open_collection
+from rankscale_utils.collections.pair_reader import PairReader
+from rankscale_utils.errors import StudyError
+from rankscale_utils.evaluation.metrics import open_test, reference_values
+from rankscale_utils.measurements.reading import read_measurements, study_measurements
+from rankscale_utils.study.loading import load_study
+from tests.conftest import REPOSITORY, use_root
+
+CASES = Path(os.environ.get("RANKSCALE_CASES", REPOSITORY.parent / "shared" / "cases"))
+pytestmark = pytest.mark.skipif(
+    not CASES.is_dir(), reason=f"no cases at {CASES}; set RANKSCALE_CASES to the folder that holds them"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path, monkeypatch):
+    """Let studies live in a root of their own."""
+    use_root(monkeypatch, tmp_path)
+
+
+def case(path):
+    """Return a file of the cases by the begin of its folder's name: 01/clean.yaml."""
+    number, name = path.split("/")
+    return next(CASES.glob(f"{number}-*")) / name
+
+
+def study_of(path, **changes):
+    """Return a case's study, some of its fields changed."""
+    if not changes:
+        return load_study(case(path))
+    source = case(path)
+    fields = yaml.safe_load(source.read_text(encoding="utf-8")) | changes
+    changed = Path(os.environ["RANKSCALE_ROOT"]) / "params" / source.name
+    for file in source.parent.iterdir():
+        if file.is_file():
+            (changed.parent / file.name).symlink_to(file)
+    changed.unlink()
+    changed.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return load_study(changed)
+
+
+def refused(path):
+    """Return the sentence by which a case's study or its measurements are refused."""
+    with pytest.raises(StudyError) as error:
+        study_measurements(load_study(case(path)), fitted_only=False)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def run(path, **environment):
+    """Run a case's study from its YAML to its report; return its tables."""
+    given = {name: value for name, value in (os.environ | environment).items() if value is not None}
+    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", str(case(path))]
+    done = subprocess.run(command, env=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    study = load_study(case(path))
+    assert (study.reports / "index.html").is_file()
+    return study.results()
+
+
+def first_stage(collection, study, metric):
+    return reference_values(open_test(study, collection)).loc[metric, "first_stage"]
+
+
+@pytest.mark.parametrize("name", ["all_space", "header_space", "label_space"])
+def test_01_blanks_around_names_and_labels(name):
+    clean = read_measurements(case("01/clean.csv"))
+    pd.testing.assert_frame_equal(read_measurements(case(f"01/{name}.csv"))[clean.columns], clean)
+
+
+def test_06_a_rung_whose_every_run_crashed():
+    assert "2 rungs are left to fit, as every row of" in refused("06/marked.yaml")
+    assert "held_out.rungs ['400m']: every row of them is excluded" in refused("06/held_out_crashed.yaml")
+    assert "nan.csv, line 16: value" in refused("06/nan.yaml")
+
+
+@pytest.mark.parametrize(("name", "test", "empty"), [("titled", "covid", 0), ("beir", "fiqa", 1)])
+def test_09_documents_without_a_text(name, test, empty):
+    collection = open_collection(study_of(f"09/{name}.yaml"))
+    assert collection.manifest["tests"][test]["empty_documents"] == empty
+    assert collection.manifest["tests"][test]["test_queries"] > 0
+
+
+@pytest.mark.parametrize(
+    "file", ["triplets.jsonl", "numbered.jsonl", "numbered.parquet", "numbered.tsv", "negatives.jsonl",
+     "flag.jsonl", "tevatron.jsonl"]
+)  # fmt: skip
+def test_13_negatives_under_other_names(file):
+    pairs = list(PairReader(case(f"13/{file}")))
+    assert pairs
+    assert all(pair.negatives for pair in pairs)
+    if file.startswith("numbered"):
+        assert pairs == list(PairReader(case("13/numbered.tsv")))
+        assert {len(pair.negatives) for pair in pairs} == {3}
+
+
+def test_14_a_field_that_stands_twice():
+    assert refused("14/twice.yaml") == "twice.yaml: held_out stands on lines 3 and 6: remove one of them."
+    assert refused("14/nested.yaml") == "nested.yaml: level stands on lines 7 and 9: remove one of them."
+    assert load_study(case("14/once.yaml")).held_out.rungs == ("400m",)
+
+
+def test_15_other_encodings():
+    assert "cp1252.yaml is no UTF-8: on line 1" in refused("15/cp1252.yaml")
+    assert "utf16.yaml is UTF-16" in refused("15/utf16.yaml")
+    titles = {load_study(case(f"15/{name}.yaml")).title for name in ("utf8", "utf8_bom")}
+    assert titles == {"Größe – Übersicht"}
+
+
+def test_15_a_locale_that_is_not_utf8():
+    run("15/utf8.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    page = (Path(os.environ["RANKSCALE_ROOT"]) / "reports" / "utf8" / "index.html").read_text(encoding="utf-8")
+    assert "Größe – Übersicht" in page
+
+
+def test_16_a_long_folder_for_temporary_files_and_18_no_home(tmp_path):
+    folder = tmp_path / ("x" * (95 - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    assert len(str(folder)) >= 95
+    forecasts = run("16/plain.yaml", TMPDIR=str(folder), HOME="/proc/nowhere")["forecasts"]
+    new = forecasts[forecasts["kind"] == "new_run"].iloc[-1]
+    assert new["lo"] < new["actual"] < new["hi"]
+
+
+def test_18_no_home_at_all():
+    assert len(run("18/plain.yaml", HOME=None)["forecasts"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("recall_at_depth", "R@100 is its ceiling, 0.6666, in every run: reranking the candidates cannot change it"),
+        ("one_perfect", "is at its limit, 1, in 1 of"),
+    ],
+)
+def test_23_a_metric_at_its_limit_is_left_out_with_its_reason(name, reason):
+    results = run(f"23/{name}.yaml")
+    assert results["left_out"]["reason"].str.contains(reason, regex=False).any(), results["left_out"]["reason"]
+    assert results["forecasts"]["metric"].unique().tolist() == ["nDCG@10"]
+
+
+@pytest.mark.parametrize(("name", "hard"), [("beir", 4), ("st", 4), ("triples", 1)])
+def test_33_the_usual_layouts(name, hard):
+    training = {"exposures": [960, 1920], "groups": {"hard": hard}}  # a triple has one negative
+    collection = open_collection(study_of(f"33/{name}.yaml", training=training))
+    assert collection.manifest["tests"]["own"]["test_queries"] > 0
+    assert collection.manifest["items"] > 0
+
+
+def test_34_chinese():
+    said = open_collection(study_of("34/zh.yaml")).manifest
+    assert any("share no word with any document" in note for note in said["notes"])
+    read = study_of("34/zh.yaml", first_stage={"tokenizer": "unicode", "language": "zh"})
+    assert first_stage(open_collection(read), read, "nDCG@10") > 0.99
+
+
+def test_36_a_query_is_not_its_own_candidate():
+    study = study_of("36/own.yaml")
+    collection = open_collection(study)
+    assert first_stage(collection, study, "RR@10") == 1
+    assert first_stage(collection, study, "nDCG@10") == 1
+
+
+def test_37_the_same_question_in_other_letters():
+    manifest = open_collection(study_of("37/case.yaml")).manifest
+    (test,) = manifest["tests"].values()
+    assert test["queries_also_trained_on"] == 0
+    assert manifest["queries_spelled_otherwise"] > 0
