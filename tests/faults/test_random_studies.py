@@ -23,7 +23,7 @@ SCALARS = st.one_of(
     ),
     st.text(max_size=5),
     st.integers(),
-    st.floats(),
+    st.floats(allow_subnormal=False),
 )  # fmt: skip
 PIECES = [
     b"*a", b"&a ", b"<<: ", b"!!python/object:os.system ", b"!!int ", b"!!map ", b"? ", b"- ", b"{", b"}", b"\t",
