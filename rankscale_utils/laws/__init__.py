@@ -11,7 +11,7 @@ from .broken import BrokenLaw, broken_law
 from .calibration import Calibration, calibrated, coverage, expanding_intervals
 from .candidates import Candidate, candidates, choose, expanding, kept_of
 from .cost import Cost
-from .design import candidate_runs, plan_runs, rank_runs
+from .design import candidate_runs, plan_runs
 from .fitting import Fit, fit
 from .forecasting import KINDS, forecast, score_forecasts
 from .forms import AdditiveLaw, KaplanLaw, data_law, joint_law, kaplan_law, size_law
@@ -77,7 +77,6 @@ __all__ = [
     "pool",
     "query_errors",
     "query_shifts",
-    "rank_runs",
     "refit",
     "resample",
     "score_forecasts",

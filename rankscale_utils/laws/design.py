@@ -31,35 +31,6 @@ RUN_COLUMNS = (
 )
 
 
-def rank_runs(
-    draws: Draws,
-    cost: Cost,
-    candidates: pd.DataFrame,
-    target: pd.DataFrame,
-    *,
-    level: float = 0.95,
-    prior: Prior | None = None,
-    size: str = "params_non_embedding",
-    exposure: str = "exposure",
-) -> pd.DataFrame:
-    """Possible runs, the one that narrows the forecast most per FLOP first.
-
-    candidates: a row for each possible run, with columns `size`, `exposure` (where it ends) and, if wanted,
-    checkpoints: how many it leaves, spread over the fitted design's exposures up to its own, which is the last (all of
-    them where the column is missing; one where no fitted run has two rows, as nothing then tells within-run noise);
-    other columns are carried along. target: rows to forecast, with `size` and `exposure`. prior: of the size exponent,
-    counted once; a pooled fit has one in any case (None: `Prior()`).
-
-    Adds flops; half_width_now and half_width_after, of the new-run interval, mean over the target rows, in the
-    metric's unit and within its limits, and the same _on_scale, on the fit's scale without limits; shrinkage, the share
-    by which the latter falls; shrinkage_per_flop. Raises ValueError where there is nothing to choose from, nothing to
-    judge noise by, or a number that no run can have.
-    """
-    choice = _Choice.of(draws, cost, candidates, target, level, prior, size, exposure)
-    table = choice.judged(choice.goal.theory.information, 0)
-    return table.sort_values("shrinkage_per_flop", ascending=False, kind="stable", ignore_index=True)
-
-
 def plan_runs(
     draws: Draws,
     cost: Cost,
@@ -74,9 +45,19 @@ def plan_runs(
 ) -> pd.DataFrame:
     """Runs to train in order: each time the affordable one that narrows the forecast most per FLOP.
 
+    candidates: a row for each possible run, with columns `size`, `exposure` (where it ends) and, if wanted,
+    checkpoints: how many it leaves, spread over the fitted design's exposures up to its own, which is the last (all of
+    them where the column is missing; one where no fitted run has two rows, as nothing then tells within-run noise);
+    other columns are carried along. target: rows to forecast, with `size` and `exposure`. prior: of the size exponent,
+    counted once; a pooled fit has one in any case (None: `Prior()`).
+
     A candidate may come again (another seed). Ends when nothing affordable narrows the interval by 1% or more, so the
-    budget need not be spent whole; greedy choices need not be the best set. Arguments, columns and errors as in
-    `rank_runs`, where _now is before the row's run and _after is with it; also cumulative_flops. Raises ValueError
+    budget need not be spent whole; greedy choices need not be the best set.
+
+    Adds flops; half_width_now and half_width_after, before the row's run and with it: of the new-run interval, mean
+    over the target rows, in the metric's unit and within its limits, and the same _on_scale, on the fit's scale without
+    limits; shrinkage, the share by which the latter falls; shrinkage_per_flop; cumulative_flops. Raises ValueError
+    where there is nothing to choose from, nothing to judge noise by, a number that no run can have, or
     where the budget buys no candidate.
     """
     choice = _Choice.of(draws, cost, candidates.reset_index(drop=True), target, level, prior, size, exposure)
@@ -144,7 +125,7 @@ class _Choice:
         size: str,
         exposure: str,
     ) -> "_Choice":
-        """Arguments and errors as in `rank_runs`."""
+        """Arguments and errors as in `plan_runs`."""
         theory = Theory.of(draws, prior, level)
         for name, rows in (("target", target), ("candidates", candidates)):
             _check_rows(theory, name, rows, size, exposure)

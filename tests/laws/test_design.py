@@ -6,7 +6,7 @@ import pytest
 
 from rankscale_utils.laws import Cost, fit, forecast, joint_law, resample, size_law
 from rankscale_utils.laws.candidates import Candidate
-from rankscale_utils.laws.design import candidate_runs, plan_runs, rank_runs
+from rankscale_utils.laws.design import _Choice, candidate_runs, plan_runs
 from rankscale_utils.laws.information import Goal, Theory
 from rankscale_utils.laws.pooling import Prior, pool
 from rankscale_utils.laws.refitting import refit
@@ -17,6 +17,12 @@ from .conftest import EXPOSURES, SIZES
 COST = Cost.six_n()
 LADDER = pd.Series(SIZES, [f"{N:g}" for N in SIZES])
 SIZE = "params_non_embedding"
+
+
+def judged(draws, candidates, target):
+    """Every candidate as a plan's first run is chosen among them."""
+    choice = _Choice.of(draws, COST, candidates, target, 0.95, None, SIZE, "exposure")
+    return choice.judged(choice.goal.theory.information, 0)
 
 
 @pytest.fixture
@@ -75,7 +81,7 @@ def test_law_variance_is_what_refitting_simulated_ladders_finds(law, ladder):
 
 
 def test_half_width_now_is_near_the_forecasts(draws, held_out):
-    row = rank_runs(draws, COST, candidate_runs(draws.fit, LADDER), held_out).iloc[0]
+    row = judged(draws, candidate_runs(draws.fit, LADDER), held_out).iloc[0]
     interval = forecast(draws, held_out).query("kind == 'new_run'").iloc[0]
     assert row["half_width_now"] == pytest.approx((interval["hi"] - interval["lo"]) / 2, rel=0.3)
 
@@ -89,28 +95,30 @@ def test_an_added_run_never_widens_the_law(draws, short, held_out):
             for D in (EXPOSURES[:1], EXPOSURES, 4 * EXPOSURES):
                 after = theory.variances(theory.information + theory.of_run(np.full(len(D), N), D), goal.derivatives)
                 assert (after <= now * (1 + 1e-9)).all()
-        assert (rank_runs(one, COST, candidate_runs(one.fit, LADDER), held_out)["shrinkage"] > 0).all()
+        assert (judged(one, candidate_runs(one.fit, LADDER), held_out)["shrinkage"] > 0).all()
 
 
-def test_rows_come_with_their_cost_in_the_order_of_gain_per_flop(draws, held_out):
+def test_rows_come_with_their_cost_and_the_most_gain_per_flop_is_first(draws, held_out):
     candidates = candidate_runs(draws.fit, LADDER).assign(note="kept")
-    table = rank_runs(draws, COST, candidates, held_out)
+    table = judged(draws, candidates, held_out)
     assert len(table) == len(candidates)
     assert (table["note"] == "kept").all()
     np.testing.assert_allclose(table["flops"], 6 * table[SIZE] * table["exposure"])
-    assert table["shrinkage_per_flop"].is_monotonic_decreasing
+    np.testing.assert_allclose(table["shrinkage_per_flop"], table["shrinkage"] / table["flops"])
+    planned = plan_runs(draws, COST, candidates, held_out, 1e30)
+    assert planned["rung"].iloc[0] == table.loc[table["shrinkage_per_flop"].idxmax(), "rung"]
     on_scale = table["half_width_after_on_scale"] / table["half_width_now_on_scale"]
     np.testing.assert_allclose(table["shrinkage"], 1 - on_scale)
 
 
 def test_a_run_at_the_target_beats_a_small_one_of_as_many_checkpoints(draws, held_out):
     candidates = pd.DataFrame({SIZE: [4e3, 4.4e5], "exposure": 1.6e5, "checkpoints": 6})
-    shrinkage = rank_runs(draws, COST, candidates, held_out).set_index(SIZE)["shrinkage"]
+    shrinkage = judged(draws, candidates, held_out).set_index(SIZE)["shrinkage"]
     assert shrinkage[4.4e5] > 1.5 * shrinkage[4e3]
 
 
 def test_four_single_seeds_gain_first_by_degrees_of_freedom(short, held_out):
-    table = rank_runs(short, COST, candidate_runs(short.fit, LADDER), held_out)
+    table = judged(short, candidate_runs(short.fit, LADDER), held_out)
     by_t = 1 - t_quantile(0.95, short.degrees + 1) / t_quantile(0.95, short.degrees)
     assert (table["shrinkage"] >= by_t - 1e-9).all()
     assert by_t > 0.5 * table["shrinkage"].median()
@@ -128,7 +136,7 @@ def test_plan_keeps_to_the_budget(draws, held_out):
 
 def test_plan_begins_with_the_best_next_run_and_may_repeat_it(short, held_out):
     candidates = candidate_runs(short.fit, LADDER)[2:3]  # one candidate, not at index 0
-    first = rank_runs(short, COST, candidates, held_out).iloc[0]
+    first = judged(short, candidates, held_out).iloc[0]
     planned = plan_runs(short, COST, candidates, held_out, 3.5 * first["flops"])
     assert len(planned) == 3
     assert planned["half_width_after"].iloc[0] == pytest.approx(first["half_width_after"])
@@ -160,9 +168,9 @@ def test_a_size_law_is_asked_only_at_its_exposure(ladder, held_out):
     sizes_only = resample(fit(size_law(True, (0.0, 0.8)), table[table["exposure"] == EXPOSURES[-1]]), draws=50)
     candidates = candidate_runs(sizes_only.fit, LADDER)
     assert (candidates["checkpoints"] == 1).all()
-    assert (rank_runs(sizes_only, COST, candidates, held_out)["shrinkage"] > 0).all()
+    assert (judged(sizes_only, candidates, held_out)["shrinkage"] > 0).all()
     with pytest.raises(ValueError, match="size law was not fitted at"):
-        rank_runs(sizes_only, COST, candidates.assign(exposure=1e4), held_out)
+        judged(sizes_only, candidates.assign(exposure=1e4), held_out)
 
 
 @pytest.mark.parametrize(
@@ -191,4 +199,4 @@ def test_bad_input_is_refused(draws, held_out, change, message):
 def test_a_law_through_every_run_is_refused(law, ladder, held_out):
     three = resample(fit(law, ladder(seeds=1, sizes=SIZES[:3])), draws=20)
     with pytest.raises(ValueError, match="passes through all 3 runs"):
-        rank_runs(three, COST, candidate_runs(three.fit, LADDER), held_out)
+        judged(three, candidate_runs(three.fit, LADDER), held_out)
