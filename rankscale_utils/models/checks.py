@@ -1,7 +1,7 @@
 """What pretrained rungs must be, looked at with their weights before anything is trained, and what they start from."""
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.objectives import Family
@@ -37,7 +37,7 @@ def check_pretrained(study: Study) -> None:
 @torch.inference_mode()
 def _refuse_padded(rung: str, source: str, encoder: PreTrainedModel) -> None:
     """Refuse an encoder whose states depend on the padding beside a text."""
-    ids, mask, short = _probe()
+    ids, mask, short = _probe(encoder.config)
     together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
     alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
     if (off := (together - alone).abs().max().item()) > SAME:
@@ -52,7 +52,7 @@ def _refuse_other_scores(rung: str, source: str, classifier: PreTrainedModel) ->
     """Refuse an encoder whose scores here are not those of transformers' own classifier, such as Longformer, whose
     classifier lets the first token see everything.
     """
-    ids, mask, _ = _probe()
+    ids, mask, _ = _probe(classifier.config)
     theirs = classifier.eval()(input_ids=ids, attention_mask=mask).logits[:, 0]
     try:
         off = (theirs - CrossEncoder.of(classifier).eval()(ids, mask)).abs().max().item()
@@ -65,11 +65,12 @@ def _refuse_other_scores(rung: str, source: str, classifier: PreTrainedModel) ->
         )
 
 
-def _probe() -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return ids and mask of two sequences (2, tokens), padded on the right, and the first one's length."""
+def _probe(config: PretrainedConfig) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Return ids, none of them padding's, and mask of two sequences (2, tokens), and the first one's length."""
     short, long = 9, 17
+    words = torch.tensor([word for word in range(3 * long) if word != config.pad_token_id])
     mask = (torch.arange(long) < torch.tensor([[short], [long]])).long()
-    return torch.arange(2 * long).view(2, long) + 5, mask, short
+    return words[-2 * long :].view(2, long), mask, short
 
 
 def start_of(study: Study, family: Family, rung: str) -> str:

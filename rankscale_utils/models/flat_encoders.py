@@ -172,9 +172,21 @@ def _prunes(layer: nn.Module, sequences: Sequences) -> bool:
     return not divided and len(sequences.prefixes) < len(sequences.taken)
 
 
+def _positions(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences) -> Tensor:
+    """Return the positions (1, tokens) that an encoder gives tokens: RoBERTa's skip a padding token within a text."""
+    first = first_position(encoder)
+    if not first:
+        return sequences.positions[None]
+    words = (ids != first - 1).long()
+    counted = words.cumsum(1)
+    begins = torch.arange(ids.shape[1], device=ids.device) - sequences.positions
+    before = (counted - words)[:, begins]
+    return (counted - before) * words + first - 1
+
+
 def _bert(encoder: PreTrainedModel, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> Tensor:
     """BERT's, and that of all who are built like it."""
-    position_ids = sequences.positions[None] + first_position(encoder)
+    position_ids = _positions(encoder, ids, sequences)
     hidden = encoder.embeddings(input_ids=ids, token_type_ids=segments, position_ids=position_ids)
     if hasattr(encoder, "embeddings_project"):  # ELECTRA's, where embeddings are narrower than states
         hidden = encoder.embeddings_project(hidden)

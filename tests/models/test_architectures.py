@@ -72,7 +72,7 @@ def logits(folder, longest):
 
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_a_finished_reranker_scores_as_transformers_and_sentence_transformers_have_it(
-    of, architecture, tmp_path, sentence_transformers
+    of, architecture, tmp_path, sentence_transformers, monkeypatch
 ):
     pooling = {"classifier_pooling": "mean"} if architecture in ("modernbert", "eurobert") else {}
     study = of(architecture, reranker=True, **pooling)
@@ -85,6 +85,9 @@ def test_a_finished_reranker_scores_as_transformers_and_sentence_transformers_ha
     ours = score_pairs(model, pairs, *ROWS)
     assert ours.std() > 0.01
     np.testing.assert_allclose(logits(study.pretrained["w16"], tokenizer.pair_tokens), ours, atol=1e-5, rtol=0)
+    monkeypatch.setattr("rankscale_utils.scoring.packed.NARROWEST", 4)  # then narrow layers are packed too
+    np.testing.assert_allclose(score_pairs(model, pairs, *ROWS), ours, atol=1e-5, rtol=0)
+    monkeypatch.undo()
 
     path = tmp_path / "exposure-000000096"
     save_checkpoint(model, path, tmp_path / "tokens")

@@ -14,7 +14,7 @@ from rankscale_utils.scoring.pairs import score_pairs
 from rankscale_utils.scoring.rerank import rerank
 from tests.models.tiny import save_pretrained
 
-QUERIES = ["count the apples", "", "naïve pear " * 9, "plum and apple " * 80, "pears [SEP] and plums"]
+QUERIES = ["count the apples", "", "naïve pear " * 9, "plum and apple " * 80, "pears [SEP] and <pad> [PAD] plums"]
 DOCUMENTS = [
     "a document of some length, with commas",
     "",
