@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -180,3 +181,58 @@ def test_37_the_same_question_in_other_letters():
     (test,) = manifest["tests"].values()
     assert test["queries_also_trained_on"] == 0
     assert manifest["queries_spelled_otherwise"] > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "truth"),
+    [
+        ("02/bpb_low.yaml", 0.4761),
+        ("22/equal.yaml", 0.3996),
+        ("24/two_metrics.yaml", None),
+        ("26/one_row_a_rung.yaml", None),
+        ("26/late.yaml", None),
+    ],
+)
+def test_what_can_be_forecast_is_and_the_report_is_rendered(path, truth):
+    forecasts = run(path)["forecasts"]
+    new = forecasts[forecasts["kind"] == "new_run"].iloc[-1]
+    assert abs(new["forecast"] - new["actual"]) < 0.03
+    assert truth is None or new["actual"] == pytest.approx(truth, abs=2e-3)
+
+
+def test_04_what_has_no_truth_is_left_out_and_named():
+    results = run("04/uneven.yaml")
+    assert len(results["forecasts"])
+    assert results["left_out"]["reason"].str.contains("nothing to forecast").any()
+
+
+def test_31_a_plan_of_own_files(capsys):
+    from rankscale_utils.pipeline.estimate import main
+
+    assert main(str(case("31/plan.yaml"))) == 0
+    assert "hours" in capsys.readouterr().out
+
+
+def test_29_flops_of_shared_layers():
+    import torch
+    from transformers import AutoModel
+
+    from rankscale_utils.models.counts import counted_flops, encoder_flops
+
+    for folder in sorted(case("29/models").glob("albert/w*")):
+        encoder = AutoModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False).eval()
+        with torch.no_grad():
+            counted = counted_flops(encoder, 1, 48)
+        assert float(encoder_flops(encoder).forward(np.array([48]))[0]) == pytest.approx(counted, rel=0.01), folder.name
+
+
+@pytest.mark.parametrize(("name", "said"), [("reranker", ""), ("with_pooler", ""), ("mt5", "mt5")])
+def test_32_published_rungs_are_read_or_refused_in_one_sentence(name, said):
+    from rankscale_utils.models.checks import check_pretrained
+
+    study = load_study(case(f"32/{name}.yaml"))
+    if not said:
+        check_pretrained(study)
+        return
+    with pytest.raises(StudyError, match=said):
+        check_pretrained(study)

@@ -4,8 +4,8 @@ Jupyter looks for free ports before the kernel opens them; of kernels that start
 one, and the later one dies (https://github.com/nteract/papermill/issues/511).
 
 One port on the loopback interface remains, which ipykernel opens whatever the transport (`IOPubThread._setup_pipe_in`):
-there a kernel takes what processes that it forks print. It is bound as it is chosen, so that no two kernels get the same
-one, and what does not begin with 16 random bytes, which only these processes know, is thrown away.
+there a kernel takes what processes that it forks print. It is bound as it is chosen, so that no two kernels get the
+same one, and what does not begin with 16 random bytes, which only these processes know, is thrown away.
 """
 
 from typing import Any
