@@ -15,18 +15,8 @@ def main(minutes: float) -> int:
     while not status and time.monotonic() < until:
         seed = str(secrets.randbelow(2**31))
         print(f"seed {seed}: {(until - time.monotonic()) / 60:.0f} minutes left", flush=True)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "tests/faults",
-            "-k",
-            "random",
-            "-x",
-            "-q",
-            f"--hypothesis-seed={seed}",
-        ]
-        status = subprocess.call(command, env=os.environ | {FUZZ: seed})
+        command = [sys.executable, "-m", "pytest", "tests/faults", "-k", "random", "-x", "-q"]
+        status = subprocess.call([*command, f"--hypothesis-seed={seed}"], env=os.environ | {FUZZ: seed})
     return status
 
 
