@@ -53,11 +53,11 @@ def assert_made_good_or_refused(root, seed):
     assert set(differences(before, contents(root))) <= unopened, told
 
 
-@few(ci=2, fuzz=20)
+@few(ci=1, fuzz=3)
 def test_random_damage_of_a_study_of_measurements(measured_root, seed):
     assert_made_good_or_refused(measured_root, seed)
 
 
-@few(ci=1, fuzz=12)
+@few(ci=0, fuzz=2)
 def test_random_damage_of_a_study_that_trains(root, seed):
     assert_made_good_or_refused(root, seed)
