@@ -80,6 +80,9 @@ def planned(*rows):
         (planned().iloc[:0], "at = Empty DataFrame Columns: [rung, params, exposure] Index: []: must have a "
          "row or more."),
         (planned().drop(columns="rung"), "at lacks rung: it has params, exposure; add what is missing."),
+        (planned({"objective": "pairwise"}), "at has the column objective, but every series of the measurements is "
+         "forecast at every row, for one new run: drop the column, and leave rows of other series out "
+         "of the measurements."),
         (planned({}, {"rung": None}), "at, row 1: rung is empty: name every run's rung."),
         (planned({"rung": np.nan}), "at, row 0: rung is empty: name every run's rung."),
         (planned({"params": "1B"}), "at, row 0: params = 1B: must be a positive, finite number."),
@@ -157,6 +160,7 @@ def test_a_table_that_is_not_there(tiny_study):
     [
         (None, "documents = None: must be a list of texts, or texts by id: write [TEXT] for a single one."),
         ("x", "documents = 'x': must be a list of texts, or texts by id: write [TEXT] for a single one."),
+        ({"a"}, "documents = {'a'}: must be a list of texts, or texts by id: write [TEXT] for a single one."),
         (3, "documents = 3: must be a list of texts, or texts by id: write [TEXT] for a single one."),
         ([], "documents = []: is empty: give the text of one document or more."),
         (["a", None], "documents = ['a', None]: None under 1 is no text: correct it or leave it out."),

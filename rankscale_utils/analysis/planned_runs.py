@@ -7,6 +7,7 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.cells import Origin
+from rankscale_utils.measurements.table import SERIES_COLUMNS
 
 from .design import COUNTS, convert_counts
 from .fit import Fitted, fitted_rows
@@ -24,11 +25,16 @@ def planned_runs(at: pd.DataFrame, ladder: Ladder, held_out: Sequence[pd.DataFra
     held_out: what else is forecast of this ladder.
 
     Raises:
-        StudyError: a column is missing, a cell is empty or no positive number, a rung has two sizes, or a run stands
-            twice or is forecast as one that is held out.
+        StudyError: a column is missing or would choose among series, a cell is empty or no positive number, a rung has
+            two sizes, or a run stands twice or is forecast as one that is held out.
     """
     if missing := [name for name in NEEDED if name not in at]:
         raise StudyError(f"at lacks {', '.join(missing)}: it has {', '.join(map(str, at))}; add what is missing.")
+    if unread := [name for name in (*SERIES_COLUMNS, "seed") if name in at]:
+        raise StudyError(
+            f"at has the column {unread[0]}, but every series of the measurements is forecast at every row, for one "
+            "new run: drop the column, and leave rows of other series out of the measurements."
+        )
     runs = at[[name for name in ("rung", *COUNTS) if name in at]].copy()
     if (empty := runs["rung"].isna() | (runs["rung"].astype(str).str.strip() == "")).any():
         raise StudyError(f"{AT.at(empty.idxmax())}: rung is empty: name every run's rung.")

@@ -1,6 +1,6 @@
 """Rerank the documents of one query with a checkpoint."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .pairs import score_pairs
 
 def _texts_by_id(value: Any) -> dict[Any, str]:
     """Read texts, or texts by id; where there are none, a text's id is its place."""
-    if isinstance(value, str) or not isinstance(value, Mapping | Iterable):
+    if isinstance(value, str | Set) or not isinstance(value, Mapping | Iterable):
         raise ValueError("must be a list of texts, or texts by id: write [TEXT] for a single one")
     texts = dict(value) if isinstance(value, Mapping) else dict(enumerate(value))
     if not texts:
