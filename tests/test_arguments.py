@@ -133,7 +133,7 @@ def test_settings(table, settings, said):
 
 def test_one_metric_is_a_list_of_it_and_numpys_numbers_are_numbers(table):
     few = {"draws": np.int64(100), "level": np.float64(0.9)}
-    made = rankscale.forecast(table, "150m", metrics="nDCG@10", simulations=10, **few)
+    made = rankscale.forecast(table, "150m", metrics="nDCG@10", **few)
     assert made["metric"].tolist() == ["nDCG@10"]
     assert made["level"].tolist() == [0.9]
 

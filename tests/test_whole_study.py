@@ -25,7 +25,7 @@ TINY = {
     "training": {"exposures": [400, 800, 1600], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
     "evaluation": {"queries": 60, "depth": 10, "metrics": ["nDCG@10", "RR@10"]},
     "held_out": {"rungs": ["w16"]},
-    "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100, "simulations": 20},
+    "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100},
 }
 # What is smaller of params/nfcorpus_dense.yaml; few pairs, so that inverse cloze has as many.
 SMALLER = {
@@ -214,7 +214,7 @@ def test_measurements_of_ones_own_run_through_every_later_stage(root, tmp_path):
     columns = ["objective", "rung", "params", "seed", "exposure", "collection", "metric", "value"]
     table = table.loc[table["metric"] == "CE9", columns].assign(note="carried along")
     pd.concat([table, table.assign(objective="mine")]).to_csv(tmp_path / "mine.csv", index=False)
-    fields = {"measurements": "mine.csv", "held_out": {"rungs": ["w16"]}, "forecasting": {"simulations": 20}}
+    fields = {"measurements": "mine.csv", "held_out": {"rungs": ["w16"]}, "forecasting": {"draws": 100}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields))
     done = batch(tmp_path, str(tmp_path / "mine.yaml"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,7 +1,7 @@
 """The laws of a series as lines to be drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,36 +16,29 @@ from .fit import (
     held_out_rows,
     last_rows,
 )
-from .forecast import sealed_reach
 
 
-def series_curves(
-    series: Fitted, design: pd.DataFrame, level: float, reach: Sequence[float] | None, points: int = 40
-) -> pd.DataFrame:
+def series_curves(series: Fitted, design: pd.DataFrame, level: float, points: int = 40) -> pd.DataFrame:
     """Return every law of a series as lines, the average with its band (kind mean_law), to be drawn.
 
     Rows: along size at the end (`along` = size), and along exposure at every fitted and held-out rung (`along` =
-    exposure) for the laws that know exposure.
+    exposure) where several exposures were fitted.
     """
     design = design_of_series(series, design)
     rungs = pd.concat([series.table, design])[["rung", "params_non_embedding", "N"]].drop_duplicates("rung")
     sizes = np.geomspace(rungs["params_non_embedding"].min(), rungs["params_non_embedding"].max(), points)
     along_size = pd.DataFrame({"params_non_embedding": sizes})
-    N, D = convert_counts(rungs, "params_non_embedding", "N", along_size), series.average.series.end["D"].mean()
+    N, D = convert_counts(rungs, "params_non_embedding", "N", along_size), series.average.series.last["D"].mean()
     along_size = along_size.assign(N=N, D=D)
-    lines = [series.average.forecast(along_size, level, reach).assign(along="size")]
+    lines = [series.average.forecast(along_size, level).assign(along="size")]
     of_laws = along_size.assign(kind="mean_law", along="size")
     lines += [of_laws.assign(forecast=draws.fit.predict(N, D), law=name) for name, draws in series.laws.items()]
-    knowing = {name: draws for name, draws in series.laws.items() if "D" in draws.fit.law.axes}
-    if not knowing and series.joint is not None:
-        knowing = {"joint": series.joint}
-    if knowing:
+    if "D" in series.average.series.axes:
         first, last = series.table["exposure"].min(), max(series.table["exposure"].max(), design["exposure"].max())
         exposures = pd.DataFrame({"exposure": np.geomspace(first, last, points)})
         along = rungs.merge(exposures, how="cross")
         along = along.assign(D=convert_counts(series.table, "exposure", "D", along))
-        average = replace(series.average, laws=knowing)
-        lines.append(average.forecast(along, level, reach).assign(along="exposure"))
+        lines.append(series.average.forecast(along, level).assign(along="exposure"))
     table = pd.concat(lines, ignore_index=True)
     return table[table["kind"] == "mean_law"].assign(**series.labels)
 
@@ -71,13 +64,10 @@ class Curves:
         return last_rows(self.held_out)
 
 
-def draw_curves(study: Study, series: Sequence[Fitted], forecasts: pd.DataFrame, opened: bool = False) -> Curves:
-    """Return the curves of several series, their bands as wide as the sealed intervals' reach makes them.
-
-    forecasts: the study's sealed forecasts, scored or not. opened: whether the held-out rungs may be read.
-    """
-    design, reach = held_out_design(study, series), sealed_reach(forecasts)
-    lines = [series_curves(fitted, design, study.forecasting.level, reach) for fitted in series]
+def draw_curves(study: Study, series: Sequence[Fitted], opened: bool = False) -> Curves:
+    """Return the curves of several series with their bands; opened: whether the held-out rungs may be read."""
+    design = held_out_design(study, series)
+    lines = [series_curves(fitted, design, study.forecasting.level) for fitted in series]
     rows = fitted_rows(series)
     truth = held_out_rows(study) if opened else rows.iloc[:0]
     return Curves(pd.concat(lines, ignore_index=True), fitted_ends(series), rows, truth, study.held_out.rungs)

@@ -20,10 +20,10 @@ from rankscale_utils.study.study import Study
 from .compute import best_at_budgets, budgets_asked, compare_at_equal_compute, compute_exponents, training_cost
 from .design import trained_design
 from .fit import Fitted, fit_series, rows_of_rungs, with_axes
-from .held_out import beside_the_truth, forecast_held_out, forecast_past
+from .held_out import beside_the_truth, forecast_held_out, past_of_averages
 from .left_out import NEEDED_RUNGS, left_out, size_column, without
 
-LIGHT = {"draws": 20, "simulations": 2}  # enough to run every line
+LIGHT = {"draws": 20}  # enough to run every line
 TOKENS = 60  # of a pair, about
 EXPONENT = 0.4  # of size and of exposure
 
@@ -93,7 +93,7 @@ def _rehearsed(study: Study, ladder: dict, table: pd.DataFrame) -> Iterator[str]
     design = trained_design(study, ladder, series)
     made = forecast_held_out(series, design, settings)
     beside_the_truth(pd.concat(made, ignore_index=True), rows_of_rungs(table, study.held_out.rungs, settings))
-    if forecast_past(series, settings).empty:
+    if past_of_averages(series).empty:
         yield "the ladder's own past, and how often its intervals held: that takes four fitted rungs or more"
     yield from _allocated(study, series, with_axes(table, settings))
 
@@ -165,7 +165,7 @@ def check_names(study: Study, references: pd.DataFrame) -> None:
 def _refusal(study: Study, error: Exception) -> str:
     """Return one sentence on a design that later stages cannot work on."""
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    given = study.forecasting.model_dump(exclude_defaults=True, exclude={"draws", "simulations", "level"})
+    given = study.forecasting.model_dump(exclude_defaults=True, exclude={"draws", "level"})
     settings = "".join(f", forecasting.{name} = {value}" for name, value in given.items())
     rungs = [rung for rung in study.ladder if rung not in study.held_out.rungs]
     return (

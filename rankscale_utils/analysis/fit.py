@@ -1,7 +1,7 @@
 """A study's laws: its series, fitted on the rungs that may be seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,17 @@ ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  #
 CODE_OF_FITS = [Path(__file__).with_name(f"{name}.py") for name in ("fit", "held_out", "left_out")]
 CODE_OF_FITS += [file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py"))]
 NEEDED = 3  # exposures that show how a curve bends
+WITH_OPTIMUM = ("additive", "logarithm", "Kaplan")  # a sigmoid of compute has none between its ends
+DRAWS_OF_PAST = 300  # of a law in the ladder's past
 
 
 @dataclass(frozen=True)
 class Fitted:
     """One series — an objective and a metric of a collection, task and score — with what was fitted to it.
 
-    raw: its measurements; table: the rows that laws see, with N and D. average: the laws that the ladder's past could
-    not tell apart. joint: the law of size and exposure that budgets are allocated with. data: a data law for each rung.
-    past: every candidate's forecasts of fitted rungs; choice: what followed from them; kept: the candidates that are
-    averaged (all three of the whole study).
+    raw: its measurements; table: the rows that laws see, with N and D. average: all forms of law, weighed by how well
+    each explains the runs. joint: the law of size and exposure that budgets are allocated with. data: a data law for
+    each rung. past: what the average and every form said of fitted rungs, of the whole study.
     """
 
     objective: str
@@ -48,8 +49,6 @@ class Fitted:
     joint: laws.Draws | None
     data: dict[str, laws.Fit]
     past: pd.DataFrame
-    choice: pd.DataFrame
-    kept: tuple[laws.Candidate, ...]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -72,13 +71,21 @@ STORED_KINDS = (
     Fitted,
     laws.AdditiveLaw,
     laws.Average,
+    laws.Belief,
     laws.BrokenLaw,
-    laws.Candidate,
     laws.Draws,
     laws.Fit,
+    laws.Kaplan,
     laws.KaplanLaw,
+    laws.Known,
+    laws.LocalProblem,
+    laws.LogPowers,
+    laws.Noise,
+    laws.Posterior,
+    laws.Powers,
     laws.Series,
-    laws.TwoStepLaw,
+    laws.Sigmoid,
+    laws.SigmoidLaw,
 )
 
 
@@ -103,12 +110,17 @@ def with_axes(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
     return table.assign(N=N.astype(float), D=table[exposure].astype(float))
 
 
-def prior_of(settings: Forecasting, table: pd.DataFrame) -> laws.Prior:
-    """Return the prior of the size exponent, stated for non-embedding parameters, for what N counts here."""
-    prior = laws.Prior(**settings.prior.model_dump())
+def known_of(settings: Forecasting, table: pd.DataFrame) -> laws.Known:
+    """Return what fits believe before they see the runs, for what N counts here; see `laws.known`."""
+    known, given = laws.known(), settings.prior.model_dump(exclude={"wide"}, exclude_none=True)
+    changes = {
+        name: number if name == "discrepancy" else laws.Belief(**number, within=number["spread"])
+        for name, number in given.items()
+    }
+    known = replace(known.wide() if settings.prior.wide else known, **changes)
     sizes = table.drop_duplicates("N")
-    growth = np.polyfit(np.log(sizes["N"]), np.log(sizes["params_non_embedding"]), 1)[0]
-    return prior.on_another_size(float(growth))
+    growth = np.polyfit(np.log(sizes["N"]), np.log(sizes["params_non_embedding"]), 1)[0] if len(sizes) > 1 else 1.0
+    return known.on_another_size(round(float(growth), 9))
 
 
 def rows_for_laws(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
@@ -117,14 +129,12 @@ def rows_for_laws(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
 
 
 def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
-    """Return one series on the scale where its noise is even; the gap where there are too few checkpoints to tell."""
+    """Return one series on the scale where its noise is even: a bounded mean's arcsine, or an entropy's logarithm."""
     first = raw.iloc[0]
     up = rising(first["metric"], settings.directions)
     known = limits(up, first.get("ceiling"))
-    uneven = {scale: laws.unevenness(raw, up, known, scale) for scale in ("value", "gap")}
     labels = {name: first[name] for name in SERIES_COLUMNS}
-    scale = "value" if up and uneven["value"] < uneven["gap"] else "gap"
-    return laws.Series(labels, rows_for_laws(raw, settings), up, known, scale)
+    return laws.Series(labels, rows_for_laws(raw, settings), up, known, "arcsine" if up else "gap")
 
 
 def fit_study(study: Study) -> list[Fitted]:
@@ -171,61 +181,36 @@ def series_left_out(study: Study) -> pd.DataFrame:
 def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     """Fit every series of a table of measurements."""
     wanted = settings.metrics or tuple(table["metric"].unique())
-    groups = _as_often(measured_rows(table[table["metric"].isin(wanted)])).groupby(SERIES_COLUMNS, sort=False)
+    groups = measured_rows(table[table["metric"].isin(wanted)]).groupby(SERIES_COLUMNS, sort=False)
     raws = [rows.reset_index(drop=True) for _, rows in groups]
-    all_series, draws = [series_of(raw, settings) for raw in raws], settings.draws
-    prior = prior_of(settings, pd.concat([series.table for series in all_series]))
-    tried = laws.candidates(all_series)
-    past = laws.expanding(all_series, tried, prior)
-    choice = laws.choose(past)
-    kept = laws.kept_of(tried, choice)
-    averages = laws.kept_averages(all_series, kept, prior, draws)
-    joints = _joints(tried, kept, averages, prior, draws)
+    all_series = [series_of(raw, settings) for raw in raws]
+    known = known_of(settings, pd.concat([series.table for series in all_series]))
+    past = laws.expanding(all_series, known, settings.level, min(settings.draws, DRAWS_OF_PAST))
+    averages = laws.averages(all_series, known, settings.draws)
     return [
         Fitted(
             **average.series.labels,
             raw=raw,
             average=average,
-            joint=joint,
+            joint=joint_of(average),
             data=_data_laws(average.series),
             past=past,
-            choice=choice,
-            kept=kept,
         )
-        for raw, average, joint in zip(raws, averages, joints, strict=True)
+        for raw, average in zip(raws, averages, strict=True)
     ]
 
 
-def _as_often(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without scores that were measured at fewer exposures than another one of the same series.
-
-    A score beside the objective's own is measured at the last checkpoint alone, which would leave all series without
-    laws of exposure, since every candidate is fitted to all of them.
-    """
-    exposures = table.groupby(SERIES_COLUMNS)["exposure"].transform("nunique")
-    most = exposures.groupby([table[name] for name in SERIES_COLUMNS if name != "score"]).transform("max")
-    return table[exposures == most]
-
-
-def _joints(
-    tried: Sequence[laws.Candidate],
-    kept: Sequence[laws.Candidate],
-    averages: Sequence[laws.Average],
-    prior: laws.Prior,
-    draws: int,
-) -> list[laws.Draws | None]:
-    """The law of size and exposure of each series: the best that was kept, or else the pooled joint law."""
-    joint = next((candidate for candidate in (*kept, *tried) if candidate.form == "joint"), None)
-    if joint is None:
-        return [None] * len(averages)
-    if joint in kept:
-        return [average.laws[joint.name] for average in averages]
-    return joint.resample(joint.fit([average.series for average in averages], prior), prior, draws)
+def joint_of(average: laws.Average) -> laws.Draws | None:
+    """Return the law that budgets are divided by: of size and exposure with an optimum, that of most weight."""
+    possible = [name for name in WITH_OPTIMUM if name in average.posteriors]
+    if not possible or average.series.table["D"].nunique() < NEEDED:
+        return None
+    return average.laws[max(possible, key=lambda name: average.weights[name])]
 
 
 def _data_laws(series: laws.Series) -> dict[str, laws.Fit]:
     """A law of exposure alone for each rung that has exposures enough."""
-    law = laws.data_law(series.rising, series.limits, series.scale)
+    law = laws.data_law(series.rising, series.limits)
     return {
         rung: laws.fit(law, rows, size="N", exposure="D", scale=series.scale)
         for rung, rows in series.table.groupby("rung", sort=False)
@@ -249,8 +234,8 @@ def fitted_rows(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:
 
 
 def fitted_ends(fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return the rows that the size laws were fitted to."""
-    return pd.concat([one.average.series.end for one in fitted], ignore_index=True)
+    """Return the last row of each fitted run."""
+    return pd.concat([one.average.series.last for one in fitted], ignore_index=True)
 
 
 def held_out_rows(study: Study) -> pd.DataFrame:

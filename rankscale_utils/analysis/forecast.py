@@ -1,4 +1,4 @@
-"""A study's forecasts: made with calibrated intervals, sealed, and scored once the held-out rungs are opened."""
+"""A study's forecasts: made, sealed, and scored once the held-out rungs are opened."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils.machine.files import digest, result_file, write_json
-from rankscale_utils.machine.progress import say
 from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import headline, headlines, write_measurements
 from rankscale_utils.study import paths
@@ -18,9 +17,8 @@ from rankscale_utils.study.study import Run, Study
 from .annotations import seal_annotations
 from .changes import changes_on_reading
 from .design import held_out_design
-from .fit import Fitted, held_out_rows, key_of_code, of_first_collection, series_left_out
-from .fit_store import read_store, write_store
-from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, forecast_past
+from .fit import Fitted, held_out_rows, of_first_collection, series_left_out
+from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
 from .other_queries import on_other_queries
 from .results import finite, read_table, write_table
 from .sealing import SEAL, Basis, open_seal, read_seals, seal_once
@@ -47,17 +45,18 @@ def new_run_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
     `skill_shown` is the skill in words where “no change” was so nearly right that the number means nothing.
     """
     table = forecasts[forecasts["kind"] == "new_run"] if len(forecasts) else forecasts
-    table = table.assign(interval=_intervals(table)) if len(table) else table
+    table = table.assign(interval=intervals(table)) if len(table) else table
     if "query_lo" in table:
         ends = table[["query_lo", "query_hi"]].set_axis(["lo", "hi"], axis="columns")
-        table = table.assign(query_interval=_intervals(ends))
+        table = table.assign(query_interval=intervals(ends))
     if "skill" not in table:
         return table.assign(hit=table["covered"].map(bool)) if "covered" in table else table
     skill = [f"{value:+.2f}" if value >= WORST_SKILL else f"below {WORST_SKILL}" for value in table["skill"]]
     return table.assign(hit=[bool(share == 1) for share in table["covered"]], skill_shown=skill)
 
 
-def _intervals(forecasts: pd.DataFrame) -> list[str]:
+def intervals(forecasts: pd.DataFrame) -> list[str]:
+    """Return each row's lo and hi in words."""
     return [
         f"{lo:.4f} – {f'{hi:.4f}' if np.isfinite(hi) else 'no limit'}" if pd.notna(lo) else "–"
         for lo, hi in forecasts[["lo", "hi"]].astype(float).itertuples(index=False)
@@ -76,7 +75,7 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     write_table(paths.left_out_file(study.folder), series_left_out(study))
     with result_file(paths.fits_file(study.folder)) as temporary:
         write_json(temporary, finite([entry for one in fitted for entry in _fits(one)]))
-    past = backtests(study, fitted) if fitted else pd.DataFrame()
+    past = past_of_averages(fitted) if fitted else pd.DataFrame()
     write_table(paths.backtest_file(study.folder), past)
     make, first = partial(forecast_study, study, fitted, past), paths.sealed_forecasts_file(study.folder)
     if fitted:
@@ -88,11 +87,10 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
 def forecast_study(study: Study, fitted: list[Fitted], past: pd.DataFrame) -> pd.DataFrame:
     """Forecast the held-out rungs of every series: by the average, each law in it, and the baselines.
 
-    Beside an average's interval stand its coverage in simulated studies and, of all intervals that the ladder's own
-    past allows, how many held the truth (`past_coverage`, of `past_intervals`).
+    Beside an average's interval stands how many of all intervals that the ladder's own past allows held the truth
+    (`past_coverage`, of `past_intervals`).
     """
     design = held_out_design(study, fitted)
-    say(f"{study.name}: simulate {study.forecasting.simulations} studies of this design")
     made = forecast_held_out(fitted, design, study.forecasting)
     if study.runs:
         made = on_other_queries(study, fitted, made, design)
@@ -134,13 +132,6 @@ def _fits(one: Fitted) -> list[dict]:
     ]
     data = [fit.to_dict() | {"rung": rung} for rung, fit in one.data.items()]
     return [entry | one.labels for entry in [*noise, *data]]  # a fit's own `objective` is what it minimised
-
-
-def sealed_reach(sealed: pd.DataFrame) -> list[float]:
-    """Return how many standard errors sealed intervals reach to each side: of the law's mean, and of a new run."""
-    averages = sealed[sealed["law"] == "average"].drop_duplicates("kind").set_index("kind")
-    reach = averages["reach"].fillna(np.inf)
-    return [reach["mean_law"], reach["new_run"]]
 
 
 def open_sealed_forecasts(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
@@ -193,17 +184,3 @@ def _scored_files(study: Study) -> tuple[Path, Path, Path]:
     """Return where the scored forecasts lie: of the averages, of their laws, of the baselines."""
     files = paths.forecasts_file, paths.forecasts_by_law_file, paths.baselines_file
     return tuple(file(study.folder) for file in files)
-
-
-def backtests(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Forecast every fitted rung from the three or more smaller ones, with intervals; no rows where they are too few.
-
-    What was found is kept in `backtest.npz`, as fits are.
-    """
-    kept = paths.kept_backtest_file(study.folder)
-    key = digest(measurements_hash(fitted), study.forecasting.model_dump(), key_of_code())
-    past = read_store(kept, key, ())
-    if past is None:
-        past = forecast_past(fitted, study.forecasting)
-        write_store(kept, key, past, ())
-    return past

@@ -10,9 +10,11 @@ from rankscale_utils import laws
 from rankscale_utils.study.forecasting import Forecasting
 
 from .design import design_of_series
-from .fit import SERIES_COLUMNS, Fitted, fitted_rows, last_rows, prior_of
+from .fit import SERIES_COLUMNS, Fitted, fitted_rows, known_of, last_rows
+from .left_out import NEEDED_RUNGS
 
 SEALED_COLUMNS = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law"]
+DRAWS_ALONE = 300  # of a law without what is known
 BASELINES = ("P0 size", "P0 joint", "no change")
 
 
@@ -20,38 +22,29 @@ BASELINES = ("P0 size", "P0 joint", "no change")
 def forecast_held_out(fitted: Sequence[Fitted], design: pd.DataFrame, settings: Forecasting) -> list[pd.DataFrame]:
     """Forecast every row of a design: for each series the average, each law in it, and the named baselines.
 
-    Averages have `reach`, how many standard errors their intervals reach, and `coverage`, how many of the intervals
-    that reach so far held the truth in other simulated studies of this design; see `laws.calibrated`.
+    Beside an average's interval stand lo_alone and hi_alone, what it would be had next to nothing been known before the
+    runs, and `coverage`: how many such intervals held the truth on public ladders of others (`laws.held_elsewhere`).
     """
-    ats = [design_of_series(one, design) for one in fitted]
-    calibration = laws.calibrated(
-        [one.average for one in fitted],
-        ats,
-        fitted[0].kept,
-        prior_of(settings, fitted_rows(fitted)),
-        level=settings.level,
-        simulations=settings.simulations,
-    )
+    known = known_of(settings, fitted_rows(fitted)).wide()
+    alone = laws.averages([one.average.series for one in fitted], known, DRAWS_ALONE)
     return [
-        _of_series(one, at, settings, calibration, coverage)
-        for one, at, coverage in zip(fitted, ats, calibration.coverage, strict=True)
+        _of_series(one, unled, design_of_series(one, design), settings)
+        for one, unled in zip(fitted, alone, strict=True)
     ]
 
 
-def _of_series(
-    one: Fitted, at: pd.DataFrame, settings: Forecasting, calibration: laws.Calibration, coverage: Sequence[float]
-) -> pd.DataFrame:
-    """Forecast one series; coverage: of the law's mean and of a new run."""
-    made = one.average.forecast(at, settings.level, calibration.reach)
-    reach, covered = (dict(zip(laws.KINDS, of_kinds, strict=True)) for of_kinds in (calibration.reach, coverage))
-    made = made.assign(
-        reach=made["kind"].map(reach), coverage=made["kind"].map(covered), simulations=calibration.simulations
+def _of_series(one: Fitted, unled: laws.Average, at: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
+    ends = unled.forecast(at, settings.level)
+    made = one.average.forecast(at, settings.level).assign(
+        lo_alone=ends["lo"], hi_alone=ends["hi"], coverage=laws.held_elsewhere(settings.level)
     )
-    alone = [
-        laws.forecast(draws, at, level=settings.level, size="N", exposure="D").assign(law=name)
+    by_law = [
+        laws.forecast(draws, at, level=settings.level, size="N", exposure="D").assign(
+            law=name, weight=one.average.weights[name]
+        )
         for name, draws in one.laws.items()
     ]
-    return pd.concat([made, *alone, _baselines(one, at, settings)], ignore_index=True)
+    return pd.concat([made, *by_law, _baselines(one, at, settings)], ignore_index=True)
 
 
 def _baselines(one: Fitted, at: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
@@ -67,17 +60,13 @@ def _baselines(one: Fitted, at: pd.DataFrame, settings: Forecasting) -> pd.DataF
     return pd.concat([table.assign(kind="new_run", persistence=unchanged) for table in made], ignore_index=True)
 
 
-@threadpool_limits.wrap(limits=1)
-def forecast_past(fitted: Sequence[Fitted], settings: Forecasting) -> pd.DataFrame:
-    """Forecast every fitted rung from the three or more smaller ones, with intervals; no rows where too few."""
-    return laws.expanding_intervals(
-        [one.average.series for one in fitted],
-        fitted[0].kept,
-        prior_of(settings, fitted_rows(fitted)),
-        settings.level,
-        draws=min(settings.draws, 200),
-        simulations=min(settings.simulations, 60),
-    )
+def past_of_averages(fitted: Sequence[Fitted]) -> pd.DataFrame:
+    """Return what the averages said of fitted rungs from the three or more smaller ones; no rows where too few."""
+    past = fitted[0].past
+    if past.empty:
+        return past
+    rows = past[(past["law"] == "average") & (past["rungs_fitted"] >= NEEDED_RUNGS)]
+    return rows.drop(columns=["weight", "relative_error", "no_change"])
 
 
 def beside_their_past(made: Sequence[pd.DataFrame], past: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +75,7 @@ def beside_their_past(made: Sequence[pd.DataFrame], past: pd.DataFrame) -> pd.Da
     forecasts = forecasts[[*SEALED_COLUMNS, *(column for column in forecasts if column not in SEALED_COLUMNS)]]
     if past.empty:
         return forecasts.assign(past_coverage=np.nan, past_intervals=0)
-    covered = past.groupby("kind")["covered"]
+    covered = past.astype({"covered": float}).groupby("kind")["covered"]
     kinds = forecasts["kind"].where(forecasts["law"] == "average")
     return forecasts.assign(
         past_coverage=kinds.map(covered.mean()), past_intervals=kinds.map(covered.size()).fillna(0).astype(int)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rankscale_utils import laws
 from rankscale_utils.measurements.arguments import table_or_file
 from rankscale_utils.study.arguments import checked, names
 
@@ -30,14 +31,12 @@ class Fits:
 
     @property
     def candidates(self) -> pd.DataFrame:
-        """A row for every candidate law, the best first: its mean relative error in the ladder's past (`loss`), how far
-        it is `behind` the best and the standard error of that (`doubt`), and whether it is `kept`, that is averaged.
-        """
-        return self.series[0].choice
+        """How the average, its laws and “no change” fared in the ladder's past, the best first; see `laws.judged`."""
+        return laws.judged(self.series[0].past)
 
     @property
     def past(self) -> pd.DataFrame:
-        """Every candidate's forecast of every fitted rung from the smaller ones, with what was measured."""
+        """What the average and each law said of every fitted rung from the smaller ones, with what was measured."""
         return self.series[0].past
 
 
@@ -73,13 +72,8 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2 - exposure**-0.5}
     ...     for size in (17, 32, 68, 150) for exposure in (1e3, 2e3, 4e3)])
     >>> fits = rankscale.fit(table, held_out=["150m"], draws=100)
-    >>> fits.candidates[["candidate", "kept"]].head(1)
-          candidate  kept
-    0  size, pooled  True
-    >>> fits.coefficients[["law", "alpha", "beta"]].round(1).head(2)
-                 law  alpha  beta
-    0   size, pooled    0.4   NaN
-    1  joint, pooled    0.4   0.4
+    >>> fits.candidates["law"].tolist()
+    [...]
     """
     ladder = open_ladder(measurements, held_out, settings)
     return Fits(fit_series(ladder.fitted, ladder.settings))

@@ -11,7 +11,7 @@ from rankscale_utils.study.arguments import checked, flag, names, optional
 
 from .design import measured_design
 from .fit import SERIES_COLUMNS, fit_series, rows_of_rungs
-from .held_out import beside_the_truth, beside_their_past, forecast_held_out, forecast_past
+from .held_out import beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
 from .ladder import Measurements, open_ladder
 from .planned_runs import design_of_planned, planned_runs
 
@@ -46,14 +46,14 @@ def forecast(
     every_law
         Whether to return all rows as they are sealed: both kinds of intervals, each averaged law and each baseline.
     **settings
-        Further fields of a study's `forecasting`; see `fit`. simulations: how many simulated studies say how far
-        intervals must reach.
+        Further fields of a study's `forecasting`; see `fit`.
 
     Returns
     -------
     pandas.DataFrame
         A row a series and rung with forecast, lo and hi (of one new run), level; coverage (the share of such intervals
-        that held the truth in simulated studies), past_coverage (the same in the ladder's past, of past_intervals);
+        that held the truth on public ladders of others), past_coverage (the same in the ladder's own past, of
+        past_intervals);
         no_change, p0_size and p0_joint (what the baselines say); and, where the rung was measured, actual, error
         (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and skill_to_p0.
 
@@ -69,11 +69,11 @@ def forecast(
     ...     {"objective": "listwise", "rung": f"{size}m", "params": size * 1e6, "exposure": 4e3,
     ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2}
     ...     for size in (17, 32, 68, 150)])
-    >>> row = rankscale.forecast(table, held_out=["150m"], draws=100, simulations=10).iloc[0]
+    >>> row = rankscale.forecast(table, held_out=["150m"], draws=100).iloc[0]
     >>> bool(row["lo"] <= row["actual"] <= row["hi"])
     True
     >>> larger = pd.DataFrame([{"rung": "1b", "params": 1e9, "exposure": 4e3}])
-    >>> rankscale.forecast(table, at=larger, draws=100, simulations=10)[["rung", "forecast", "actual"]].round(2)
+    >>> rankscale.forecast(table, at=larger, draws=100)[["rung", "forecast", "actual"]].round(2)
       rung  forecast  actual
     0   1b      0.49     NaN
     """
@@ -86,7 +86,7 @@ def forecast(
     series = fit_series(ladder.fitted, given)
     designs += [] if planned is None else [design_of_planned(planned, series)]
     made = forecast_held_out(series, pd.concat(designs, ignore_index=True), given)
-    forecasts = beside_their_past(made, forecast_past(series, given))
+    forecasts = beside_their_past(made, past_of_averages(series))
     if rungs:
         forecasts = beside_the_truth(forecasts, rows_of_rungs(rows, rungs, given))
     return forecasts if every_law else _a_row_a_rung(forecasts)

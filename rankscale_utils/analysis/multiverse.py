@@ -13,52 +13,54 @@ from rankscale_utils.study.study import Study
 
 from .compute import training_cost
 from .design import design_of_series, held_out_design
-from .fit import NEEDED, Fitted, fitted_rows, prior_of, series_of
+from .fit import Fitted, fitted_rows, joint_of, known_of, series_of
 from .results import write_table
+
+DRAWS = 300  # of a law in each universe
 
 
 @dataclass(frozen=True)
 class Universe:
-    """One analysis: the study with other settings, candidates to average, and what else is different."""
+    """One analysis: the study with other settings, forms to average (none named: all), and what else is different."""
 
     choice: str
     option: str
     study: Study
-    kept: list[laws.Candidate]
+    forms: tuple[str, ...] = ()
     without_smallest: bool = False
     scale: str | None = None
 
 
 def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
     """Yield the study's own analysis, then every one that differs from it in one choice."""
-    kept, settings = fitted[0].kept, study.forecasting
+    settings = study.forecasting
 
     def other(**changes: object) -> Study:
         return study.model_copy(update={"forecasting": settings.model_copy(update=changes)})
 
-    yield Universe("as sealed", "average", study, kept)
-    for candidate in laws.candidates([one.average.series for one in fitted]):
-        loss = "squares" if candidate.pooled else "Huber's loss"
-        yield Universe("form", f"{candidate.name}, {loss}", study, [candidate])
-    yield Universe("scale", "value", study, kept, scale="value")
+    yield Universe("as sealed", "average", study)
+    for form in fitted[0].average.posteriors:
+        yield Universe("form", form, study, (form,))
+    yield Universe("noise even on", "value", study, scale="value")
+    yield Universe("prior", "next to nothing", other(prior=settings.prior.model_copy(update={"wide": True})))
     for size in ("params", "flops_per_pair"):
-        yield Universe("N", size.replace("_", " "), other(size=size), kept)
+        yield Universe("N", size.replace("_", " "), other(size=size))
     for exposure in ("queries", "tokens"):
-        yield Universe("D", exposure, other(exposure=exposure), kept)
+        yield Universe("D", exposure, other(exposure=exposure))
     for burn_in in (0.0, 0.2, 0.3):
         if burn_in != settings.burn_in:
-            yield Universe("burn-in", f"{burn_in:.0%}", other(burn_in=burn_in), kept)
+            yield Universe("burn-in", f"{burn_in:.0%}", other(burn_in=burn_in))
     if settings.checkpoints > 1:
-        yield Universe("no averaging", "each checkpoint", other(checkpoints=1), kept)
-    yield Universe("smallest rung", "left out", study, kept, without_smallest=True)
+        yield Universe("no averaging", "each checkpoint", other(checkpoints=1))
+    yield Universe("smallest rung", "left out", study, without_smallest=True)
 
 
 def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Forecast the largest held-out rung's headline metric, on the first collection, in every universe.
 
     Writes `multiverse.csv` and returns it, a row for each universe and objective: columns objective, metric, rung,
-    choice, option, forecast and exponent (of the optimal size in compute, by the pooled joint law). Universes that need
-    a column which the measurements lack, or more rungs than there are, have no rows.
+    choice, option, forecast and exponent (of the optimal size in compute, by the law that budgets are divided by).
+    Universes that need a column which the measurements lack, or more rungs than there are, have no rows.
     """
     metric = headline(study, fitted_rows(fitted))
     cost, _ = training_cost(fitted_rows(fitted), study.allocation.tokens_per_pair)
@@ -76,29 +78,23 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
 def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> list[dict]:
     study = universe.study
     all_series = [_series(universe, one) for one in fitted]
-    if not set(universe.kept) <= set(laws.candidates(all_series)):
-        return []
-    prior = prior_of(study.forecasting, pd.concat([one.table for one in all_series]))
-    found = [candidate.fit(all_series, prior) for candidate in universe.kept]
-    joint = laws.Candidate("joint", pooled=True)
-    joints = joint.fit(all_series, prior) if all_series[0].table["D"].nunique() >= NEEDED else None
-    design = held_out_design(study, [replace(one, average=laws.Average(series, {}))
-                                               for one, series in zip(fitted, all_series, strict=True)])  # fmt: skip
+    known = known_of(study.forecasting, pd.concat([one.table for one in all_series]))
+    averages = laws.averages(all_series, known, DRAWS, universe.forms)
+    design = held_out_design(
+        study, [replace(one, average=average) for one, average in zip(fitted, averages, strict=True)]
+    )
     rows = []
-    for place, (one, series) in enumerate(zip(fitted, all_series, strict=True)):
+    for one, average in zip(fitted, averages, strict=True):
         if one.metric != metric or (one.collection, one.task) != (fitted[0].collection, fitted[0].task):
             continue
         at = design_of_series(one, design).sort_values("N").iloc[[-1]]
-        numbers = [series.on_scale(law[place].predict(at["N"], at["D"])) for law in found]
-        exponent = float("nan")
-        if joints is not None:
-            alpha, beta = (joints[place].coefficients[name] for name in ("alpha", "beta"))
-            growth = _growth(series.table)
-            exponent = beta / (alpha * growth + beta * cost.growth)
-        rows.append({
-            "objective": one.objective, "metric": metric, "rung": at["rung"].iloc[0], "choice": universe.choice,
-            "option": universe.option, "forecast": float(series.off_scale(sum(numbers) / len(numbers))[0]),
-            "exponent": exponent})  # fmt: skip
+        made, joint, exponent = average.forecast(at, study.forecasting.level), joint_of(average), float("nan")
+        if joint is not None:
+            alpha, beta = (joint.fit.coefficients[name] for name in ("alpha", "beta"))
+            exponent = beta / (alpha * _growth(average.series.table) + beta * cost.growth)
+        labels = {"objective": one.objective, "metric": metric, "rung": at["rung"].iloc[0]}
+        labels |= {"choice": universe.choice, "option": universe.option}
+        rows.append(labels | {"forecast": float(made["forecast"].iloc[0]), "exponent": exponent})
     return rows
 
 

@@ -10,7 +10,7 @@ from rankscale_utils.study.study import Study
 
 from .compute import SIZE_AND_EXPOSURE, training_cost
 from .design import design_of_series, held_out_design
-from .fit import Fitted, fitted_rows, of_first_collection, prior_of
+from .fit import Fitted, fitted_rows, known_of, of_first_collection
 
 
 def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         return pd.DataFrame()
     rows, plans = fitted_rows(fitted), []
     metric, cost = headline(study, rows), training_cost(rows, study.allocation.tokens_per_pair)[0]
-    design, prior = held_out_design(study, fitted), prior_of(study.forecasting, rows)
+    design, prior = held_out_design(study, fitted), known_of(study.forecasting, rows).size_exponent
     for one in of_first_collection(fitted) if study.forecasting.exposure == "exposure" else []:
         if one.metric != metric or one.joint is None or laws.spare_runs(one.joint.fit) < 1:
             continue

@@ -12,7 +12,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .design import design_of_series
-from .fit import Fitted, fitted_rows, prior_of
+from .fit import Fitted
 
 DRAWS = 300  # of the queries: enough for a standard error
 
@@ -28,8 +28,7 @@ def on_other_queries(
     values = pd.concat([read_parquet(paths.per_query_file(study.run_folder(run))) for run in study.fitted_runs])
     shifts = [laws.query_shifts(_query_values(one, values, study), DRAWS) for one in fitted]
     ats = [design_of_series(one, design) for one in fitted]
-    found, prior = [one.average for one in fitted], prior_of(study.forecasting, fitted_rows(fitted))
-    errors = laws.query_errors(found, fitted[0].kept, prior, shifts, ats)
+    errors = laws.query_errors([one.average for one in fitted], shifts, ats)
     widened = []
     for one, table, at, sd in zip(fitted, forecasts, ats, errors, strict=True):
         series, reach = one.average.series, norm.ppf((1 + study.forecasting.level) / 2)

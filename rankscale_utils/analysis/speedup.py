@@ -7,11 +7,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
+from rankscale_utils import laws
 from rankscale_utils.study.study import Study
 
 from .design import convert_counts, design_of_series, held_out_design
 from .fit import Fitted
-from .forecast import open_sealed_forecasts, sealed_reach
+from .forecast import open_sealed_forecasts
 
 BEYOND = 4.0  # how many times smaller or larger than the timed sizes a latency is extrapolated to
 SIZES_BETWEEN = 60  # sizes beside the rungs' own
@@ -91,9 +92,9 @@ def forecast_served(study: Study, fitted: list[Fitted], timed: pd.DataFrame) -> 
 
     fitted: all series of the study. timed: from `speed.measure_study`. Sizes are the rungs' own and others, to `BEYOND`
     times the largest; below the smallest a law has no past to judge it by. Forecasts are the averages' at
-    the exposure that held-out rungs are forecast at, with intervals that reach as far as the sealed ones. Columns:
+    the exposure that held-out rungs are forecast at. Columns:
     name, family, objective, metric, collection, depth, params_non_embedding, p50_ms, forecast, lo, hi, level, and
-    coverage, the share of simulated studies where such an interval of the held-out rungs held the truth. No rows where
+    coverage, the share of such intervals that held the truth on public ladders of others. No rows where
     no law was fitted to what was timed.
 
     Raises:
@@ -123,10 +124,10 @@ def _of_series(one: Fitted, study: Study, rungs: pd.Series, sealed: pd.DataFrame
     at = at.assign(
         N=convert_counts(one.table, "params_non_embedding", "N", at), D=design_of_series(one, design)["D"].max()
     )
-    made = one.average.forecast(at, study.forecasting.level, sealed_reach(sealed))
-    simulated = design_of_series(one, sealed[(sealed["law"] == "average") & (sealed["kind"] == "new_run")])[
-        "coverage"
-    ].iloc[0]
+    made = one.average.forecast(at, study.forecasting.level)
     return made[made["kind"] == "new_run"].assign(
-        **one.labels, family=study.family_of(one.objective), depth=study.evaluation.depth, coverage=simulated
+        **one.labels,
+        family=study.family_of(one.objective),
+        depth=study.evaluation.depth,
+        coverage=laws.held_elsewhere(study.forecasting.level),
     )

@@ -5,52 +5,58 @@ Throughout the room *values* are in the metric's own units, and *numbers*, resid
 """
 
 from .allocation import Measured, equal_compute, exponents, isoflop, measured_at_equal_compute, optimal, parabola
-from .averaging import Average, kept_averages
+from .averaging import Average, averages
 from .baselines import p0_forecast, persistence
 from .broken import BrokenLaw, broken_law
-from .calibration import Calibration, calibrated, coverage, expanding_intervals
-from .candidates import Candidate, candidates, choose, expanding, kept_of
+from .calibration import coverage
 from .cost import Cost
 from .design import candidate_runs, plan_runs
 from .fitting import Fit, fit
 from .forecasting import KINDS, forecast, score_forecasts
-from .forms import AdditiveLaw, KaplanLaw, data_law, joint_law, kaplan_law, size_law
+from .forms import AdditiveLaw, KaplanLaw, SigmoidLaw, data_law, joint_law, kaplan_law, size_law
+from .known import Belief, Known, held_elsewhere, known
 from .law import Law
 from .lifetime import FORWARD, Life, best_sizes, least_cost, search_window, within_budget
-from .pooling import Prior, pool
+from .local import Kaplan, LogPowers, Powers, Sigmoid
+from .local_problem import LocalProblem, Noise
+from .past import expanding, judged
+from .posterior import Posterior
 from .query_resampling import query_errors, query_shifts
 from .refitting import refit
 from .resampling import Draws, resample, spare_runs, t_quantile
-from .rows import averaged, unevenness
+from .rows import averaged
 from .series import Series
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
-from .two_step import TwoStepLaw
 
 __all__ = [
     "FORWARD",
     "KINDS",
     "AdditiveLaw",
     "Average",
+    "Belief",
     "BrokenLaw",
-    "Calibration",
-    "Candidate",
     "Cost",
     "Draws",
     "Fit",
+    "Kaplan",
     "KaplanLaw",
+    "Known",
     "Law",
     "Life",
+    "LocalProblem",
+    "LogPowers",
     "Measured",
-    "Prior",
+    "Noise",
+    "Posterior",
+    "Powers",
     "Series",
-    "TwoStepLaw",
+    "Sigmoid",
+    "SigmoidLaw",
     "averaged",
+    "averages",
     "best_sizes",
     "broken_law",
-    "calibrated",
     "candidate_runs",
-    "candidates",
-    "choose",
     "coefficients_by_source",
     "compare_exponents",
     "coverage",
@@ -58,15 +64,15 @@ __all__ = [
     "draws_by_source",
     "equal_compute",
     "expanding",
-    "expanding_intervals",
     "exponents",
     "fit",
     "forecast",
+    "held_elsewhere",
     "isoflop",
     "joint_law",
+    "judged",
     "kaplan_law",
-    "kept_averages",
-    "kept_of",
+    "known",
     "least_cost",
     "measured_at_equal_compute",
     "optimal",
@@ -74,7 +80,6 @@ __all__ = [
     "parabola",
     "persistence",
     "plan_runs",
-    "pool",
     "query_errors",
     "query_shifts",
     "refit",
@@ -84,7 +89,6 @@ __all__ = [
     "size_law",
     "spare_runs",
     "t_quantile",
-    "unevenness",
     "within_budget",
     "worth_in_pairs",
 ]

@@ -1,73 +1,134 @@
-"""Which law? Candidates are judged by the fitted rungs' own past, and those that it cannot tell apart are averaged."""
+"""Which law? Every form is fitted, and what they say is averaged by how well each explains the runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from .candidates import Candidate
-from .forecasting import KINDS, of_largest, standard_errors
-from .pooling import Prior
-from .resampling import Draws, spare_runs, t_quantile
+from .forecasting import KINDS, of_largest
+from .known import Known
+from .local import forms
+from .pooling import pooled
+from .posterior import Posterior, posterior
+from .resampling import Draws
 from .series import Series
+
+TRUST = 0.3  # power of a form's evidence: none of the forms is true, so evidence decides less than it would
+FIRST_DRAWS = 200  # of a series alone, before it is pooled
+HALVINGS = 60  # of the range in which a quantile is looked for
 
 
 @dataclass(frozen=True)
 class Average:
-    """The laws of one series that were kept, resampled; their forecasts are averaged with equal weights."""
+    """One series' posteriors by form; their forecasts are a mixture, weighed by the forms' evidence."""
 
     series: Series
-    laws: dict[str, Draws]
+    posteriors: dict[str, Posterior]
 
-    @property
-    def degrees(self) -> int:
-        """Degrees of freedom of the law that has fewest."""
-        return min(draws.degrees for draws in self.laws.values())
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """Each form's share of the mixture."""
+        return dict(zip(self.posteriors, _weights([*self.posteriors.values()]).tolist(), strict=True))
 
-    @property
-    def identified(self) -> bool:
-        """Whether some law does not simply pass through every run."""
-        return any(spare_runs(draws.fit) > 0 for draws in self.laws.values())
+    @cached_property
+    def laws(self) -> dict[str, Draws]:
+        """Each form as a law with draws of its coefficients."""
+        return {name: made.draws for name, made in self.posteriors.items()}
 
-    def forecast(self, at: pd.DataFrame, level: float = 0.95, reach: Sequence[float] | None = None) -> pd.DataFrame:
+    def forecast(self, at: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         """Forecast at the rows' N and D; returns two rows for each, as `laws.forecast` does, of the law "average".
 
-        reach: standard errors to each side, one for each kind (None: Student's t at the fewest degrees of freedom).
-        The variance of the law's mean is the mean of the laws' own variances plus that of their forecasts; a new run
-        adds the mean of the laws' noise. Source: Hoeting et al., Statistical Science 14 (1999), eq. 3.
+        The forecast is the mixture's median, lo and hi its quantiles: of the laws and what they are wrong by beyond the
+        runs (`mean_law`), and of the noise of one new run besides (`new_run`).
         """
         N, D = at["N"].to_numpy(float), at["D"].to_numpy(float)
-        reach = reach if reach is not None else [t_quantile(level, self.degrees)] * len(KINDS)
-        centres = np.stack([self.series.on_scale(draws.fit.predict(N, D)) for draws in self.laws.values()])
-        errors = [standard_errors(d.fit, d.predict(N, D), d.between_sd, d.within_sd) for d in self.laws.values()]
-        unchanged = of_largest(next(iter(self.laws.values())).fit, D)
-        tables, half = [], np.zeros(len(N))
-        for index, kind in enumerate(KINDS):
-            centre, sd = combined(centres, np.stack([kinds[index] for kinds in errors]))
-            half = np.maximum(half, reach[index] * sd)  # a new run is never surer than the law's mean
-            ends = [self.series.off_scale(centre + side * half) for side in (-1, 1)]
-            lo, hi = ends if self.identified else [np.full_like(centre, limit) for limit in self.series.limits]
-            table = at.assign(forecast=self.series.off_scale(centre), lo=lo, hi=hi, level=level, kind=kind)
-            table[["lo", "hi"]] = table[["lo", "hi"]].clip(*self.series.limits)
-            tables.append(table.assign(law="average", status=" + ".join(self.laws), persistence=unchanged))
-        return pd.concat(tables, ignore_index=True)
+        parts = [(name, *self._mixture(made, N, D)) for name, made in self.posteriors.items()]
+        centres = np.concatenate([centre for _, centre, _, _ in parts])
+        shares = np.concatenate(
+            [np.full(len(centre), self.weights[name] / len(centre)) for name, centre, _, _ in parts]
+        )
+        unchanged, tables = of_largest(self._first.draws.fit, D), []
+        for place, kind in enumerate(KINDS):
+            sds = np.concatenate([part[2 + place] for part in parts])
+            middle, lo, hi = (
+                self.series.off_scale(mixture_quantile(centres, sds, shares, share))
+                for share in (0.5, (1 - level) / 2, (1 + level) / 2)
+            )
+            lo, hi = np.minimum(lo, hi), np.maximum(lo, hi)
+            if not tables:
+                forecast = middle
+            tables.append(at.assign(forecast=forecast, lo=lo, hi=hi, level=level, kind=kind))
+        made = pd.concat(tables, ignore_index=True)
+        names = " + ".join(name for name, weight in self.weights.items() if weight >= 0.01)
+        return made.assign(law="average", status=names, persistence=np.tile(unchanged, len(KINDS)))
+
+    @property
+    def _first(self) -> Posterior:
+        return next(iter(self.posteriors.values()))
+
+    def _mixture(self, made: Posterior, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Centres (draws, n) on the series' scale, and their standard deviations for each kind."""
+        u, v = made.problem.away(N, D)
+        centres = made.problem.numbers(made.theta, u, v)
+        slopes = made.problem.wrong(np.exp(made.problem.slopes(made.theta)))
+        wrong = slopes[:, :1] * np.maximum(u, 0)
+        if "D" in made.problem.local.axes:
+            steep = np.maximum(made.noise.drift, slopes[:, 1])
+            along = steep[:, None] * np.maximum(v, 0)
+        else:  # a law that knows no exposure says nothing of another one
+            belief = made.problem.known.exposure_slope
+            along = belief.median * np.exp(belief.spread) * np.abs(v)
+        wrong = np.broadcast_to(np.hypot(wrong, along), centres.shape)
+        noise = np.hypot(made.noise.between, made.noise.within)[:, None]
+        return centres, wrong, np.hypot(wrong, noise)
 
 
-def combined(centres: NDArray, sds: NDArray) -> tuple[NDArray, NDArray]:
-    """Average and standard error (..., n) of the laws' centres and standard errors (laws, ..., n)."""
-    return centres.mean(0), np.sqrt((sds**2).mean(0) + centres.var(0))
+def mixture_quantile(centres: NDArray, sds: NDArray, shares: NDArray, share: float) -> NDArray:
+    """Quantiles (n,) of mixtures of normal distributions with centres and standard deviations (parts, n).
+
+    shares: (parts,), of the mixture.
+    """
+    low, high = (centres - 9 * sds).min(0), (centres + 9 * sds).max(0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        below = shares @ norm.cdf((middle - centres) / np.maximum(sds, 1e-12))
+        low, high = np.where(below < share, middle, low), np.where(below < share, high, middle)
+    return (low + high) / 2
 
 
-def kept_averages(
-    all_series: Sequence[Series], kept: Sequence[Candidate], prior: Prior, draws: int, seed: int = 0
-) -> list[Average]:
-    """Fit and resample the kept candidates; returns an Average for each series."""
-    resampled = {
-        candidate.name: candidate.resample(candidate.fit(all_series, prior), prior, draws, seed) for candidate in kept
-    }
+def averages(all_series: Sequence[Series], known: Known, draws: int, names: Sequence[str] = ()) -> list[Average]:
+    """Fit every form to every series, first alone and then pooled; returns an Average for each series.
+
+    names: of the forms that are averaged (none: all). A form that comes nowhere near the values of a series is left
+    out of its average.
+    """
+    first = [_of_series(series, known, FIRST_DRAWS, names) for series in all_series]
+    if len(all_series) == 1:
+        believed = [known]
+    else:
+        weighed = [[*zip(made.values(), _weights([*made.values()]), strict=True)] for made in first]
+        believed = pooled(all_series, weighed, known)
     return [
-        Average(series, {name: drawn[index] for name, drawn in resampled.items()})
-        for index, series in enumerate(all_series)
+        Average(series, _of_series(series, seen, draws, names))
+        for series, seen in zip(all_series, believed, strict=True)
     ]
+
+
+def _of_series(series: Series, known: Known, draws: int, names: Sequence[str]) -> dict[str, Posterior]:
+    made = {}
+    for name, local in forms(series.axes).items():
+        if not names or name in names:
+            made[name] = posterior(local, series, known, draws)
+    if not made:
+        raise ValueError(f"no form of {', '.join(names)} is a law of {' and '.join(series.axes)}; name another")
+    return made
+
+
+def _weights(posteriors: Sequence[Posterior]) -> NDArray:
+    evidence = TRUST * np.array([made.log_evidence for made in posteriors])
+    weights = np.exp(evidence - evidence.max())
+    return weights / weights.sum()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .cost import Cost
 from .fitting import Fit
 from .information import Goal, Theory
-from .pooling import Prior
+from .known import Belief
 from .resampling import Draws
 
 SMALLEST_SHRINKAGE = 0.01  # a run that narrows the interval by less is not worth planning
@@ -39,7 +39,7 @@ def plan_runs(
     budget_flops: float,
     *,
     level: float = 0.95,
-    prior: Prior | None = None,
+    prior: Belief | None = None,
     size: str = "params_non_embedding",
     exposure: str = "exposure",
 ) -> pd.DataFrame:
@@ -121,7 +121,7 @@ class _Choice:
         candidates: pd.DataFrame,
         target: pd.DataFrame,
         level: float,
-        prior: Prior | None,
+        prior: Belief | None,
         size: str,
         exposure: str,
     ) -> "_Choice":

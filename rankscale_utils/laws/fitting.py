@@ -181,7 +181,7 @@ def _descend(problem: Problem, y: NDArray, start: NDArray, noise: float) -> Opti
 def check_limits(law: Law, data: pd.DataFrame, scale: Scale) -> None:
     """On the scale of the gap a value at the limit or beyond has no logarithm."""
     if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; use 'value' or 'gap'")
+        raise ValueError(f"scale is {scale!r}; use one of {', '.join(SCALES)}")
     beyond = gap(data["value"], law.rising, law.limits) <= 0
     if "gap" in (scale, law.scale) and beyond.any():
         value, run = data.loc[beyond, ["value", "run"]].iloc[0]

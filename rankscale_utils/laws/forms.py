@@ -1,11 +1,11 @@
-"""The law forms: size, data, joint and Kaplan's."""
+"""The law forms: size, data, joint, Kaplan's and a sigmoid."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .law import Law
+from .law import Curve, Law
 from .scales import Scale
 
 EXPONENTS = (0.01, 4.0)  # flatter is a logarithm, steeper is a step: neither can be told from data
@@ -139,6 +139,33 @@ class KaplanLaw(Law):
         """A and B from their sum and the size's share of it."""
         (alpha, beta, share), both = np.moveaxis(shapes, -1, 0), linear[..., 1] ** (1 / shapes[..., 1])
         return np.stack([linear[..., 0], (both * share) ** (beta / alpha), alpha, both * (1 - share), beta], -1)
+
+
+@dataclass(frozen=True)
+class SigmoidLaw(Curve):
+    """y = y∞ ∓ A / (1 + B·N^α·D^β): slow, then fast, then slow again in the logarithms of size and exposure.
+
+    Source: sigmoids of compute for downstream scores, arXiv 2401.04757 and 2405.10938.
+    """
+
+    name = "sigmoid"
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """The asymptote, A and B, then an exponent of each axis."""
+        return ("asymptote", "A", "B", *({"N": "alpha", "D": "beta"}[axis] for axis in self.axes))
+
+    def predict(
+        self, coefficients: ArrayLike, N: ArrayLike = 1.0, D: ArrayLike = 1.0, scale: Scale = "value"
+    ) -> NDArray:
+        """Predictions (..., n) on `scale`; arguments as in `Curve`."""
+        coefficients = np.asarray(coefficients, float)
+        N, D = np.broadcast_arrays(np.atleast_1d(np.asarray(N, float)), np.asarray(D, float))
+        rise = np.log(coefficients[..., 2:3])
+        for place, axis in enumerate(self.axes):
+            rise = rise + coefficients[..., 3 + place, None] * np.log({"N": N, "D": D}[axis])
+        left = coefficients[..., 1:2] * np.exp(-np.logaddexp(0, rise))
+        return self.convert(coefficients[..., :1] + (-left if self.rising else left), "value", scale)
 
 
 def size_law(rising: bool, limits: tuple[float, float] | None = None, scale: Scale = "value") -> AdditiveLaw:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .fitting import Fit
 from .forecasting import interval
-from .pooling import Prior
+from .known import Belief
 from .problem import Problem
 from .resampling import Draws, check_level, spare_runs, t_quantile
 
@@ -37,10 +37,10 @@ class Theory:
     within: float
     degrees: int
     level: float
-    prior: Prior | None
+    prior: Belief | None
 
     @classmethod
-    def of(cls, draws: Draws, prior: Prior | None, level: float) -> "Theory":
+    def of(cls, draws: Draws, prior: Belief | None, level: float) -> "Theory":
         """The theory of a resampled fit; ValueError where its noise, its exponent or the level is unknown."""
         fit = draws.fit
         check_level(level)
@@ -50,7 +50,7 @@ class Theory:
             raise ValueError("a data law has no size exponent; leave the prior out")
         floor = max(SMALLEST_NOISE * fit.rmse, 1e-9 * Problem.of(fit.law, fit.data, fit.scale).spread)
         sds = (max(sd, floor) for sd in (draws.between_sd, draws.within_sd))
-        return cls(fit, *sds, draws.degrees, level, (prior or Prior()) if fit.pooled else prior)
+        return cls(fit, *sds, draws.degrees, level, prior)
 
     @cached_property
     def problem(self) -> Problem:
@@ -87,7 +87,7 @@ class Theory:
             total = total + self.of_run(run["N"].to_numpy(float), run["D"].to_numpy(float))
         if self.prior is not None:
             alpha = self.fit.law.coefficient_names.index("alpha")
-            total[alpha, alpha] += 1 / (self.prior.sd**2 + self.prior.between**2)
+            total[alpha, alpha] += 1 / (self.prior.median * self.prior.spread) ** 2
         return total
 
     def variances(self, information: NDArray, g: NDArray) -> NDArray:

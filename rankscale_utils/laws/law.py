@@ -81,7 +81,7 @@ class Law(Curve):
             known = ", ".join(map(str, self.possible_axes))
             raise ValueError(f"axes is {self.axes!r}; use one of {known}")
         if self.scale not in SCALES:
-            raise ValueError(f"scale is {self.scale!r}; use 'value' or 'gap'")
+            raise ValueError(f"scale is {self.scale!r}; use one of {', '.join(SCALES)}")
         if not self.limits[0] < self.limits[1]:
             raise ValueError(f"limits is {self.limits!r}; give the asymptote's lowest value, then its highest")
         if self.scale == "gap" and not np.isfinite(self.limits[1 if self.rising else 0]):

@@ -1,4 +1,4 @@
-"""Had the test held other queries: they are resampled, the same ones for every model, and the laws fitted again."""
+"""Had the test held other queries: they are resampled, the same ones for every model, and the laws follow."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .averaging import Average
-from .candidates import Candidate
-from .pooling import Prior
-from .problem import Problem
 from .resampling import robust_sd
 
 
@@ -26,37 +23,19 @@ def query_shifts(values: pd.DataFrame, draws: int, seed: int | Sequence[int] = 0
     return (weights @ numbers.T) / (weights @ present.T) - numbers.sum(1) / present.sum(1)
 
 
-def query_errors(
-    averages: Sequence[Average],
-    kept: Sequence[Candidate],
-    prior: Prior,
-    shifts: Sequence[NDArray],
-    ats: Sequence[pd.DataFrame],
-) -> list[NDArray]:
+def query_errors(averages: Sequence[Average], shifts: Sequence[NDArray], ats: Sequence[pd.DataFrame]) -> list[NDArray]:
     """Standard error (n,) that the choice of test queries gives each average at its rows, on the series' scale.
 
-    shifts: of each series' rows, (draws, rows), as `query_shifts` makes them.
+    shifts: of each series' rows, (draws, rows), as `query_shifts` makes them. The forms follow them to first order.
     """
-    by_law = [_centres(candidate, averages, prior, shifts, ats) for candidate in kept]
-    return [robust_sd(np.mean(centres, axis=0)) for centres in zip(*by_law, strict=True)]
-
-
-def _centres(
-    candidate: Candidate,
-    averages: Sequence[Average],
-    prior: Prior,
-    shifts: Sequence[NDArray],
-    ats: Sequence[pd.DataFrame],
-) -> list[NDArray]:
-    """Each series' forecasts (draws, n) by one law, on the series' scale, after every shift."""
-    fits, numbers = [average.laws[candidate.name].fit for average in averages], []
-    for average, fit, shift in zip(averages, fits, shifts, strict=True):
+    errors = []
+    for average, shift, at in zip(averages, shifts, ats, strict=True):
         series = average.series
-        rows = series.table.index.get_indexer(candidate.rows(series).index)
-        moved = series.table["value"].to_numpy(float)[rows] + shift[:, rows]
-        numbers.append(Problem.of(fit.law, fit.data, fit.law.scale).on_scale(moved))
-    coefficients = candidate.refit(fits, numbers, prior)
-    return [
-        average.series.on_scale(fit.law.predict(drawn, at["N"], at["D"]))
-        for average, fit, drawn, at in zip(averages, fits, coefficients, ats, strict=True)
-    ]
+        values = series.table["value"].to_numpy(float)
+        changes = series.on_scale(values + shift) - series.on_scale(values)
+        moved = 0.0
+        for name, made in average.posteriors.items():
+            rows = series.table.index.get_indexer(made.problem.rows.index)
+            moved = moved + average.weights[name] * made.moved(changes[:, rows], at["N"], at["D"])
+        errors.append(robust_sd(moved))
+    return errors

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from .scales import Scale, to_scale
-
 
 def measurements(table: pd.DataFrame, size: str, exposure: str) -> pd.DataFrame:
     """Return the columns run, N, D and value that a fit uses; raise ValueError naming what is wrong and the remedy."""
@@ -61,19 +59,3 @@ def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: st
     logs = table.assign(**{name: np.log(table[name]) for name in exposures})
     windows = logs.groupby(["run", -back], sort=False).agg(rules).reset_index("run").reset_index(drop=True)
     return windows.assign(**{name: np.exp(windows[name]) for name in exposures})[[*table.columns]]
-
-
-def unevenness(
-    table: pd.DataFrame, rising: bool, limits: tuple[float, float], scale: Scale, exposure: str = "exposure"
-) -> float:
-    """How many times the noisiest run's checkpoints scatter as the quietest run's do, on a scale; 1 is even.
-
-    Noise is read off differences of neighbours in the second half of each run, where the trend is small; not a number
-    where runs have fewer than eight checkpoints there.
-    """
-    late = table[table[exposure] > table.groupby("run")[exposure].transform("max") / 2].sort_values(["run", exposure])
-    numbers = pd.Series(to_scale(scale, late["value"], rising, limits), late.index)
-    if late.groupby("run").size().min() < 8:
-        return float("nan")
-    noise = numbers.groupby(late["run"]).apply(lambda run: run.diff().std())
-    return float(noise.max() / noise.min()) if noise.min() > 0 else float("nan")

@@ -6,25 +6,25 @@ from IPython.display import HTML
 from rankscale_utils import laws
 from rankscale_utils.analysis.coefficients import law_coefficients
 from rankscale_utils.analysis.fit import Fitted
-from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecasts
+from rankscale_utils.analysis.forecast import average_forecasts, intervals, new_run_forecasts
 
 from . import prose, tables
 
 
 def choice_sentence(fitted: list[Fitted]) -> str:
-    """Say which laws are averaged, and what decided it."""
-    table = fitted[0].choice
-    best, kept = table.iloc[0], table[table["kept"]]
-    spread = (
-        f"those within one standard error of {best['candidate']}"
-        if best["observations"] > 1
-        else "all of them, as one observation tells nothing apart"
-    )
-    often = "Once" if best["observations"] == 1 else f"{best['observations']} times"
+    """Say how the average and its laws fared in the ladder's past, and which laws it rests on."""
+    series = pd.DataFrame([one.average.weights for one in fitted]).mean().sort_values(ascending=False)
+    rests = ", ".join(f"{name} {weight:.0%}" for name, weight in series.items() if weight >= 0.01)
+    past = fitted[0].past
+    if past.empty:
+        return f"The average rests on these laws: {rests}. No rung could be forecast from two smaller ones."
+    table = laws.judged(past).set_index("law")
+    ours, unchanged = table.loc["average"], table.loc["no change"]
+    often = "Once" if ours["observations"] == 1 else f"{ours['observations']:.0f} times"
     return (
-        f"{often} a rung could be forecast from two or more smaller ones (once for each objective "
-        f"and rung). The best candidate, {best['candidate']}, was wrong by {best['loss']:.1%} on average; averaged are "
-        f"{spread}: {', '.join(kept['candidate'])}."
+        f"The average rests on these laws: {rests}. {often} a rung could be forecast from smaller ones (once for each "
+        f"objective and rung): the average was wrong by {ours['loss']:.1%} in the mean, “no change” by "
+        f"{unchanged['loss']:.1%}."
     )
 
 
@@ -43,36 +43,26 @@ def left_out_table(left_out: pd.DataFrame) -> HTML:
 
 
 def choice_table(fitted: list[Fitted]) -> HTML:
-    """Return every candidate's past, the best first."""
+    """Return how every law, their average and “no change” fared in the ladder's past, the best first."""
+    if fitted[0].past.empty:
+        return HTML("")
     return tables.styled(
-        fitted[0].choice.astype({"kept": object}),
-        candidate="candidate",
+        laws.judged(fitted[0].past),
+        law="law",
+        weight="weight in the average|.0%",
         loss="mean error|.1%",
-        behind="behind the best|.1%",
-        doubt="standard error|.1%",
         observations="observations|d",
-        kept="averaged",
     )
 
 
 def noise_sentence(fitted: list[Fitted]) -> str:
-    """Say on which scale metrics are fitted, and how even their noise is there."""
-    rows = [
-        (series.scale, *(laws.unevenness(raw, series.rising, series.limits, scale) for scale in ("value", "gap")))
-        for raw, series in ((one.raw, one.average.series) for one in fitted)
-        if series.rising
-    ]
-    table = pd.DataFrame(rows, columns=["scale", "value", "gap"])
-    if table.empty or table[["value", "gap"]].isna().any(axis=None):
-        return (
-            "All series are fitted on the logarithm of the gap to their known limit: runs have too few checkpoints to "
-            "see on which scale noise is even."
-        )
-    gap = (table["scale"] == "gap").mean()
+    """Say on which scale noise is taken as even, and how large it was found."""
+    rows = [(draws.between_sd, one.average.weights[name]) for one in fitted for name, draws in one.laws.items()]
+    noise = pd.DataFrame(rows, columns=["sd", "weight"])
+    between = (noise["sd"] * noise["weight"]).sum() / noise["weight"].sum()
     return (
-        f"The noisiest run's checkpoints scatter {table['value'].median():.1f} times as much as the quietest run's on "
-        f"the metric's own scale and {table['gap'].median():.1f} times on the logarithm of the gap to the ceiling "
-        f"(medians over rising series); {gap:.0%} of these series are fitted on the gap."
+        "Noise is taken as even on the arcsine of a rising metric and on the logarithm of an entropy. There a further "
+        f"run of the same rung would lie {between:.3f} from the law (one standard deviation, mean over series)."
     )
 
 
@@ -116,11 +106,12 @@ def data_laws_table(series: list[Fitted]) -> HTML:
 
 
 def sealed_sentence(forecasts: pd.DataFrame) -> str:
-    """Say what was sealed, as `prose.seal_sentence` does, and how far intervals reach."""
-    new = average_forecasts(forecasts).iloc[0]
+    """Say what was sealed, as `prose.seal_sentence` does, and how far the intervals rest on what was known before."""
+    rows = average_forecasts(forecasts)
+    wider = ((rows["hi_alone"] - rows["lo_alone"]) / (rows["hi"] - rows["lo"])).median()
     return (
-        f"{prose.seal_sentence(forecasts)} The {new['level']:.0%} intervals of one new run reach {new['reach']:.2f} "
-        "standard errors to each side."
+        f"{prose.seal_sentence(forecasts)} Without what is known of other ladders the {rows['level'].iloc[0]:.0%} "
+        f"intervals of one new run would be {wider:.1f} times as wide (median)."
     )
 
 
@@ -139,8 +130,10 @@ def other_queries_sentence(forecasts: pd.DataFrame) -> str:
 
 def sealed_table(sealed: pd.DataFrame) -> HTML:
     """Return the averages' sealed forecasts of one new run, with intervals on other queries where there are any."""
+    rows = average_forecasts(sealed)
+    ends = rows[["lo_alone", "hi_alone"]].set_axis(["lo", "hi"], axis="columns")
     return tables.styled(
-        average_forecasts(sealed),
+        rows.assign(alone=intervals(ends)),
         objective="objective",
         **tables.collection_column(sealed),
         metric="metric",
@@ -148,8 +141,9 @@ def sealed_table(sealed: pd.DataFrame) -> HTML:
         exposure="pairs|,.0f",
         forecast="forecast|.4f",
         interval="interval",
-        coverage="in simulation|.0%",
+        coverage="on other ladders|.0%",
         past_coverage="in the past|.0%",
+        alone="without what is known",
         **({"query_interval": "on other queries"} if "query_lo" in sealed else {}),
     )
 

@@ -35,7 +35,7 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     width = ((runs["hi"] - runs["lo"]) / runs["actual"]).median()
     return (
         f"Of all {len(runs)} forecasts, {runs['covered'].mean():.0%} of the new runs fell inside their "
-        f"{runs['level'].iloc[0]:.0%} interval (in simulated studies of this design: {runs['coverage'].mean():.0%}); "
+        f"{runs['level'].iloc[0]:.0%} interval (on public ladders of others: {runs['coverage'].mean():.0%}); "
         f"the median interval is {width:.0%} of the value wide."
     )
 
@@ -100,7 +100,7 @@ def forecasts_table(scored: pd.DataFrame) -> HTML:
         p0_error="error|+.1%",
         p0_interval="interval",
         p0_hit="inside",
-        coverage="in simulation|.0%",
+        coverage="on other ladders|.0%",
         past_coverage="in the past|.0%",
     )
 

@@ -104,7 +104,7 @@ def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric:
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
         "with its own bar is the protocol of arXiv 2603.04816. "
-        "Coverage is how often such intervals hold the truth in simulated studies of this design.",
+        "Coverage is how often such intervals held the truth on public ladders that others trained.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
     }
@@ -140,7 +140,7 @@ def as_svg(axes: Axes) -> str:
 
 def _figures(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
     figures.use_style()
-    drawn = draw_curves(study, [series for series in fitted if series.metric == metric], scored, opened=True)
+    drawn = draw_curves(study, [series for series in fitted if series.metric == metric], opened=True)
     return [
         *forecast_page.forecast_and_truth(scored, [metric]),
         *curves.by_size(drawn),

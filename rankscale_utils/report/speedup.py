@@ -104,8 +104,8 @@ def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: S
     ]
     return (
         f"Best forecast of one new run at depth {best['depth'].iloc[0]}: {'; '.join(said)}. Parameters are those "
-        f"outside the embeddings. Such {level:.0%} intervals of the held-out rungs held the truth in "
-        f"{best['coverage'].mean():.0%} of simulated studies."
+        f"outside the embeddings. Such {level:.0%} intervals held the truth in "
+        f"{best['coverage'].mean():.0%} of forecasts on public ladders of others."
     )
 
 

@@ -14,12 +14,23 @@ class HeldOut(Part):
     rungs: tuple[str, ...] = Field(min_length=1)
 
 
-class Exponent(Part):
-    """Prior of the size exponent on non-embedding parameters: its mean over series, and how far series lie apart."""
+class Believed(Part):
+    """A log-normal prior: its median, and the standard deviation of the natural logarithm."""
 
-    mean: Finite = Field(0.53, gt=0, le=3, description="arXiv 2403.18684, on two collections")
-    sd: Finite = Field(0.15, gt=0, le=3)
-    between: Finite = Field(0.10, gt=0, le=3, description="standard deviation of a series around the mean")
+    median: Finite = Field(gt=0)
+    spread: Finite = Field(gt=0, le=5)
+
+
+class Prior(Part):
+    """What fits believe before they see the runs, in place of what public ladders told; for non-embedding sizes."""
+
+    wide: bool = Field(False, description="true: next to nothing is believed, and the runs speak alone")
+    size_exponent: Believed | None = None
+    exposure_exponent: Believed | None = None
+    size_slope: Believed | None = None
+    exposure_slope: Believed | None = None
+    run_noise: Believed | None = None
+    discrepancy: Finite | None = Field(None, ge=0, description="what a law is wrong by a factor e beyond the runs")
 
 
 def _listed(metrics: Any) -> Any:
@@ -55,10 +66,9 @@ class Forecasting(Part):
     exposure: Literal["exposure", "queries", "tokens"] = Field("exposure", description="what D counts; exposure: pairs")
     checkpoints: Whole = Field(1, gt=0, description="so many neighbouring checkpoints of a run are averaged to one row")
     burn_in: Finite = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
-    prior: Exponent = Exponent()
+    prior: Prior = Prior()
     level: Finite = Field(0.95, gt=0.5, lt=1)
-    draws: Whole = Field(1000, ge=100, description="resamples of the runs")
-    simulations: Whole = Field(200, ge=10, description="simulated studies that say how far intervals must reach")
+    draws: Whole = Field(1000, ge=100, description="draws of every law")
 
     @property
     def directions(self) -> Mapping[str, str]:

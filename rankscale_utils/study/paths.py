@@ -155,11 +155,6 @@ def kept_fits_file(study: Path) -> Path:
     return study / "fits.npz"
 
 
-def kept_backtest_file(study: Path) -> Path:
-    """The average's own past, for the notebooks that ask for it later."""
-    return study / "backtest.npz"
-
-
 def backtest_file(study: Path) -> Path:
     """The fitted rungs, forecast from smaller ones."""
     return study / "backtest.csv"

@@ -31,7 +31,7 @@ def brought(tmp_path, monkeypatch):
                 rows.append(common | {"collection": "test", "metric": "nDCG@10", "value": 0.9 - gap})
                 rows.append(common | {"collection": "test", "metric": "CE9", "value": 0.2 + 2 * gap})
     pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
-    forecasting = "{draws: 100, simulations: 10}"
+    forecasting = "{draws: 100}"
     yaml = f"measurements: mine.csv\nheld_out: {{rungs: [d]}}\nforecasting: {forecasting}\n"
     (tmp_path / "mine.yaml").write_text(yaml)
     return load_study(str(tmp_path / "mine.yaml"))

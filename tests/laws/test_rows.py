@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscale_utils.laws import averaged, unevenness
-from rankscale_utils.laws.scales import from_scale, to_scale
+from rankscale_utils.laws import averaged
 
 LIMITS = (0.0, 0.7)
 
@@ -14,16 +13,6 @@ def a_run(name="b", checkpoints=11, first=0.0):
     """A run whose values are 0, 1, 2 and so on."""
     steps = np.arange(1, checkpoints + 1)
     return pd.DataFrame({"run": name, "rung": f"rung of {name}", "exposure": 100.0 * steps, "value": first + steps - 1})
-
-
-def noisy(scale, sd=0.02, checkpoints=400, levels=(0.15, 0.45, 0.62)):
-    """Three runs, level in time, whose noise is the same on a scale."""
-    rng, runs = np.random.default_rng(0), []
-    for level in levels:
-        numbers = to_scale(scale, level, True, LIMITS) + rng.normal(0, sd, checkpoints)
-        run = {"run": str(level), "exposure": np.arange(1, checkpoints + 1)}
-        runs.append(pd.DataFrame({**run, "value": from_scale(scale, numbers, True, LIMITS)}))
-    return pd.concat(runs, ignore_index=True)
 
 
 def test_windows_are_counted_from_the_end_and_the_partial_one_is_dropped():
@@ -73,26 +62,3 @@ def test_a_run_shorter_than_a_window_has_one_row():
     windows = averaged(pd.concat([a_run("a", 6), a_run("b", 2)]), checkpoints=3, burn_in=0)
     assert windows.groupby("run").size().to_dict() == {"a": 2, "b": 1}
     assert windows.loc[windows["run"] == "b", "value"].tolist() == [0.5]
-
-
-@pytest.mark.parametrize("even", ["value", "gap"])
-def test_noise_is_even_on_its_own_scale_alone(even):
-    other = {"value": "gap", "gap": "value"}[even]
-    table = noisy(even)
-    assert unevenness(table, True, LIMITS, even) == pytest.approx(1, abs=0.25)
-    assert unevenness(table, True, LIMITS, other) > 4
-
-
-def test_the_trend_of_the_first_half_is_no_noise():
-    table = noisy("value")
-    steep = table["value"].where(table["exposure"] > 200, table["value"] * table["exposure"] / 200)
-    assert unevenness(table.assign(value=steep), True, LIMITS, "value") == unevenness(table, True, LIMITS, "value")
-
-
-@pytest.mark.parametrize(("checkpoints", "known"), [(14, False), (16, True)])
-def test_few_checkpoints_tell_nothing(checkpoints, known):
-    assert np.isfinite(unevenness(noisy("value", checkpoints=checkpoints), True, LIMITS, "value")) == known
-
-
-def test_runs_without_noise_tell_nothing():
-    assert np.isnan(unevenness(noisy("value", sd=0), True, LIMITS, "value"))

@@ -9,8 +9,11 @@ VALUES = np.linspace(0.15, 0.65, 11)
 WAYS = [pytest.param(True, (0.0, 0.7), id="rises"), pytest.param(False, (0.1, np.inf), id="falls")]
 
 
+BETWEEN = pytest.param(False, (0.1, 0.9), id="falls between limits")
+
+
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize(("rising", "limits"), WAYS)
+@pytest.mark.parametrize(("rising", "limits"), [WAYS[0], BETWEEN])
 class TestEveryScale:
     def test_from_scale_undoes_to_scale(self, scale, rising, limits):
         numbers = to_scale(scale, VALUES, rising, limits)
@@ -26,6 +29,12 @@ class TestEveryScale:
         better = VALUES + 0.01 if rising else VALUES - 0.01
         change = to_scale(scale, better, rising, limits) - to_scale(scale, VALUES, rising, limits)
         assert (change > 0 if rising else change < 0).all()
+
+
+def test_a_mean_of_many_scatters_alike_wherever_it_lies_on_the_arcsine():
+    rng = np.random.default_rng(0)
+    spreads = [to_scale("arcsine", rng.binomial(200, p, 4000) / 200, True, (0.0, 1.0)).std() for p in (0.1, 0.5, 0.9)]
+    assert spreads == pytest.approx([1 / np.sqrt(200)] * 3, rel=0.05)
 
 
 def test_the_gap_is_the_distance_to_the_best_value():

@@ -11,7 +11,7 @@ SEALED = pd.DataFrame(
     {
         "objective": "listwise", "collection": "first", "metric": "AP", "rung": ["w24", "w48", "w48"], "law": "average",
         "kind": ["new_run", "new_run", "mean_law"], "exposure": 960.0, "forecast": 0.5, "lo": 0.4, "hi": 0.6,
-        "reach": 2.5, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8, "truth_existed": False,
+        "lo_alone": 0.2, "hi_alone": 0.9, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8, "truth_existed": False,
         "sealed_at": "2026-01-31T12:00:00+00:00", "sealed_sha256": "ab" * 32, "data_sha256": "cd" * 32,
         "other_seals": NO_OTHERS,
     }
@@ -39,7 +39,8 @@ def test_the_sealed_table_has_a_row_a_rung_and_other_queries_where_these_are_kno
     rows = records(page.sealed_table(SEALED))
     assert [row["rung"] for row in rows] == ["w24", "w48"]
     assert rows[0]["interval"] == "0.4000 – 0.6000"
-    assert (rows[0]["in simulation"], rows[0]["in the past"]) == ("90%", "80%")
+    assert (rows[0]["on other ladders"], rows[0]["in the past"]) == ("90%", "80%")
+    assert rows[0]["without what is known"] == "0.2000 – 0.9000"
     wider = page.sealed_table(SEALED.assign(query_lo=0.3, query_hi=0.7))
     assert cells(wider)[0] == [*rows[0], "on other queries"]
     assert records(wider)[0]["on other queries"] == "0.3000 – 0.7000"
@@ -48,19 +49,27 @@ def test_the_sealed_table_has_a_row_a_rung_and_other_queries_where_these_are_kno
 def test_sentences_say_how_far_sealed_intervals_reach():
     said = page.sealed_sentence(SEALED)
     assert said.startswith("3 forecasts were sealed at 2026-01-31T12:00:00+00:00. No held-out run had been trained")
-    assert "of the measurements: cdcdcdcdcdcdcdcd…. The 95% intervals of one new run reach 2.50 standard errors" in said
+    assert "of the measurements: cdcdcdcdcdcdcdcd…. Without what is known of other ladders the 95% intervals" in said
+    assert "of one new run would be 3.5 times as wide (median)" in said
     assert "hold for these very test queries" in page.other_queries_sentence(SEALED)
     assert "2.00 times as wide" in page.other_queries_sentence(SEALED.assign(query_lo=0.3, query_hi=0.7))
 
 
-def test_the_choice_of_laws_is_told_with_what_decided_it():
-    choice = pd.DataFrame(
-        {"candidate": ["joint, pooled", "size, alone"], "loss": [0.012, 0.034], "behind": [0.0, 0.022],
-         "doubt": [0.0, 0.01], "observations": 6, "kept": [True, False]}
+def test_the_average_is_told_with_what_it_rests_on_and_how_it_fared():
+    rows = [("average", 0.01), ("additive", 0.02), ("Kaplan", -0.03)]
+    past = pd.DataFrame(
+        [
+            {"law": law, "relative_error": error * rungs, "rungs_fitted": rungs, "objective": "listwise",
+             "kind": "new_run", "weight": 0.5, "no_change": 0.4, "actual": 0.5}
+            for law, error in rows for rungs in (3, 4)
+        ]
     )  # fmt: skip
-    series = fitted(choice=choice)
-    assert "joint, pooled, was wrong by 1.2% on average; averaged are those within" in page.choice_sentence([series])
-    assert [row["averaged"] for row in records(page.choice_table([series]))] == ["yes", "no"]
-    once = fitted(choice=choice.assign(observations=1, kept=True))
-    assert page.choice_sentence([once]).startswith("Once a rung could be forecast from two or more smaller ones")
-    assert "one observation tells nothing apart: joint, pooled, size, alone" in page.choice_sentence([once])
+    average = SimpleNamespace(weights={"additive": 0.75, "Kaplan": 0.25})
+    said = page.choice_sentence([fitted(past=past, average=average)])
+    assert said.startswith("The average rests on these laws: additive 75%, Kaplan 25%. 2 times a rung")
+    assert "the average was wrong by 3.5% in the mean, “no change” by 20.0%" in said
+    shown = records(page.choice_table([fitted(past=past)]))
+    assert [row["law"] for row in shown] == ["average", "additive", "Kaplan", "no change"]
+    assert [row["weight in the average"] for row in shown] == ["–", "50%", "50%", "–"]
+    none = fitted(past=past.iloc[:0], average=average)
+    assert page.choice_sentence([none]).endswith("No rung could be forecast from two smaller ones.")

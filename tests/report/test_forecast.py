@@ -50,7 +50,7 @@ def test_every_forecast_stands_beside_p0s():
 
 def test_sentences_say_what_held():
     assert page.coverage_sentence(SCORED) == (
-        "Of all 1 forecasts, 100% of the new runs fell inside their 95% interval (in simulated studies of this design: "
+        "Of all 1 forecasts, 100% of the new runs fell inside their 95% interval (on public ladders of others: "
         "90%); the median interval is 24% of the value wide."
     )
     ours = SCORED[SCORED["law"] == "average"]

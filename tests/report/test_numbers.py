@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import fit_study, series_left_out
-from rankscale_utils.analysis.forecast import backtests, new_run_forecasts, score_study, seal_study, shown_series
+from rankscale_utils.analysis.forecast import new_run_forecasts, score_study, seal_study, shown_series
 from rankscale_utils.analysis.multiverse import forecast_universes
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report import fit as fit_page

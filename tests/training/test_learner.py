@@ -255,9 +255,7 @@ def test_families_are_prepared_forecast_scored_and_timed_together(families):
     few = families.model_copy(
         update={
             "objectives": {name: families.objectives[name] for name in ("listwise", "contrastive", "true_false")},
-            "forecasting": families.forecasting.model_copy(
-                update={"metrics": ("nDCG@10", "CE100"), "draws": 100, "simulations": 10}
-            ),
+            "forecasting": families.forecasting.model_copy(update={"metrics": ("nDCG@10", "CE100"), "draws": 100}),
         }
     )
     collection = open_collection(few)
