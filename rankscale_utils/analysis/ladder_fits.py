@@ -72,8 +72,14 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2 - exposure**-0.5}
     ...     for size in (17, 32, 68, 150) for exposure in (1e3, 2e3, 4e3)])
     >>> fits = rankscale.fit(table, held_out=["150m"], draws=100)
-    >>> fits.candidates["law"].tolist()
-    [...]
+    >>> fits.coefficients[["law", "alpha", "beta"]].round(1)
+             law  alpha  beta
+    0   additive    0.4   0.5
+    1  logarithm    0.3   0.5
+    2     Kaplan    0.4   0.8
+    3    sigmoid    0.4   0.2
+    >>> fits.candidates["law"].iloc[0]
+    'additive'
     """
     ladder = open_ladder(measurements, held_out, settings)
     return Fits(fit_series(ladder.fitted, ladder.settings))

@@ -60,6 +60,11 @@ class Known:
     run_noise: Belief
     discrepancy: float
 
+    @property
+    def beliefs(self) -> dict[str, Belief]:
+        """All beliefs by name."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, Belief)}
+
     def on_another_size(self, growth: float) -> "Known":
         """The same beliefs when N counts something that grows as non-embedding size^(1/growth)."""
         moved = {
@@ -70,7 +75,7 @@ class Known:
 
     def wide(self) -> "Known":
         """The same medians, next to nothing known around them."""
-        return replace(self, **{field.name: getattr(self, field.name).wide() for field in fields(self)[:5]})
+        return replace(self, **{name: belief.wide() for name, belief in self.beliefs.items()})
 
 
 @cache
@@ -90,5 +95,5 @@ def held_elsewhere(level: float) -> float:
 def known() -> Known:
     """Return what is known, as `known.json` has it."""
     numbers = _numbers()
-    beliefs = {field.name: Belief(**numbers[field.name]) for field in fields(Known)[:5]}
+    beliefs = {field.name: Belief(**numbers[field.name]) for field in fields(Known) if field.type is Belief}
     return Known(**beliefs, discrepancy=numbers["discrepancy"])

@@ -22,7 +22,7 @@ from .local import Local
 from .scales import gap, slope
 from .series import Series
 
-INDEPENDENT = 4  # checkpoints of a run that count as independent: neighbours share what the law is wrong by
+INDEPENDENT = 2  # checkpoints of a run that count as independent: neighbours share what the law is wrong by
 LATE = 0.7  # distance in log exposure from a run's end within which checkpoints tell the noise of one
 LEAST_NOISE = 1e-4  # of a checkpoint, on the series' scale: metrics have digits
 SMALLEST_GAP = 1e-3  # share of the limits' distance; nearer to a limit slopes are taken at it

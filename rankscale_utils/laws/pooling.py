@@ -1,7 +1,8 @@
 """Partial pooling: what a series cannot tell alone, the other series of the study and what is known before tell it.
 
-Each of a study's series has its own exponents and noise, scattered around the study's; the study's are scattered around
-what is known of all ladders. A series that disagrees with the others is pulled less, and pulls less (Student's t).
+Each of a study's series has its own slopes, exponents and noise, scattered around the study's; the study's are
+scattered around what is known of all ladders. A series that disagrees with the others is pulled less, and pulls less
+(Student's t).
 Source: Gelman et al., Bayesian Data Analysis (2013), chapter 5.
 """
 
@@ -15,7 +16,6 @@ from .known import Belief, Known
 from .posterior import Posterior
 from .series import Series
 
-POOLED = ("size_exponent", "exposure_exponent", "run_noise")  # slopes are left to each series
 DEGREES = 4.0  # of Student's t: how readily a series is thought to disagree
 ROUNDS = 3  # of the study's centre and the weights that follow from it
 LEAST_VARIANCE = 1e-4  # of a logarithm
@@ -48,14 +48,19 @@ def pooled(
     fits: of each series, its forms' posteriors with their weights, as they follow from `known` alone.
     """
     moments = [_moments(of_series) for of_series in fits]
-    sets = [tuple(sorted(series.table["run"].unique())) for series in all_series]
+    sets = [_evidence(series) for series in all_series]
     believed: list[dict[str, Belief]] = [{} for _ in all_series]
-    for name in POOLED:
-        belief = getattr(known, name)
+    for name, belief in known.beliefs.items():
         likelihoods = [Likelihood.of(of_series.get(name), belief) for of_series in moments]
         for index, beliefs in enumerate(believed):
             beliefs[name] = _seen(index, likelihoods, sets, belief)
     return [replace(known, **beliefs) for beliefs in believed]
+
+
+def _evidence(series: Series) -> tuple[str, ...]:
+    """What a series' evidence comes from: its runs and the test; other metrics of both say nearly the same."""
+    test = [str(series.labels.get(name)) for name in ("collection", "task")]
+    return (*test, *sorted(series.table["run"].unique()))
 
 
 def _moments(of_series: Sequence[tuple[Posterior, float]]) -> dict[str, tuple[float, float]]:
@@ -70,7 +75,7 @@ def _moments(of_series: Sequence[tuple[Posterior, float]]) -> dict[str, tuple[fl
 
 
 def _seen(index: int, likelihoods: Sequence[Likelihood], sets: Sequence[tuple[str, ...]], belief: Belief) -> Belief:
-    """One series' belief after the others'; metrics of the same runs, near copies, count as one together."""
+    """One series' belief after the others'; metrics of the same runs and test, near copies, count as one together."""
     within = belief.within**2
     shared = max(belief.spread**2 - within, 1e-9)
     copies, centre = Counter(runs for other, runs in enumerate(sets) if other != index), belief.centre

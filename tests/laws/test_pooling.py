@@ -1,5 +1,7 @@
 """Partial pooling: agreement sharpens, disagreement is left alone, copies count once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,9 +51,11 @@ def test_metrics_of_the_same_runs_count_as_one():
     assert thrice.spread == pytest.approx(once.spread, rel=0.02)
 
 
-def test_slopes_are_left_to_each_series():
-    seen = believed([series_of(0.3, "a"), series_of(0.3, "b")])[0]
-    assert seen.size_slope == known().size_slope
+def test_other_tests_of_the_same_runs_count_for_themselves():
+    own, other = series_of(0.3, "a", noise=0.05), series_of(0.7, "b")
+    tests = [replace(other, labels=other.labels | {"collection": name}) for name in ("first", "second", "third")]
+    once, thrice = (believed([own, *others])[0].size_exponent for others in ([tests[0]], tests))
+    assert thrice.median > 1.02 * once.median
 
 
 def test_the_belief_is_taken_out_of_what_a_series_says():

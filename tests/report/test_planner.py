@@ -22,6 +22,12 @@ LAWS = {
     "falling gap": (laws.joint_law(False, scale="gap"), (-1.5, 6.0, 0.35, 12.0, 0.3)),
     "rising gap": (laws.joint_law(True, (0.0, 0.8), "gap"), (1.6, 6.0, 0.35, 12.0, 0.3)),
     "Kaplan": (laws.kaplan_law(True, (0.0, 0.8)), (0.6, 3.0, 0.3, 40.0, 0.25)),
+    "rising, noise even on the arcsine": (laws.joint_law(True, (0.0, 0.8)), (0.45, 1.5, 0.35, 3.0, 0.3)),
+}
+SCALE_OF = {
+    "falling gap": "gap",
+    "rising gap": "gap",
+    "rising, noise even on the arcsine": "arcsine",
 }
 
 
@@ -68,7 +74,7 @@ def shown(html: str, folder) -> tuple[dict[str, list[float]], str]:
 @pytest.mark.parametrize("form", LAWS)
 @pytest.mark.parametrize("plan", [PLAN, PLAN | {"queries": 0, "serving_price": 0}], ids=["", "unserved"])
 def test_the_script_finds_what_python_finds(form, plan, tmp_path):
-    draws, life = simulated(*LAWS[form], scale="gap" if "gap" in form else "value"), life_of(plan)
+    draws, life = simulated(*LAWS[form], scale=SCALE_OF.get(form, "value")), life_of(plan)
     numbers, text = shown(html_of(draws, plan), tmp_path)
     few = dataclasses.replace(draws, coefficients=sample(draws, COST, life, 0.01, 60))
     expected = within_budget(few, COST, life, 0.01).iloc[0]

@@ -40,8 +40,8 @@ def test_the_sentence_says_what_the_laws_forecast_within_each_budget():
     assert page.forecast_within_sentence(FORECASTS, "nDCG@10", [0.5, 2, 10]) == (
         "Best forecast of one new run at depth 20: within 2 ms a query ED2LM, states of 1,000,000 parameters (1 ms), "
         "nDCG@10 0.3000 [0.2000, 0.4000]; within 10 ms a query ED2LM, states of 2,300,000 parameters (4 ms), nDCG@10 "
-        "0.3500 [0.3000, 0.4100]. Parameters are those outside the embeddings. Such 95% intervals of the held-out "
-        "rungs held the truth in 94% of simulated studies."
+        "0.3500 [0.3000, 0.4100]. Parameters are those outside the embeddings. Such 95% intervals "
+        "held the truth in 94% of forecasts on public ladders of others."
     )
     assert page.forecast_within_sentence(FORECASTS, "nDCG@10", [2, 3]) == page.forecast_within_sentence(
         FORECASTS, "nDCG@10", [2]

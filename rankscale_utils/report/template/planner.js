@@ -21,9 +21,13 @@
   const lawOf = (one, [limit, A, a, B, b]) => one.kaplan
     ? { limit, logA: Math.log(A) * a / b, a: a / b, logB: Math.log(B), b: 1, power: b }
     : { limit, logA: Math.log(A), a, logB: Math.log(B), b, power: 1 };
-  const fromScale = (one, scale, n) => scale === "value" ? n : one.rising ? one.limits[1] - Math.exp(-n) : one.limits[0] + Math.exp(n);
+  const span = one => one.limits[1] - one.limits[0], within = (x, low, high) => Math.min(Math.max(x, low), high);
+  const fromScale = (one, scale, n) => scale === "value" ? n
+    : scale === "arcsine" ? one.limits[0] + span(one) * Math.sin(within(n, 0, Math.PI) / 2) ** 2
+    : one.rising ? one.limits[1] - Math.exp(-n) : one.limits[0] + Math.exp(n);
   const toScale = (one, scale, v) => {
     if (scale === "value") return v;
+    if (scale === "arcsine") return 2 * Math.asin(Math.sqrt(within((v - one.limits[0]) / span(one), 0, 1)));
     const log = Math.log(Math.max(one.rising ? one.limits[1] - v : v - one.limits[0], 1e-12));
     return one.rising ? -log : log;
   };
