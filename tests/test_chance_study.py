@@ -25,7 +25,7 @@ FIELDS = {
     },
     "evaluation": {"queries": 60, "depth": 10, "metrics": ["nDCG@10", "RR@10"]},
     "held_out": {"rungs": ["w12"]},
-    "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100, "simulations": 10},
+    "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100},
 }
 
 

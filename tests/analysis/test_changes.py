@@ -31,7 +31,7 @@ def changes(tmp_path, monkeypatch):
 
     def count(table, **forecasting):
         table.to_csv(tmp_path / "ladder.csv", index=False)
-        fields = {"draws": 100, "simulations": 10, "metrics": ["nDCG@10"]} | forecasting
+        fields = {"draws": 100, "metrics": ["nDCG@10"]} | forecasting
         (tmp_path / "mine.yaml").write_text(
             f"measurements: ladder.csv\nheld_out: {{rungs: [400m]}}\nforecasting: {fields}\n", encoding="utf-8"
         )

@@ -51,8 +51,7 @@ def forecasts(tmp_path, monkeypatch):
     def run(table, held_out="400m"):
         table.to_csv(tmp_path / "ladder.csv", index=False)
         (tmp_path / "mine.yaml").write_text(
-            f"measurements: ladder.csv\nheld_out: {{rungs: [{held_out}]}}\n"
-            "forecasting: {draws: 100, simulations: 10}\n"
+            f"measurements: ladder.csv\nheld_out: {{rungs: [{held_out}]}}\nforecasting: {{draws: 100}}\n"
         )
         study = load_study(tmp_path / "mine.yaml")
         fitted = fit_study(study)

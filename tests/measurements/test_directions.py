@@ -14,7 +14,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.loading import load_study
 
-FEW = {"draws": 100, "simulations": 10}
+FEW = {"draws": 100}
 SIZES = {"17m": 3.9e6, "32m": 1.25e7, "68m": 4.2e7, "150m": 1.13e8, "400m": 3.4e8}
 
 

@@ -98,7 +98,7 @@ def test_no_page_and_no_table_holds_what_cannot_be_read(strange):
     fitted = fit_study(strange)
     sealed = seal_study(strange, fitted)
     scored = score_study(strange, fitted)
-    shown, past, allocation = shown_series(strange, fitted), backtests(strange, fitted), allocate_study(strange)
+    shown, past, allocation = shown_series(strange, fitted), past_of_averages(fitted), allocate_study(strange)
     analyses = forecast_universes(strange, fitted)
     index = index_page(strange)
     exponents, compared = allocation.exponents, allocation.equal_compute
