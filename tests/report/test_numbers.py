@@ -11,6 +11,7 @@ from jinja2 import Environment
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import fit_study, series_left_out
 from rankscale_utils.analysis.forecast import new_run_forecasts, score_study, seal_study, shown_series
+from rankscale_utils.analysis.held_out import past_of_averages
 from rankscale_utils.analysis.multiverse import forecast_universes
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report import fit as fit_page
@@ -89,7 +90,7 @@ def strange(tmp_path, monkeypatch):
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "ladder.csv", index=False)
     (tmp_path / "mine.yaml").write_text(
-        "measurements: ladder.csv\nheld_out: {rungs: [400m]}\nforecasting: {draws: 100, simulations: 10}\n"
+        "measurements: ladder.csv\nheld_out: {rungs: [400m]}\nforecasting: {draws: 100}\n"
     )
     return load_study(tmp_path / "mine.yaml")
 
