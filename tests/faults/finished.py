@@ -20,7 +20,7 @@ STUDY = {
     "training": {"exposures": [240, 480, 960], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
     "evaluation": {"queries": 40, "depth": 10, "metrics": ["nDCG@10"]},
     "held_out": {"rungs": ["w12"]},
-    "forecasting": {"metrics": ["nDCG@10"], "draws": 100, "simulations": 10},
+    "forecasting": {"metrics": ["nDCG@10"], "draws": 100},
 }
 MEASURED = {"measurements": "ladder.csv", "held_out": {"rungs": ["16m"]}, "forecasting": STUDY["forecasting"]}
 TIMED = {"sealed_at", "sealed_sha256", "other_seals", "seconds", "pairs_per_second", "device", "hardware"}

@@ -10,7 +10,7 @@ from rankscale_utils.pipeline.batch import check
 from rankscale_utils.pipeline.prepare import prepare
 from rankscale_utils.study import paths
 
-FEW = {"draws": 100, "simulations": 10}
+FEW = {"draws": 100}
 
 
 def test_a_prepared_study_says_what_will_be_left_out_and_is_rehearsed_again(new_study):
