@@ -49,7 +49,7 @@ def plan_runs(
     checkpoints: how many it leaves, spread over the fitted design's exposures up to its own, which is the last (all of
     them where the column is missing; one where no fitted run has two rows, as nothing then tells within-run noise);
     other columns are carried along. target: rows to forecast, with `size` and `exposure`. prior: of the size exponent,
-    counted once; a pooled fit has one in any case (None: `Prior()`).
+    counted once.
 
     A candidate may come again (another seed). Ends when nothing affordable narrows the interval by 1% or more, so the
     budget need not be spent whole; greedy choices need not be the best set.
