@@ -117,8 +117,15 @@ def test_budgets(table, budgets):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"prior": 3}, "forecasting: prior = 3: must be a mapping with mean and sd and between, or some of them."),
-        ({"prior": {"mean": 9}}, "forecasting: prior.mean = 9: input should be less than or equal to 3."),
+        (
+            {"prior": 3},
+            "forecasting: prior = 3: must be a mapping with wide and size_exponent and exposure_exponent and "
+            "size_slope and exposure_slope and run_noise and discrepancy, or some of them.",
+        ),
+        (
+            {"prior": {"discrepancy": -1}},
+            "forecasting: prior.discrepancy = -1: input should be greater than or equal to 0.",
+        ),
         ({"metrics": 3}, "forecasting: metrics = 3: must be a list."),
         ({"metrics": "AP"}, "metrics ['AP'] have no row in the measurements: name some of nDCG@10."),
         ({"draws": "many"}, "forecasting: draws = 'many': input should be a valid integer, unable to parse string as "

@@ -67,23 +67,11 @@ def _of_fits(study: Study, fitted: Sequence[Fitted]) -> Iterator[Change]:
     yield Change(f"rows before {share:.0%} of their run (forecasting.burn_in): no law sees them", early, where)
     averaged = f"rows stand for {window} neighbouring checkpoints each (forecasting.checkpoints), of {late:,} rows"
     yield Change(averaged, seen if seen != late else 0, where)
-    yield Change(
-        "ends of runs are later than the last exposure that all rungs share, at which size laws see their runs",
-        sum(_later_ends(one) for one in fitted),
-        where,
-    )
 
 
 def _ends(raw: pd.DataFrame) -> pd.Series:
     """Return the largest exposure of every row's run."""
     return raw.groupby("run")["exposure"].transform("max")
-
-
-def _later_ends(one: Fitted) -> int:
-    """Return how many runs of a series have a checkpoint beyond those that size laws were fitted to."""
-    ends = one.table.groupby("run")["D"].max()
-    seen = one.average.series.end.groupby("run")["D"].max().reindex(ends.index)
-    return int((ends > seen * (1 + 1e-9)).sum() + seen.isna().sum())
 
 
 def _listed(runs: Sequence[str]) -> str:

@@ -208,7 +208,8 @@ class LocalProblem:
         _, weights = self.variances(noise)
         means = (weights * residuals) @ self.runs.T / (weights @ self.runs.T)
         squares, distance = (residuals - means @ self.runs) ** 2, self.before_end**2
-        late = np.abs(self.before_end) <= max(LATE, float(np.sort(np.abs(self.before_end))[2 * len(self.runs) - 1]))
+        nearest = np.sort(np.abs(self.before_end))[: 2 * len(self.runs)]
+        late = np.abs(self.before_end) <= max(LATE, float(nearest[-1]))
         spare = max(1 - len(self.runs) / late.sum(), 0.3)
         within = np.maximum(squares[:, late].mean(1) / spare, LEAST_NOISE**2)
         drift = np.maximum(((squares - within[:, None]) * distance).sum(1) / max((distance**2).sum(), 1e-12), 0.0)
