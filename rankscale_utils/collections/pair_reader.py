@@ -198,7 +198,9 @@ def _text(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     parts = [value.get("title"), next((value[name] for name in TEXTS if name in value), None)]
-    return " ".join(part for part in parts if isinstance(part, str) and part)
+    if wrong := [part for part in parts if not isinstance(part, str | None)]:
+        raise ValueError(f"{wrong[0]!r:.60} is no text")
+    return " ".join(part for part in parts if part)
 
 
 def _listed(cell: str) -> str | list[str]:

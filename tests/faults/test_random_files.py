@@ -136,6 +136,13 @@ def test_pairs_of_a_table_are_read_as_they_stand_or_refused(content, tmp_path_fa
         assert all(row.query.strip() and row.positive.strip() for row in rows)
 
 
+def texts_of(positive):
+    """Return the texts of a positive: one, an object's title and text, or a list of them."""
+    each = positive if isinstance(positive, list) else [positive]
+    parts = [[one.get("title"), one.get("text")] if isinstance(one, dict) else [one] for one in each]
+    return [" ".join(part for part in text if part) for text in parts]
+
+
 @given(rows=json_lines(), kind=st.sampled_from(["jsonl", "parquet"]))
 def test_pairs_in_json_or_parquet_are_read_as_they_stand_or_refused(rows, kind, tmp_path_factory):
     if kind == "jsonl":
@@ -149,11 +156,7 @@ def test_pairs_in_json_or_parquet_are_read_as_they_stand_or_refused(rows, kind, 
         content = path.read_bytes()
     pairs = read(tmp_path_factory, f"random.{kind}", content, PairReader)
     if pairs is not None:
-        every = [
-            (row["query"], text)
-            for row in rows
-            for text in (row["positive"] if isinstance(row["positive"], list) else [row["positive"]])
-        ]
+        every = [(row["query"], text) for row in rows for text in texts_of(row["positive"])]
         assert [(pair.query, pair.positive) for pair in pairs] == every
         assert all(isinstance(text, str) and text.strip() for pair in pairs for text in pair.negatives)
 
