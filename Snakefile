@@ -131,14 +131,16 @@ rule evaluate:
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
-        update(results(paths.backtest_file)),
+        update(results(paths.backtest_file, paths.left_out_file)),
         notebook=update(paths.notebook_file(RESULTS, "3_fit")),
         fits=update(paths.fits_file(RESULTS)),
         seals=update(paths.seals_file(RESULTS)),
-    params: settings=digest(study.forecasting.model_dump(), study.held_out.model_dump(), CSV, cells("3_fit"))
+    params:
+        settings=digest(study.forecasting.model_dump(), study.held_out.model_dump(), CSV, cells("3_fit")),
+        beside="*.npz",
     priority: 30
     log: paths.log_file(RESULTS, "3_fit")
-    shell: PAPERMILL
+    shell: BESIDE + NOTEBOOK
 
 rule forecast:
     input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")

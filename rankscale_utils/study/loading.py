@@ -147,7 +147,7 @@ class _EveryKeyOnce(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except StudyError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # as YAML's constructors have them
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # as YAML's constructors have them
             line, tag = node.start_mark.line + 1, node.tag.rpartition(":")[2]
             raise StudyError(f"{self.name}, line {line}: this is no {tag} ({error}): correct it.") from None
 

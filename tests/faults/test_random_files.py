@@ -139,7 +139,12 @@ def test_pairs_of_a_table_are_read_as_they_stand_or_refused(content, tmp_path_fa
 def texts_of(positive):
     """Return the texts of a positive: one, an object's title and text, or a list of them."""
     each = positive if isinstance(positive, list) else [positive]
-    parts = [[one.get("title"), one.get("text")] if isinstance(one, dict) else [one] for one in each]
+    parts = [
+        [one.get("title"), next((one[name] for name in NAMES_OF_TEXTS if name in one), None)]
+        if isinstance(one, dict)
+        else [one]
+        for one in each
+    ]
     return [" ".join(part for part in text if part) for text in parts]
 
 

@@ -73,6 +73,7 @@ def test_a_mistyped_field_is_compared_with_those_that_may_stand_there(written):
     [
         ("note: 2026-13-45\n", "line 4: this is no timestamp (month must be in 1..12): correct it"),
         ("note: 0x_\n", "line 4: this is no int (invalid literal for int() with base 16: ''): correct it"),
+        ("note: !!int ''\n", "line 4: this is no int (string index out of range): correct it"),
         ("note: !!map [1]\n", "expected a mapping node, but found sequence"),
         ("note: " + "[" * 2000 + "\n", "nests lists or fields too deeply to be read: write fewer levels"),
         ("evaluation: {queries: yes}\n", "evaluation.queries = True: must be a number, not yes or no"),
