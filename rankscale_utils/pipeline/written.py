@@ -11,6 +11,7 @@ from typing import Any
 
 from rankscale_utils.errors import Damaged
 from rankscale_utils.machine.files import digest, read_json, write_json
+from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
 
 
@@ -35,6 +36,7 @@ def damaged(study: Path) -> Iterator[tuple[Path, Path]]:
         try:
             noted = {Path(os.path.normpath(study / name)): wanted for name, wanted in read_json(file).items()}
         except (Damaged, AttributeError):
+            say(f"{file} is damaged and taken away: the files that it told of are taken as they are")
             file.unlink()
             continue
         for name, wanted in noted.items():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscale_utils.collections.pair_reader import PairReader
+from rankscale_utils.collections.readers import TEXTS as NAMES_OF_TEXTS
 from rankscale_utils.collections.readers import RunReader, read_judgments, read_texts
 from tests.faults.answers import answer
 
