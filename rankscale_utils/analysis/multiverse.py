@@ -16,6 +16,7 @@ from .design import design_of_series, held_out_design
 from .fit import Fitted, fitted_rows, joint_of, known_of, series_of
 from .results import write_table
 
+AS_SEALED = "as sealed"
 DRAWS = 300  # of a law in each universe
 
 
@@ -38,7 +39,7 @@ def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
     def other(**changes: object) -> Study:
         return study.model_copy(update={"forecasting": settings.model_copy(update=changes)})
 
-    yield Universe("as sealed", "average", study)
+    yield Universe(AS_SEALED, "average", study)
     for form in fitted[0].average.posteriors:
         yield Universe("form", form, study, (form,))
     yield Universe("noise even on", "value", study, scale="value")
@@ -64,10 +65,12 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """
     metric = headline(study, fitted_rows(fitted))
     cost, _ = training_cost(fitted_rows(fitted), study.allocation.tokens_per_pair)
+    first = fitted[0].collection, fitted[0].task
+    shown = [one for one in fitted if one.metric == metric and (one.collection, one.task) == first]
     found = []
-    for universe in universes(study, fitted):
+    for universe in universes(study, shown):
         try:
-            found += _forecasts(universe, fitted, metric, cost)
+            found += _forecasts(universe, shown, cost)
         except (StudyError, ValueError):
             continue
     table = pd.DataFrame(found)
@@ -75,24 +78,25 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     return table
 
 
-def _forecasts(universe: Universe, fitted: Sequence[Fitted], metric: str, cost: laws.Cost) -> list[dict]:
+def _forecasts(universe: Universe, fitted: Sequence[Fitted], cost: laws.Cost) -> list[dict]:
     study = universe.study
-    all_series = [_series(universe, one) for one in fitted]
-    known = known_of(study.forecasting, pd.concat([one.table for one in all_series]))
-    averages = laws.averages(all_series, known, DRAWS, universe.forms)
+    if universe.choice == AS_SEALED:
+        averages = [one.average for one in fitted]
+    else:
+        all_series = [_series(universe, one) for one in fitted]
+        known = known_of(study.forecasting, pd.concat([one.table for one in all_series]))
+        averages = laws.averages(all_series, known, DRAWS, universe.forms)
     design = held_out_design(
         study, [replace(one, average=average) for one, average in zip(fitted, averages, strict=True)]
     )
     rows = []
     for one, average in zip(fitted, averages, strict=True):
-        if one.metric != metric or (one.collection, one.task) != (fitted[0].collection, fitted[0].task):
-            continue
         at = design_of_series(one, design).sort_values("N").iloc[[-1]]
         made, joint, exponent = average.forecast(at, study.forecasting.level), joint_of(average), float("nan")
         if joint is not None:
             alpha, beta = (joint.fit.coefficients[name] for name in ("alpha", "beta"))
             exponent = beta / (alpha * _growth(average.series.table) + beta * cost.growth)
-        labels = {"objective": one.objective, "metric": metric, "rung": at["rung"].iloc[0]}
+        labels = {"objective": one.objective, "metric": one.metric, "rung": at["rung"].iloc[0]}
         labels |= {"choice": universe.choice, "option": universe.option}
         rows.append(labels | {"forecast": float(made["forecast"].iloc[0]), "exponent": exponent})
     return rows

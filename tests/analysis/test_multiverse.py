@@ -67,7 +67,7 @@ def test_the_first_universe_is_what_was_sealed(study, fitted, found):
     sealed = seal_study(study, fitted)
     average = sealed[(sealed["law"] == "average") & (sealed["rung"] == "xl")]
     assert found.loc[0, "choice"] == "as sealed"
-    assert average["forecast"].to_numpy() == pytest.approx(found.loc[0, "forecast"], rel=2e-3)  # fewer draws
+    assert average["forecast"].to_numpy() == pytest.approx(found.loc[0, "forecast"], rel=1e-9)
 
 
 def test_universes_that_need_a_column_that_is_missing_have_no_rows(study, fitted, found):
@@ -93,7 +93,11 @@ def test_averaging_is_a_choice_only_where_checkpoints_are_averaged(study, fitted
 
 def test_the_smallest_rung_can_be_left_out(fitted, found):
     """As laws fitted to the other three rungs by hand say."""
-    others = [replace(one.average.series, table=one.table[one.table["rung"] != "xs"]) for one in fitted]
+    others = [
+        replace(one.average.series, table=one.table[one.table["rung"] != "xs"])
+        for one in fitted
+        if one.metric == "nDCG@10"
+    ]
     at = pd.DataFrame({"N": [0.8 * SIZES["xl"]], "D": [EXPOSURES[-1]]})
     (made, *_) = laws.averages(others, laws.known(), 300)
     row = found[found["choice"] == "smallest rung"]
