@@ -24,8 +24,6 @@ from .annotation_laws import (
 from .results import write_table
 from .sealing import Basis, open_seal, seal_once
 
-SIMULATIONS = 100  # of a design, to say how often its intervals hold the truth
-
 NAMED = ["rung", "params", "params_non_embedding", "N"]
 SEALED = ["objective", "metric", "collection", "task", "source", *NAMED, "annotations", "D"]
 
@@ -75,7 +73,7 @@ def forecast_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
     Columns as `laws.forecast` returns them, `coverage` in simulated studies, and persistence, which is “no change from
     the most human pairs that were fitted”.
     """
-    tables, level = [], study.forecasting.level
+    tables, level, simulations = [], study.forecasting.level, study.forecasting.simulations
     for place, (rung, draws) in enumerate(found.rungs.items()):
         mine = found.human[found.human["rung"] == rung]
         most = mine[mine["D"] == mine["D"].max()]
@@ -83,10 +81,10 @@ def forecast_annotations(study: Study, found: AnnotationLaws) -> pd.DataFrame:
         at = most[SEALED].iloc[[0]].assign(annotations=count, D=float(count))
         for one in [found.joint, draws] if found.joint else [draws]:
             made = laws.forecast(one, at, level=level, **SIZE_AND_PAIRS)
-            held = coverage(one, at, level=level, simulations=SIMULATIONS, seed=place, **SIZE_AND_PAIRS)
+            held = coverage(one, at, level=level, simulations=simulations, seed=place, **SIZE_AND_PAIRS)
             shares = [float(held[kind][0]) for kind in KINDS]
             tables.append(made.assign(persistence=most["value"].mean(), coverage=shares))
-    return pd.concat(tables, ignore_index=True).assign(simulations=SIMULATIONS)
+    return pd.concat(tables, ignore_index=True).assign(simulations=simulations)
 
 
 def seal_annotations(study: Study) -> pd.DataFrame:

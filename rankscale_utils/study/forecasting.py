@@ -69,6 +69,11 @@ class Forecasting(Part):
     prior: Prior = Prior()
     level: Finite = Field(0.95, gt=0.5, lt=1)
     draws: Whole = Field(1000, ge=100, description="draws of every law")
+    simulations: Whole = Field(
+        200,
+        ge=10,
+        description="simulated studies that say how often intervals of laws of annotated pairs hold the truth",
+    )
 
     @property
     def directions(self) -> Mapping[str, str]:

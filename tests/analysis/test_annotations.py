@@ -54,7 +54,7 @@ FIELDS = {
     "annotations": {"counts": COUNTS, "rungs": list(SIZES), "sources": ["human", *OTHERS], "seeds": [0, 1],
                     "exposures": [10000, 100000, 1000000]},
     "held_out": {"rungs": ["w48"]},
-    "forecasting": {"draws": 100},
+    "forecasting": {"draws": 100, "simulations": 10},
 }  # fmt: skip
 
 
