@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from rankscale_utils.machine.files import read_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+HALF_WRITTEN = re.compile(r"^\..+\.[0-9a-f]{8}$")  # as the page's first lines say
 SHARED = "Columns that mean the same everywhere"
 HOLDS = {
     "text": lambda cells: cells.map(type).eq(str).all(),
@@ -63,7 +64,7 @@ def _columns(text: str) -> tuple[dict[str, str], set[str]]:
 def undescribed(folder: Path, chapters: set[str]) -> list[str]:
     """Return, a sentence each, where a study's folder is not what the page says of studies of these chapters."""
     described, found, written = dictionary(), [], set()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not HALF_WRITTEN.search(path.name)):
         name = _name(path.relative_to(folder))
         pattern = next((one for one in described if fnmatch(name, one)), None)
         if pattern is None:

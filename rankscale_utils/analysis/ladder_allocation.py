@@ -77,11 +77,11 @@ def allocate(
     >>> optima = rankscale.allocate(table, budgets=[1e15, 1e16], draws=100)
     >>> optima.best[["flops", "exposure"]].round(-2)
               flops  exposure
-    0  1.000000e+15    1800.0
-    1  1.000000e+16    4900.0
+    0  1.000000e+15    1900.0
+    1  1.000000e+16    5300.0
     >>> optima.exponents[["a", "b", "favours"]].round(1)
          a    b    favours
-    0  0.6  0.4  undecided
+    0  0.5  0.5  undecided
     """
     ladder = open_ladder(measurements, held_out, settings | {"level": level})
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair

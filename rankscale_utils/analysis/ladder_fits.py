@@ -74,10 +74,10 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     >>> fits = rankscale.fit(table, held_out=["150m"], draws=100)
     >>> fits.coefficients[["law", "alpha", "beta"]].round(1)
              law  alpha  beta
-    0   additive    0.4   0.5
+    0   additive    0.3   0.5
     1  logarithm    0.3   0.5
-    2     Kaplan    0.4   0.8
-    3    sigmoid    0.4   0.2
+    2     Kaplan    0.3   0.6
+    3    sigmoid    0.3   0.3
     >>> fits.candidates["law"].iloc[0]
     'additive'
     """
