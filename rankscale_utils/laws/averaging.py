@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from .forecasting import KINDS, of_largest
 from .known import Known
@@ -19,7 +19,9 @@ from .series import Series
 
 TRUST = 0.3  # power of a form's evidence: none of the forms is true, so evidence decides less than it would
 FIRST_DRAWS = 200  # of a series alone, before it is pooled
-HALVINGS = 60  # of the range in which a quantile is looked for
+NEIGHBOURHOOD = 0.05  # of the draws' spread: a draw stands for what lies so near
+STEPS, CLOSE = 100, 1e-10  # to a quantile: most of them, and how near to its share ends them
+SMALLEST = 1e-12  # standard deviation, and density
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,16 @@ class Average:
         shares = np.concatenate(
             [np.full(len(centre), self.weights[name] / len(centre)) for name, centre, _, _ in parts]
         )
-        unchanged, tables = of_largest(self._first.draws.fit, D), []
-        for place, kind in enumerate(KINDS):
-            sds = np.concatenate([part[2 + place] for part in parts])
-            middle, lo, hi = (
-                self.series.off_scale(mixture_quantile(centres, sds, shares, share))
-                for share in (0.5, (1 - level) / 2, (1 + level) / 2)
-            )
-            lo, hi = np.minimum(lo, hi), np.maximum(lo, hi)
-            if not tables:
-                forecast = middle
+        spreads = [np.concatenate([part[2 + place] for part in parts]) for place in range(len(KINDS))]
+        spreads = [np.maximum(sds, NEIGHBOURHOOD * centres.std(0)) for sds in spreads]
+
+        def quantile(sds: NDArray, share: float) -> NDArray:
+            return self.series.off_scale(mixture_quantile(centres, sds, shares, share))
+
+        forecast, unchanged, tables = quantile(spreads[0], 0.5), of_largest(self._first.draws.fit, D), []
+        for kind, sds in zip(KINDS, spreads, strict=True):
+            ends = quantile(sds, (1 - level) / 2), quantile(sds, (1 + level) / 2)
+            lo, hi = np.minimum(*ends), np.maximum(*ends)
             tables.append(at.assign(forecast=forecast, lo=lo, hi=hi, level=level, kind=kind))
         made = pd.concat(tables, ignore_index=True)
         names = " + ".join(name for name, weight in self.weights.items() if weight >= 0.01)
@@ -90,14 +92,24 @@ class Average:
 def mixture_quantile(centres: NDArray, sds: NDArray, shares: NDArray, share: float) -> NDArray:
     """Quantiles (n,) of mixtures of normal distributions with centres and standard deviations (parts, n).
 
-    shares: (parts,), of the mixture.
+    shares: (parts,), of the mixture. By Newton's steps, halving the range in which it must lie where they leave it.
     """
+    sds = np.maximum(sds, SMALLEST)
     low, high = (centres - 9 * sds).min(0), (centres + 9 * sds).max(0)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        below = shares @ norm.cdf((middle - centres) / np.maximum(sds, 1e-12))
-        low, high = np.where(below < share, middle, low), np.where(below < share, high, middle)
-    return (low + high) / 2
+    middle = shares @ centres
+    found = middle + ndtri(share) * np.sqrt(shares @ ((centres - middle) ** 2 + sds**2))
+    for _ in range(STEPS):
+        distance = (found - centres) / sds
+        excess = shares @ ndtr(distance) - share
+        far = np.abs(excess) > CLOSE
+        if not far.any():
+            break
+        low, high = np.where(excess < 0, found, low), np.where(excess < 0, high, found)
+        density = shares @ (np.exp(-0.5 * distance**2) / sds) / np.sqrt(2 * np.pi)
+        step = found - excess / np.maximum(density, SMALLEST)
+        moved = np.where((low < step) & (step < high), step, (low + high) / 2)
+        found = np.where(far, moved, found)
+    return found
 
 
 def averages(all_series: Sequence[Series], known: Known, draws: int, names: Sequence[str] = ()) -> list[Average]:
@@ -119,12 +131,15 @@ def averages(all_series: Sequence[Series], known: Known, draws: int, names: Sequ
 
 
 def _of_series(series: Series, known: Known, draws: int, names: Sequence[str]) -> dict[str, Posterior]:
-    made = {}
+    made, reasons = {}, [f"no form of {', '.join(names)} is a law of {' and '.join(series.axes)}; name another"]
     for name, local in forms(series.axes).items():
         if not names or name in names:
-            made[name] = posterior(local, series, known, draws)
+            try:
+                made[name] = posterior(local, series, known, draws)
+            except ValueError as error:  # also where its linear algebra has no solution
+                reasons.append(str(error))
     if not made:
-        raise ValueError(f"no form of {', '.join(names)} is a law of {' and '.join(series.axes)}; name another")
+        raise ValueError(reasons[-1])
     return made
 
 

@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 from rankscale_utils.laws import Series, averages, known
 from rankscale_utils.laws.averaging import mixture_quantile
+from rankscale_utils.laws.local import Kaplan, Powers
 
 SIZES, EXPOSURES = 4e6 * 2.5 ** np.arange(4), 3.2e5 / 2.0 ** np.arange(4)
 TRUTHS = {
@@ -99,6 +100,27 @@ def test_less_known_before_leaves_more_open():
         made = average.forecast(at)
         widths.append((made["hi"] - made["lo"]).iloc[1])
     assert widths[1] > 1.1 * widths[0]
+
+
+def test_a_law_that_comes_nowhere_near_is_left_out_of_the_average(monkeypatch):
+    class Nowhere(Powers):
+        def log_gap(self, theta, u, v):
+            return np.full((len(theta), len(u)), np.nan)
+
+    broken = {"nowhere": Nowhere(("N", "D")), "Kaplan": Kaplan(("N", "D"))}
+    monkeypatch.setattr("rankscale_utils.laws.averaging.forms", lambda axes: broken)
+    (average,) = averages([ladder("Kaplan", 0)], known(), draws=100)
+    assert average.weights == {"Kaplan": 1.0}
+    with pytest.raises(ValueError, match=r"comes near|linear|converge|infs or NaNs"):
+        averages([ladder("Kaplan", 0)], known(), 100, ("nowhere",))
+
+
+def test_quantiles_of_far_apart_parts_are_found():
+    centres, sds = np.array([[0.0], [100.0], [101.0]]), np.array([[1e-6], [0.1], [5.0]])
+    for share in (0.01, 0.32, 0.34, 0.5, 0.9999):
+        found = mixture_quantile(centres, sds, np.array([0.33, 0.33, 0.34]), share)
+        below = np.array([0.33, 0.33, 0.34]) @ norm.cdf((found - centres) / sds)
+        assert below == pytest.approx(share, abs=1e-9)
 
 
 def test_a_form_may_be_named():
