@@ -33,9 +33,11 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     runs = average_forecasts(scored)
     runs = runs[runs["covered"].notna()]
     width = ((runs["hi"] - runs["lo"]) / runs["actual"]).median()
+    held = runs["coverage"].mean()
+    elsewhere = f" (on public ladders of others: {held:.0%})" if held == held else ""  # known for the usual level alone
     return (
         f"Of all {len(runs)} forecasts, {runs['covered'].mean():.0%} of the new runs fell inside their "
-        f"{runs['level'].iloc[0]:.0%} interval (on public ladders of others: {runs['coverage'].mean():.0%}); "
+        f"{runs['level'].iloc[0]:.0%} interval{elsewhere}; "
         f"the median interval is {width:.0%} of the value wide."
     )
 

@@ -102,10 +102,11 @@ def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: S
         f"({row.p50_ms:.2g} ms), {metric} {row.forecast:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
         for row in best.itertuples(index=False)
     ]
+    held = best["coverage"].mean()
+    elsewhere = f" Such {level:.0%} intervals held the truth in {held:.0%} of forecasts on public ladders of others."
     return (
         f"Best forecast of one new run at depth {best['depth'].iloc[0]}: {'; '.join(said)}. Parameters are those "
-        f"outside the embeddings. Such {level:.0%} intervals held the truth in "
-        f"{best['coverage'].mean():.0%} of forecasts on public ladders of others."
+        f"outside the embeddings.{elsewhere if held == held else ''}"
     )
 
 

@@ -53,6 +53,8 @@ def test_sentences_say_what_held():
         "Of all 1 forecasts, 100% of the new runs fell inside their 95% interval (on public ladders of others: "
         "90%); the median interval is 24% of the value wide."
     )
+    unknown = page.coverage_sentence(SCORED.assign(coverage=np.nan))
+    assert "inside their 95% interval; the median" in unknown  # a level that was not tried elsewhere
     ours = SCORED[SCORED["law"] == "average"]
     assert "nearer to the truth in 0 of the 2 forecasts of AP" in page.persistence_sentence(ours)
 
