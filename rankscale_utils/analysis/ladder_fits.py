@@ -30,7 +30,7 @@ class Fits:
         return law_coefficients(self.series)
 
     @property
-    def candidates(self) -> pd.DataFrame:
+    def judged(self) -> pd.DataFrame:
         """How the average, its laws and “no change” fared in the ladder's past, the best first; see `laws.judged`."""
         return laws.judged(self.series[0].past)
 
@@ -57,7 +57,7 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     Returns
     -------
     Fits
-        With `coefficients`, `candidates` and `past` as tables, and the `series` themselves.
+        With `coefficients`, `judged` and `past` as tables, and the `series` themselves.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     1  logarithm    0.3   0.5
     2     Kaplan    0.3   0.6
     3    sigmoid    0.3   0.3
-    >>> fits.candidates["law"].iloc[0]
+    >>> fits.judged["law"].iloc[0]
     'additive'
     """
     ladder = open_ladder(measurements, held_out, settings)

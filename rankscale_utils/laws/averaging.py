@@ -76,10 +76,10 @@ class Average:
         """Centres (draws, n) on the series' scale, and their standard deviations for each kind."""
         u, v = made.problem.away(N, D)
         centres = made.problem.numbers(made.theta, u, v)
-        slopes = made.problem.wrong(np.exp(made.problem.slopes(made.theta)))
-        wrong = slopes[:, :1] * np.maximum(u, 0)
+        discrepancy = made.problem.discrepancy(np.exp(made.problem.slopes(made.theta)))
+        wrong = discrepancy[:, :1] * np.maximum(u, 0)
         if "D" in made.problem.local.axes:
-            steep = np.maximum(made.noise.drift, slopes[:, 1])
+            steep = np.maximum(made.noise.drift, discrepancy[:, 1])
             along = steep[:, None] * np.maximum(v, 0)
         else:  # a law that knows no exposure says nothing of another one
             belief = made.problem.known.exposure_slope

@@ -94,7 +94,7 @@ class LocalProblem:
         spare = self.runs.shape[1] - len(self.runs)
         return min(1.0, INDEPENDENT * len(self.runs) / spare) if spare else 0.0
 
-    def wrong(self, slopes: ArrayLike) -> NDArray:
+    def discrepancy(self, slopes: ArrayLike) -> NDArray:
         """What a law of these slopes is wrong by a factor e away (...), on the series' scale: steeper ones by more."""
         return self.known.discrepancy * np.sqrt(np.asarray(slopes) * self.known.size_slope.median)
 
@@ -141,11 +141,11 @@ class LocalProblem:
     def beliefs(self, theta: NDArray) -> NDArray:
         """How far θ is from what was known, (..., beliefs), in its standard deviations."""
         numbers = np.concatenate([self.slopes(theta), self.local.exponents(theta)], -1)
-        centres, spreads = np.array([(belief.centre, belief.spread) for belief in self.told]).T
+        centres, spreads = np.array([(belief.centre, belief.spread) for belief in self.priors]).T
         return np.concatenate([(numbers - centres) / spreads, self.local.shape(theta)], -1)
 
     @property
-    def told(self) -> list[Belief]:
+    def priors(self) -> list[Belief]:
         """What is known of the slopes, then of the exponents, of the form's axes."""
         axes = len(self.local.axes)
         return [*self._known[:axes], *self._known[2 : 2 + axes]]
@@ -159,7 +159,7 @@ class LocalProblem:
         """Variance of each run (b, runs), and how much each of its rows tells (b, n)."""
         u, _ = self.places
         of_run = (self.runs * u).sum(1) / self.runs.sum(1)
-        between = noise.between[:, None] ** 2 + (self.wrong(self.steepness) * of_run) ** 2
+        between = noise.between[:, None] ** 2 + (self.discrepancy(self.steepness) * of_run) ** 2
         if not self.share:
             return between, np.ones((len(between), self.runs.shape[1]))
         rows = noise.within[:, None] ** 2 + (noise.drift[:, None] * self.before_end) ** 2

@@ -176,7 +176,7 @@ def _log_volume(problem: LocalProblem) -> float:
     """Constants of the prior and of what draws are proposed from, which tell forms of unlike size apart."""
     k = len(problem.local.names)
     proposed = lgamma((TAILS + k) / 2) - lgamma(TAILS / 2) - k / 2 * log(TAILS * pi)
-    spreads = [belief.spread for belief in problem.told]
+    spreads = [belief.spread for belief in problem.priors]
     beliefs = len(spreads) + problem.local.shape(np.zeros((1, k))).shape[1]
     return proposed + sum(map(log, spreads)) + beliefs / 2 * log(2 * pi)
 

@@ -11,7 +11,7 @@ from rankscale_utils.analysis.forecast import average_forecasts, intervals, new_
 from . import prose, tables
 
 
-def choice_sentence(fitted: list[Fitted]) -> str:
+def average_sentence(fitted: list[Fitted]) -> str:
     """Say how the average and its laws fared in the ladder's past, and which laws it rests on."""
     series = pd.DataFrame([one.average.weights for one in fitted]).mean().sort_values(ascending=False)
     rests = ", ".join(f"{name} {weight:.0%}" for name, weight in series.items() if weight >= 0.01)
@@ -42,7 +42,7 @@ def left_out_table(left_out: pd.DataFrame) -> HTML:
     )
 
 
-def choice_table(fitted: list[Fitted]) -> HTML:
+def judged_table(fitted: list[Fitted]) -> HTML:
     """Return how every law, their average and “no change” fared in the ladder's past, the best first."""
     if fitted[0].past.empty:
         return HTML("")

@@ -87,7 +87,7 @@ def test_fits_are_tables_of_laws_and_candidates(table):
     coefficients = fits.coefficients
     assert {"objective", "metric", "law", "status", "scale", *COEFFICIENTS} <= set(coefficients)
     assert coefficients["law"].tolist() == list(fits.series[0].laws)
-    assert set(fits.candidates["law"]) == {*coefficients["law"], "average", "no change"}
+    assert set(fits.judged["law"]) == {*coefficients["law"], "average", "no change"}
     assert "400m" not in set(fits.past["rung"])
     assert "400m" in set(fit(table, draws=100).past["rung"])
 

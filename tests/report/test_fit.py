@@ -65,11 +65,11 @@ def test_the_average_is_told_with_what_it_rests_on_and_how_it_fared():
         ]
     )  # fmt: skip
     average = SimpleNamespace(weights={"additive": 0.75, "Kaplan": 0.25})
-    said = page.choice_sentence([fitted(past=past, average=average)])
+    said = page.average_sentence([fitted(past=past, average=average)])
     assert said.startswith("The average rests on these laws: additive 75%, Kaplan 25%. 2 times a rung")
     assert "the average was wrong by 3.5% in the mean, “no change” by 20.0%" in said
-    shown = records(page.choice_table([fitted(past=past)]))
+    shown = records(page.judged_table([fitted(past=past)]))
     assert [row["law"] for row in shown] == ["average", "additive", "Kaplan", "no change"]
     assert [row["weight in the average"] for row in shown] == ["–", "50%", "50%", "–"]
     none = fitted(past=past.iloc[:0], average=average)
-    assert page.choice_sentence([none]).endswith("No rung could be forecast from two smaller ones.")
+    assert page.average_sentence([none]).endswith("No rung could be forecast from two smaller ones.")

@@ -106,7 +106,7 @@ def test_no_page_and_no_table_holds_what_cannot_be_read(strange):
     pages = [
         fit_page.sealed_table(sealed),
         fit_page.left_out_table(series_left_out(strange)),
-        fit_page.choice_table(fitted),
+        fit_page.judged_table(fitted),
         fit_page.coefficients_table(shown),
         fit_page.data_laws_table(shown),
         forecast_page.baselines_table(scored),
@@ -121,7 +121,7 @@ def test_no_page_and_no_table_holds_what_cannot_be_read(strange):
         planner(strange, allocation),
         tables.finding(
             fit_page.sealed_sentence(sealed),
-            fit_page.choice_sentence(fitted),
+            fit_page.average_sentence(fitted),
             fit_page.noise_sentence(fitted),
             fit_page.past_sentence(past),
             forecast_page.forecasting_sentence(strange, scored),
