@@ -11,16 +11,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from rankscale_utils import forecast
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.pair_reader import PairReader
 from rankscale_utils.errors import StudyError
+from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import open_test, reference_values
 from rankscale_utils.measurements.reading import read_measurements, study_measurements
+from rankscale_utils.pipeline.prepare import prepare
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
+from rankscale_utils.training.run import train
 from tests.conftest import REPOSITORY, use_root
 
+CPU = torch.device("cpu")
 CASES = Path(os.environ.get("RANKSCALE_CASES", REPOSITORY.parent / "shared" / "cases"))
 pytestmark = pytest.mark.skipif(
     not CASES.is_dir(), reason=f"no cases at {CASES}; set RANKSCALE_CASES to the folder that holds them"
@@ -198,6 +205,43 @@ def test_what_can_be_forecast_is_and_the_report_is_rendered(path, truth):
     new = forecasts[forecasts["kind"] == "new_run"].iloc[-1]
     assert abs(new["forecast"] - new["actual"]) < 0.03
     assert truth is None or new["actual"] == pytest.approx(truth, abs=2e-3)
+
+
+@pytest.mark.parametrize(("name", "clear"), [("bpb", "bpb_loss"), ("nll", None)])
+def test_02_entropies_by_other_names_fall(name, clear):
+    made = forecast(case(f"02/{name}.csv"), load_study(case(f"02/{name}.yaml")).held_out.rungs, draws=100)
+    assert (made["relative_error"].abs() < 0.02).all()
+    if clear:
+        other = forecast(case(f"02/{clear}.csv"), load_study(case(f"02/{clear}.yaml")).held_out.rungs, draws=100)
+        assert made["forecast"].to_numpy() == pytest.approx(other["forecast"].to_numpy())
+
+
+def test_23_the_candidates_own_recall_is_left_out_before_any_training(capsys):
+    prepare(load_study(case("23/depth10.yaml")))
+    said = capsys.readouterr().err
+    assert "will be left out: R@10 on docstrings/test: R@10 is its ceiling, 0.6, in every run" in said
+    assert "nDCG@10 on" not in said
+
+
+def test_25_long_queries_score_in_sentence_transformers_as_they_were_measured(tmp_path, monkeypatch):
+    library = pytest.importorskip("sentence_transformers")
+    for module in ("transformers.dynamic_module_utils.HF_MODULES_CACHE", "transformers.utils.hub.HF_MODULES_CACHE"):
+        monkeypatch.setattr(module, str(tmp_path / "modules"), raising=False)
+    study = load_study(case("25/long.yaml"))
+    prepare(study)
+    collection, run = open_collection(study), study.fitted_runs[0]
+    train(study, run, collection, CPU)
+    evaluate_run(study, run, collection, CPU)
+    folder = paths.checkpoint_file(study.run_folder(run), 960)
+    (file,) = folder.parent.glob(f"{folder.name}.*run.gz")
+    names = ["query", "q0", "document", "rank", "score", "tag"]
+    ranked = pd.read_csv(file, sep=r"\s+", header=None, names=names, dtype=str)
+    queries = collection.queries().drop_duplicates("query_id").set_index("query_id")["text"]
+    documents = collection.documents().drop_duplicates("document_id").set_index("document_id")["text"]
+    pairs = list(zip(queries.loc[ranked["query"]], documents.loc[ranked["document"]], strict=True))
+    assert max(len(query.split()) for query, _ in pairs) > study.text.pair_tokens  # longer than a pair may be
+    theirs = library.CrossEncoder(str(folder), device="cpu", trust_remote_code=True).predict(pairs)
+    np.testing.assert_allclose(theirs, ranked["score"].astype(float), atol=1e-5)
 
 
 def test_04_what_has_no_truth_is_left_out_and_named():
