@@ -82,7 +82,7 @@ def _encoder_config(study: Study, rung: str, vocabulary: int) -> PretrainedConfi
 
 def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
     source, longest = study.pretrained[rung], study.text.pair_tokens
-    found = read_config(rung, source, study.ladder[rung].layers)
+    found = read_config(f"ladder.{rung}", source, study.ladder[rung].layers)
     wanted = ("t5",) if family == "ed2lm" else MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if found.model_type not in wanted or (found.is_encoder_decoder and family != "ed2lm"):
         needed = (
@@ -100,7 +100,7 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
         raise StudyError(
             f"text.pair_tokens = {longest}: ladder.{rung} = {source!r} reads {most} tokens at most: lower pair_tokens."
         )
-    return for_scores(rung, source, found) if family == "cross_encoder" else found
+    return for_scores(f"ladder.{rung}", source, found) if family == "cross_encoder" else found
 
 
 def build_model(study: Study, run: Run, vocabulary: int, shares: Callable[[], np.ndarray] | None = None) -> Model:
@@ -135,10 +135,10 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
     source, settings = study.pretrained.get(rung), rung_config(study, family, rung, vocabulary)
     if family == "ed2lm":
         setting = _setting(study, rung, vocabulary)
-        return Ed2lm(read_t5(rung, source), setting) if source else build_ed2lm(settings, setting)
+        return Ed2lm(read_t5(f"ladder.{rung}", source), setting) if source else build_ed2lm(settings, setting)
     if source and family == "cross_encoder":
-        return CrossEncoder.of(read_classifier(rung, source, settings))
-    encoder = read_encoder(rung, source, settings) if source else bare_encoder(settings)
+        return CrossEncoder.of(read_classifier(f"ladder.{rung}", source, settings))
+    encoder = read_encoder(f"ladder.{rung}", source, settings) if source else bare_encoder(settings)
     return BiEncoder(encoder, **study.bi_encoder.model_dump()) if family == "bi_encoder" else CrossEncoder(encoder)
 
 
@@ -156,7 +156,7 @@ def _setting(study: Study, rung: str, vocabulary: int) -> Setting:
     """Return how a T5 reranks: a new one has two tokens more than its tokenizer, for true and false."""
     verdict = (vocabulary, vocabulary + 1)
     if source := study.pretrained.get(rung):
-        verdict = verdict_ids(rung, source)
+        verdict = verdict_ids(f"ladder.{rung}", source)
     return Setting(*verdict, study.text.document_tokens + 1, study.ed2lm.poolings)
 
 

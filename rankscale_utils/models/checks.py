@@ -24,31 +24,32 @@ def check_pretrained(study: Study) -> None:
         StudyError: a rung's weights cannot be read.
     """
     for rung, source in study.pretrained.items():
+        field = f"ladder.{rung}"
         for family in study.families:
             config = rung_config(study, family, rung, vocabulary=0)
             if family == "ed2lm":
-                read_t5(rung, source)
+                read_t5(field, source)
             elif family == "bi_encoder":
-                _refuse_padded(rung, source, read_encoder(rung, source, config))
+                refuse_padded(field, source, read_encoder(field, source, config))
             else:
-                _refuse_other_scores(rung, source, read_classifier(rung, source, config))
+                refuse_other_scores(field, source, read_classifier(field, source, config))
 
 
 @torch.inference_mode()
-def _refuse_padded(rung: str, source: str, encoder: PreTrainedModel) -> None:
+def refuse_padded(field: str, source: str, encoder: PreTrainedModel) -> None:
     """Refuse an encoder whose states depend on the padding beside a text."""
     ids, mask, short = _probe(encoder.config)
     together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
     alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
     if (off := (together - alone).abs().max().item()) > SAME:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: a {encoder.config.model_type}'s states change with the padding beside a "
+            f"{field} = {source!r}: a {encoder.config.model_type}'s states change with the padding beside a "
             f"text, by up to {off:.1g}: name another encoder."
         )
 
 
 @torch.inference_mode()
-def _refuse_other_scores(rung: str, source: str, classifier: PreTrainedModel) -> None:
+def refuse_other_scores(field: str, source: str, classifier: PreTrainedModel) -> None:
     """Refuse an encoder whose scores here are not those of transformers' own classifier, such as Longformer, whose
     classifier lets the first token see everything.
     """
@@ -60,7 +61,7 @@ def _refuse_other_scores(rung: str, source: str, classifier: PreTrainedModel) ->
         off = float("inf")
     if not off <= SAME:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: a {classifier.config.model_type}'s scores here are not those of "
+            f"{field} = {source!r}: a {classifier.config.model_type}'s scores here are not those of "
             f"transformers' own classifier (off by {off:.1g}): name another encoder."
         )
 
@@ -77,7 +78,7 @@ def start_of(study: Study, family: Family, rung: str) -> str:
     """Say what weights a rung's models start from, for people to read."""
     if rung not in study.pretrained:
         return "random weights"
-    finished = is_classifier(read_config(rung, study.pretrained[rung]))
+    finished = is_classifier(read_config(f"ladder.{rung}", study.pretrained[rung]))
     heads = {
         "cross_encoder": "a reranker's, its head included" if finished else "pretrained, with a new head",
         "bi_encoder": f"pretrained, with a new projection{' and without their own head for scores' * finished}",

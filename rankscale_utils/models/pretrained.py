@@ -1,4 +1,7 @@
-"""What Hugging Face ids and local folders bring: configuration, tokenizer and weights, or one sentence why not."""
+"""What Hugging Face ids and local folders bring: configuration, tokenizer and weights, or one sentence why not.
+
+`field` is the study's field that names them, such as ladder.small, for messages.
+"""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -28,19 +31,19 @@ from .pair_layout import PairLayout
 T5S = ("t5", "mt5", "umt5")  # kinds of T5, whose encoder is half of the model
 
 
-def read_config(rung: str, source: str, layers: int | None = None) -> PretrainedConfig:
+def read_config(field: str, source: str, layers: int | None = None) -> PretrainedConfig:
     """Return the configuration of an id or folder, of its first `layers` alone where they are given.
 
     Raises:
         StudyError: there is none, it cannot be reached, or it has fewer layers.
     """
-    with _reading(rung, source, "configuration"):
+    with _reading(field, source, "configuration"):
         config = AutoConfig.from_pretrained(source)
     if layers is None:
         return config
     if layers > config.num_hidden_layers:
         raise StudyError(
-            f"ladder.{rung}.layers = {layers}: {source!r} has {config.num_hidden_layers} layers: keep as many or fewer."
+            f"{field}.layers = {layers}: {source!r} has {config.num_hidden_layers} layers: keep as many or fewer."
         )
     if kinds := getattr(config, "layer_types", None):
         config.layer_types = kinds[:layers]
@@ -48,7 +51,7 @@ def read_config(rung: str, source: str, layers: int | None = None) -> Pretrained
     return config
 
 
-def for_scores(rung: str, source: str, config: PretrainedConfig) -> PretrainedConfig:
+def for_scores(field: str, source: str, config: PretrainedConfig) -> PretrainedConfig:
     """Return the configuration of a classifier with one label, which a finished reranker has already.
 
     Raises:
@@ -57,13 +60,13 @@ def for_scores(rung: str, source: str, config: PretrainedConfig) -> PretrainedCo
     finished = is_classifier(config)
     if finished and config.num_labels != 1:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its head has {config.num_labels} labels, and a reranker gives one score: "
+            f"{field} = {source!r}: its head has {config.num_labels} labels, and a reranker gives one score: "
             "name a model with one label, or save its encoder alone (AutoModel), which gets a new head."
         )
     if getattr(config, "classifier_pooling", "cls") not in READS:
         if finished:
             raise StudyError(
-                f"ladder.{rung} = {source!r}: its head scores every token (classifier_pooling: "
+                f"{field} = {source!r}: its head scores every token (classifier_pooling: "
                 f"{config.classifier_pooling}): name one that reads the first state or the mean."
             )
         config.classifier_pooling = "bos"  # EuroBERT's name for the first
@@ -78,21 +81,21 @@ def most_tokens(config: PretrainedConfig) -> int:
     return config.max_position_embeddings - first_position(encoder)
 
 
-def read_encoder(rung: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
+def read_encoder(field: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
     """Return an encoder with the pretrained weights of an id or folder, in float32 and without a pooler.
 
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
-    with _reading(rung, source, "weights"):
+    with _reading(field, source, "weights"):
         encoder, found = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **without_pooler(config)
         )
-    _refuse_missing(rung, source, f"{config.model_type} encoder", found["missing_keys"])
+    _refuse_missing(field, source, f"{config.model_type} encoder", found["missing_keys"])
     return encoder
 
 
-def read_classifier(rung: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
+def read_classifier(field: str, source: str, config: PretrainedConfig) -> PreTrainedModel:
     """Return a classifier with one label and the pretrained weights of an id or folder, in float32.
 
     A finished reranker's head is its own; without one the head is new and random.
@@ -101,77 +104,77 @@ def read_classifier(rung: str, source: str, config: PretrainedConfig) -> PreTrai
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
     finished = is_classifier(config)
-    with _reading(rung, source, "weights"):
+    with _reading(field, source, "weights"):
         classifier, found = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True
         )
     inside = f"{classifier.base_model_prefix}."
     of_head = {name for name in found["missing_keys"] if not name.startswith(inside) or "pooler" in name}
-    _refuse_missing(rung, source, f"{config.model_type} encoder", set(found["missing_keys"]) - of_head)
+    _refuse_missing(field, source, f"{config.model_type} encoder", set(found["missing_keys"]) - of_head)
     if finished:
-        _refuse_missing(rung, source, "finished reranker", of_head)
+        _refuse_missing(field, source, "finished reranker", of_head)
     return classifier
 
 
-def _refuse_missing(rung: str, source: str, kind: str, missing: Collection[str]) -> None:
+def _refuse_missing(field: str, source: str, kind: str, missing: Collection[str]) -> None:
     if missing:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its weights lack {len(missing)} tensors of a {kind}, {min(missing)} among "
+            f"{field} = {source!r}: its weights lack {len(missing)} tensors of a {kind}, {min(missing)} among "
             "them: name a model that was trained."
         )
 
 
-def read_t5(rung: str, source: str) -> T5ForConditionalGeneration:
+def read_t5(field: str, source: str) -> T5ForConditionalGeneration:
     """Return the encoder-decoder of an id or folder with its pretrained weights, in float32.
 
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
-    with _reading(rung, source, "weights"):
+    with _reading(field, source, "weights"):
         t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    _refuse_missing(rung, source, "T5", found["missing_keys"])
+    _refuse_missing(field, source, "T5", found["missing_keys"])
     return t5
 
 
-def verdict_ids(rung: str, source: str) -> tuple[int, int]:
+def verdict_ids(field: str, source: str) -> tuple[int, int]:
     """Return the ids of the words true and false, with which monoT5 and ED2LM say whether a document is relevant.
 
     Raises:
         StudyError: the tokenizer has no piece for one of them.
     """
-    tokenizer, *_ = read_tokenizer(rung, source)
+    tokenizer, *_ = read_tokenizer(field, source)
     pieces = [tokenizer.encode(word, add_special_tokens=False).ids for word in ("true", "false")]
     if any(len(ids) != 1 for ids in pieces):
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its tokenizer cuts the words true and false into pieces: use a T5's own."
+            f"{field} = {source!r}: its tokenizer cuts the words true and false into pieces: use a T5's own."
         )
     return pieces[0][0], pieces[1][0]
 
 
-def read_tokenizer(rung: str, source: str) -> tuple[Tokenizer, dict[str, str], bool]:
+def read_tokenizer(field: str, source: str) -> tuple[Tokenizer, dict[str, str], bool]:
     """Return the tokenizer of an id or folder, neither truncating nor padding, its special tokens by role, and whether
     it tells its model which tokens are the document's.
 
     Raises:
         StudyError: there is none, it cannot be reached, has no token for padding, or lays out no pairs.
     """
-    with _reading(rung, source, "tokenizer"):
+    with _reading(field, source, "tokenizer"):
         wrapped = AutoTokenizer.from_pretrained(source)
     tokenizer = getattr(wrapped, "backend_tokenizer", None)
     if tokenizer is None:
-        raise StudyError(f"ladder.{rung} = {source!r}: its tokenizer is none of the tokenizers library: name another.")
+        raise StudyError(f"{field} = {source!r}: its tokenizer is none of the tokenizers library: name another.")
     tokenizer.no_truncation()  # many published files cut and pad what they read
     tokenizer.no_padding()
     if wrapped.pad_token_id is None:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its tokenizer has no pad token: name one that its vocabulary has as "
+            f"{field} = {source!r}: its tokenizer has no pad token: name one that its vocabulary has as "
             "pad_token in a local copy's tokenizer_config.json."
         )
     try:
         PairLayout.of(tokenizer)
     except ValueError as reason:
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its tokenizer lays out pairs as no reranker here reads them ({reason}): name "
+            f"{field} = {source!r}: its tokenizer lays out pairs as no reranker here reads them ({reason}): name "
             "an encoder such as BERT, or for ed2lm a T5."
         ) from None
     named = {name: str(token) for name, token in wrapped.special_tokens_map.items() if name.endswith("_token")}
@@ -191,7 +194,7 @@ def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
 
 
 @contextmanager
-def _reading(rung: str, source: str, what: str) -> Iterator[None]:
+def _reading(field: str, source: str, what: str) -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # tensors that are not used are no news, and those that lack are refused
     logging.disable_progress_bar()  # it would stay in the page that a notebook becomes
@@ -200,7 +203,7 @@ def _reading(rung: str, source: str, what: str) -> Iterator[None]:
     except Exception as error:  # of many kinds: OSError (missing, gated, offline), ValueError, SafetensorError, …
         reason = str(error).strip().split("\n")[0].rstrip(".:")
         raise StudyError(
-            f"ladder.{rung} = {source!r}: its {what} cannot be read ({reason}): name a local folder that holds the "
+            f"{field} = {source!r}: its {what} cannot be read ({reason}): name a local folder that holds the "
             "model, or point HF_HOME at a cache that does (with HF_HUB_OFFLINE=1 where there is no network); a gated "
             "model needs HF_TOKEN."
         ) from error

@@ -82,7 +82,8 @@ def test_ettins_ladder_has_the_published_counts(new_study, monkeypatch):
     study = new_study(architecture=None, ladder="ettin", held_out={"rungs": ["1b"]})
     assert study.pretrained == {size: f"jhu-clsp/ettin-encoder-{size}" for size in ETTIN}
 
-    def read_config(rung, source, _):
+    def read_config(field, source, _):
+        rung = field.removeprefix("ladder.")
         assert source == f"jhu-clsp/ettin-encoder-{rung}"
         layers, hidden, inner, heads, *_ = ETTIN[rung]
         shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": inner}
