@@ -131,7 +131,7 @@ rule evaluate:
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
-        update(results(paths.backtest_file, paths.left_out_file)),
+        update(results(paths.backtest_file, paths.left_out_file, paths.predictability_file)),
         notebook=update(paths.notebook_file(RESULTS, "3_fit")),
         fits=update(paths.fits_file(RESULTS)),
         seals=update(paths.seals_file(RESULTS)),

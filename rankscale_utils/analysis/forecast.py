@@ -20,6 +20,7 @@ from .design import held_out_design
 from .fit import Fitted, held_out_rows, of_first_collection, series_left_out
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
 from .other_queries import on_other_queries
+from .predictability import judge_study
 from .results import finite, read_table, write_table
 from .sealing import SEAL, Basis, open_seal, read_seals, seal_once
 from .significance import compare_study
@@ -67,12 +68,13 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Seal the forecasts of the held-out rungs, once, and return them; a study with annotations has theirs sealed too.
 
     Without any series there is nothing to seal, and no row comes back. Writes `fits.json`, `left_out.csv`,
-    `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the
+    `predictability.csv`, `backtest.csv` and `seals.csv` as well. See `sealing`: the seal holds what the
     forecasts rest on, the time, and whether the truth was there to be read already (`truth_existed`): always in a CSV,
     and in a study that trains when its forecasts are made anew from other measurements or settings.
     """
     shown = [seal_annotations(study)] if study.annotations else []
     write_table(paths.left_out_file(study.folder), series_left_out(study))
+    write_table(paths.predictability_file(study.folder), judge_study(study, fitted) if fitted else pd.DataFrame())
     with result_file(paths.fits_file(study.folder)) as temporary:
         write_json(temporary, finite([entry for one in fitted for entry in _fits(one)]))
     past = past_of_averages(fitted) if fitted else pd.DataFrame()

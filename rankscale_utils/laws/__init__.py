@@ -27,8 +27,10 @@ from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged
 from .series import Series
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
+from .trend import CHANCE, Trend, trend
 
 __all__ = [
+    "CHANCE",
     "FORWARD",
     "KINDS",
     "AdditiveLaw",
@@ -52,6 +54,7 @@ __all__ = [
     "Series",
     "Sigmoid",
     "SigmoidLaw",
+    "Trend",
     "averaged",
     "averages",
     "best_sizes",
@@ -89,6 +92,7 @@ __all__ = [
     "size_law",
     "spare_runs",
     "t_quantile",
+    "trend",
     "within_budget",
     "worth_in_pairs",
 ]

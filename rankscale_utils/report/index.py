@@ -15,6 +15,7 @@ from rankscale_utils.analysis.fit import (
     of_first_collection,
 )
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
+from rankscale_utils.analysis.predictability import judge_study
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
@@ -25,7 +26,7 @@ from rankscale_utils.study.study import Study
 
 from . import allocate as allocate_page
 from . import annotations as annotations_page
-from . import curves, figures, references, tables
+from . import curves, figures, references, tables, verdicts
 from . import families as families_page
 from . import forecast as forecast_page
 from .nothing import nothing_sentence, remedy_sentence
@@ -82,7 +83,12 @@ def index_page(study: Study) -> dict[str, Any]:
         "metric": metric,
         "answer": [
             legible(sentence)
-            for sentence in (*_of_families(study), *said.get("answer", nothing), *_of_annotations(study))
+            for sentence in (
+                *_of_families(study),
+                *_of_verdicts(study, fitted, metric),
+                *said.get("answer", nothing),
+                *_of_annotations(study),
+            )
         ],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
         "changes": _changes(study),
@@ -179,6 +185,12 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
         forecast_page.persistence_sentence(rows) + other_seals(scored),
     ]
     return [*sentences, " ".join(audit), allocate_page.allocation_sentence(study, exponents, compared)]
+
+
+def _of_verdicts(study: Study, fitted: list[Fitted], metric: str) -> list[str]:
+    """Return what the first page says before any forecast: whether the headline metric can be forecast at all."""
+    judged = judge_study(study, of_first_collection(fitted)) if fitted else pd.DataFrame()
+    return verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []
 
 
 def _of_families(study: Study) -> list[str]:

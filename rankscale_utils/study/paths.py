@@ -165,6 +165,11 @@ def left_out_file(study: Path) -> Path:
     return study / "left_out.csv"
 
 
+def predictability_file(study: Path) -> Path:
+    """Which series can be forecast from their fitted runs at all, and why others cannot."""
+    return study / "predictability.csv"
+
+
 def changes_file(study: Path) -> Path:
     """What was dropped, filled in or read otherwise of the collection and the measurements."""
     return study / "changes.csv"
