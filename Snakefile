@@ -146,7 +146,7 @@ rule forecast:
     input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")
     output:
         update(results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file)),
-        update(results(paths.rung_differences_file, paths.measurements_file)),
+        update(results(paths.rung_differences_file, paths.rungs_on_tests_file, paths.measurements_file)),
         notebook=update(paths.notebook_file(RESULTS, "4_forecast")),
         result=update(paths.forecasts_file(RESULTS)),
     params: settings=digest(CSV, cells("4_forecast"))

@@ -112,7 +112,7 @@ class DenseScorer:
         metrics, judged = measure_ranking(own, scores.ravel())
         values = pd.concat([metrics, self._entropies(test, queries, documents)]).assign(score=OWN)
         chance, limits = self.of_chance[test.name], self.found_limits[test.name]
-        return Ranked(own, scores.ravel(), values, limits, chance, judged, SEARCH)
+        return Ranked(own, scores.ravel(), values, limits, chance, test.first_stage, judged, SEARCH)
 
     def _search(self, test: Test, queries: NDArray, documents: NDArray, depth: int) -> tuple[NDArray, NDArray]:
         """Return the rows and scores of every query's best documents, but of the query itself where it is one."""

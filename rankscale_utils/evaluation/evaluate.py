@@ -53,7 +53,7 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
         for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
             write_run(paths.run_file(path, ranked.test.name, ranked.task == SEARCH), ranked, run.name)
             columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, _reason(ledger["status"], ranked))
-            per_query.append(ranked.values.assign(**{name: columns[name] for name in OF_QUERIES}))
+            per_query.append(ranked.per_query().assign(**{name: columns[name] for name in OF_QUERIES}))
             measured.append(ranked.means().assign(**columns))
         progress.advance(1)
     if not measured:
@@ -70,7 +70,8 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     columns = _columns(study, ledger, seen, test, RERANK, "")
     limits = dict.fromkeys((*REFERENCES, *OVER_RANDOM, "judged@10"), 0.0)
     nothing = pd.DataFrame([{"metric": "", "score": "", "value": 0.0, **columns, **limits}]).iloc[:0]
-    write_parquet(paths.per_query_file(folder), nothing[["metric", "score", "value", *OF_QUERIES]].assign(query_id=""))
+    of_queries = ["metric", "score", "value", "first_stage", "random_order", *OF_QUERIES]
+    write_parquet(paths.per_query_file(folder), nothing[of_queries].assign(query_id=""))
     write_measurements(paths.measurements_file(folder), nothing)
     return nothing
 

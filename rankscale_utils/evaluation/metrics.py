@@ -66,6 +66,11 @@ class Test:
         return pd.concat([metrics, equal.assign(standard_error=0.0)], ignore_index=True)
 
     @cached_property
+    def first_stage(self) -> pd.DataFrame:
+        """What every query scores by the order as retrieved: query_id, metric, value; entropies have no such order."""
+        return metrics_per_query(self, first_stage_scores(self))
+
+    @cached_property
     def judged(self) -> Any:
         """What tells the share of a ranking's first ten that are judged."""
         return ir_measures.evaluator([JUDGED], self.judgments)
@@ -84,8 +89,8 @@ class Ranked(NamedTuple):
     """A test as a checkpoint scored it.
 
     scores: of the rows of `test.candidates`; values: query_id, metric, score (by which it ranks), value.
-    limits: `reference_values`, whose metrics are its index; random_order: what a random order scores, query by query;
-    judged: see `judged_at_10`; task: of `measurements.table`.
+    limits: `reference_values`, whose metrics are its index; random_order, first_stage: what a random order and the one
+    as retrieved score, query by query; judged: see `judged_at_10`; task: of `measurements.table`.
     """
 
     test: Test
@@ -93,8 +98,17 @@ class Ranked(NamedTuple):
     values: pd.DataFrame
     limits: pd.DataFrame
     random_order: pd.DataFrame
+    first_stage: pd.DataFrame
     judged: float
     task: str = RERANK
+
+    def per_query(self) -> pd.DataFrame:
+        """Return `values` with what other orders of the same query score: first_stage and random_order."""
+        table = self.values
+        for name in ("first_stage", "random_order"):
+            other = getattr(self, name)[["query_id", "metric", "value"]].rename(columns={"value": name})
+            table = table.merge(other, on=["query_id", "metric"], how="left")
+        return table
 
     def means(self) -> pd.DataFrame:
         """Return the mean over queries of every metric and score, with its limits and beside a random order.
@@ -102,9 +116,8 @@ class Ranked(NamedTuple):
         Columns metric, score, value, judged@10, those of `limits`, over_random_lo and over_random_hi: the paired 95 %
         interval, over queries, of what the value is more than a random order's.
         """
-        of_chance = self.random_order[["query_id", "metric", "value"]].rename(columns={"value": "chance"})
-        table = self.values.merge(of_chance, on=["query_id", "metric"], how="left")
-        groups = table.assign(over=table["value"] - table["chance"]).groupby(["metric", "score"], sort=False)
+        table = self.per_query()
+        groups = table.assign(over=table["value"] - table["random_order"]).groupby(["metric", "score"], sort=False)
         ends = [mean_with_interval(over)[1:] for _, over in groups["over"]]
         means = groups["value"].mean().reset_index().join(self.limits[list(REFERENCES)], on="metric")
         ends = pd.DataFrame(ends, means.index, ["over_random_lo", "over_random_hi"])
@@ -115,7 +128,7 @@ def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:
     """Return a test whose candidates were scored, with every metric and entropy of every query."""
     metrics, judged = measure_ranking(test, scores)
     values = pd.concat([metrics, entropies_per_query(test, scores)], ignore_index=True)
-    return Ranked(test, scores, values.assign(score=OWN), limits, test.random_order, judged)
+    return Ranked(test, scores, values.assign(score=OWN), limits, test.random_order, test.first_stage, judged)
 
 
 def ranking(test: Test, scores: np.ndarray) -> pd.DataFrame:
@@ -199,7 +212,7 @@ def reference_values(test: Test) -> pd.DataFrame:
     order = first_stage_scores(test)
     _check_metrics(test, order)
     perfect = test.candidates["relevance"].to_numpy() * 1e6 + order
-    means = [metrics_per_query(test, scores).groupby("metric")["value"].mean() for scores in (perfect, order)]
+    means = [table.groupby("metric")["value"].mean() for table in (metrics_per_query(test, perfect), test.first_stage)]
     limits = pd.DataFrame({"ceiling": means[0], "first_stage": means[1]})
     return beside_random_order(limits, test.random_order)
 

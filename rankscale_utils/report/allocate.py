@@ -13,7 +13,7 @@ from rankscale_utils.measurements.table import first_collection, headline
 from rankscale_utils.study.study import Study
 
 from . import figures, prose, tables
-from .prose import dollars, doubt, si, wide, with_ends
+from .prose import counted, dollars, doubt, si, wide, with_ends
 
 NO_JOINT_LAW = (
     "No series has a law of size and exposure together, which takes three exposures or more of every rung, so nothing "
@@ -28,18 +28,25 @@ def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.Data
         return NO_JOINT_LAW
     metric = headline(study, exponents)
     growth = [
-        f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']})"
+        f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']}{_caveat(row)})"
         for _, row in first_collection(exponents[exponents["metric"] == metric]).iterrows()
     ]
-    spent = f"For {metric}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
+    test = tables.test_of(first_collection(exponents))
+    spent = f"For {metric} on {test}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
     rows = compared[compared["metric"] == metric] if len(compared) else compared
     if rows.empty:
         return f"{spent} No budget was spent by two rungs, so the law's pick cannot be checked."
-    right = (rows["picked"] == rows["best"]).mean()
+    right = (rows["picked"] == rows["best"]).sum()
     return (
-        f"{spent} At {len(rows)} budgets that two rungs or more spent, the law picked the rung that was really best in "
-        f"{right:.0%}; its picks lost {rows['regret'].mean():.4f} on average."
+        f"{spent} At budgets that two rungs or more spent, the law picked the rung that was really best in "
+        f"{counted(right, len(rows))}; its picks lost {rows['regret'].mean():.4f} on average."
     )
+
+
+def _caveat(row: pd.Series) -> str:
+    """Say, after a comma, what an advice rests on where it is not plain."""
+    said = ["undecided which should grow faster"] * (row["favours"] == "undecided")
+    return "".join(f", {word}" for word in [*said, row["law"]] if word != "converged")
 
 
 def _tenfold(row: pd.Series, exponent: str) -> str:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.speedup import pareto_front
@@ -20,12 +21,14 @@ from rankscale_utils.measurements.table import labelled
 
 INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
+IN_THE_DARK = {"#0173b2": "#4aa8e8", "#4c72b0": "#86a8e0"}  # colours that a dark page shows lighter
 BAND = 0.18
 COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("colorblind").as_hex(), strict=False))
 FAMILY_COLOURS = dict(
     zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False)
 )
-PANEL = (4.7, 3.5)
+TEXT = 11  # points: with `page.SMALLEST` of a figure's width, eleven pixels or more on any screen
+PANEL, WIDE_PANEL = (4.7, 3.6), (7.6, 4.6)  # inches
 NATS = re.compile(r"CE\d*(-T)?")  # contrastive entropies
 
 
@@ -34,8 +37,9 @@ def use_style() -> None:
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
     quiet = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.12}
     ground = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"}
-    text = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold"}
-    svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False, "legend.fontsize": 9}
+    sizes = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+    text = dict.fromkeys(sizes, TEXT) | {"axes.titlelocation": "left", "axes.titleweight": "bold"}
+    svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False}
     sns.set_theme(context="paper", style="ticks", rc=dict.fromkeys(ink, INK) | quiet | ground | text | svg)
     if get_ipython():
         from matplotlib_inline.backend_inline import set_matplotlib_formats  # changes the notebook that imports it
@@ -43,10 +47,13 @@ def use_style() -> None:
         set_matplotlib_formats("svg")
 
 
-def panel(title: str, x: str, y: str, height: float = PANEL[1]) -> Axes:
-    """Return the axes of a new panel with its title and axis labels (quantity and unit)."""
-    _, axes = plt.subplots(figsize=(PANEL[0], height), layout="constrained")
-    axes.set(title=title, xlabel=x, ylabel=y)
+def panel(title: str, x: str, y: str, height: float = PANEL[1], width: float = PANEL[0]) -> Axes:
+    """Return the axes of a new panel with its title and axis labels (quantity and unit), by which pages name it."""
+    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, gid="title")
+    axes.xaxis.label.set_gid("x")
+    axes.yaxis.label.set_gid("y")
     return axes
 
 
@@ -78,13 +85,19 @@ def log_axis(axes: Axes, *, x: bool = True) -> None:
 
 
 def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each line's name at its end, moved apart where they would overlap. ends: x, y, name, colour."""
+    """Write each line's name beside its end, all as near to their ends as they can stand without overlapping.
+
+    ends: x, y, name, colour. A thin line leads from an end to a name that had to move.
+    """
     low, high = axes.get_ylim()
-    gap, above = 0.06 * (high - low), -np.inf
-    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
-        above = max(y, above + gap)
-        axes.annotate(name, (x, above), (5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
-                      annotation_clip=False)  # fmt: skip
+    ends = sorted(ends, key=lambda end: end[1])
+    steps = np.arange(len(ends)) * 1.25 * TEXT / (72 * axes.figure.get_figheight() * 0.72) * (high - low)
+    heights = isotonic_regression(np.clip([y for _, y, _, _ in ends], low, high) - steps).x + steps
+    for (x, y, name, colour), height in zip(ends, heights, strict=True):
+        leader = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 1}
+        axes.annotate(name, (x, y), (12, height), xycoords="data",
+                      textcoords=("offset points", "data"), color=colour, va="center", annotation_clip=False,
+                      arrowprops=leader)  # fmt: skip
 
 
 def where(collection: str, table: pd.DataFrame) -> str:
@@ -145,7 +158,7 @@ def quality_against(table: pd.DataFrame, what: str, label: str, column: str, end
         axes.errorbar(rows[column], rows["value"], up, across, fmt=marker, ms=5, lw=0.8, color=colour, label=name)
     for row in best.itertuples():
         axes.annotate(f"{row.rung or row.name} at {row.depth}", (getattr(row, column), row.value), (4, 4),
-                      textcoords="offset points", fontsize=8, alpha=0.8)  # fmt: skip
+                      textcoords="offset points", alpha=0.8)  # fmt: skip
     log_axis(axes)
     axes.figure.legend(loc="outside lower center", ncols=2)
     return axes
@@ -157,7 +170,10 @@ def bars(rows: pd.DataFrame, middle: str, low: str, high: str) -> NDArray:
 
 
 def level_line(axes: Axes, value: float, name: str, style: str = "--") -> None:
-    """Draw a level that does not change along x, with its name at its right end."""
+    """Draw a level that does not change along x, with its name at its right end; the frame grows to hold it."""
     axes.axhline(value, color=INK, ls=style, lw=1, alpha=0.6)
     axes.annotate(name, (1, value), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", fontsize=8, alpha=0.8)  # fmt: skip
+                  ha="right", alpha=0.8)  # fmt: skip
+    low, high = axes.get_ylim()
+    air = 0.08 * (high - low)
+    axes.set_ylim(min(low, value - air), max(high, value + air))

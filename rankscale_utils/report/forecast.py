@@ -13,7 +13,9 @@ from rankscale_utils.measurements.table import first_collection, headline, label
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
-from .prose import other_seals
+from .prose import counted, other_seals
+
+P0_BELOW = 0.25  # of a row, where P0's forecast stands below ours
 
 
 def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
@@ -25,7 +27,9 @@ def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
         f"measured {row['actual']:.4f}"
         for _, row in rows.iterrows()
     ]
-    return f"{metric}: {'; '.join(sentences)}. {coverage_sentence(scored)}{other_seals(scored)}"
+    return (
+        f"{metric} on {tables.test_of(rows)}: {'; '.join(sentences)}. {coverage_sentence(scored)}{other_seals(scored)}"
+    )
 
 
 def coverage_sentence(scored: pd.DataFrame) -> str:
@@ -34,10 +38,12 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     runs = runs[runs["covered"].notna()]
     width = ((runs["hi"] - runs["lo"]) / runs["actual"]).median()
     held = runs["coverage"].mean()
-    elsewhere = f" (on public ladders of others: {held:.0%})" if held == held else ""  # known for the usual level alone
+    elsewhere = (
+        f" (on public ladders of others: {100 * held:.0f} times in 100)" if held == held else ""
+    )  # known for the usual level alone
     return (
-        f"Of all {len(runs)} forecasts, {runs['covered'].mean():.0%} of the new runs fell inside their "
-        f"{runs['level'].iloc[0]:.0%} interval{elsewhere}; "
+        f"On all metrics and tests, every new run fell inside its {runs['level'].iloc[0]:.0%} interval in "
+        f"{counted(runs['hit'].sum(), len(runs), 'forecast')}{elsewhere}; "
         f"the median interval is {width:.0%} of the value wide."
     )
 
@@ -114,8 +120,8 @@ def comparison_sentence(scored: pd.DataFrame) -> str:
     for rung in table.index.get_level_values("rung").unique():
         ours, theirs, unchanged = (table.get((rung, law), float("nan")) for law in ("average", "P0 size", "no change"))
         sentences.append(
-            f"{rung}: mean absolute error {ours:.1%} of the value, against {theirs:.1%} by P0's protocol and "
-            f"{unchanged:.1%} by “no change”"
+            f"{rung}, all metrics and tests: mean absolute error {ours:.1%} of the value, against {theirs:.1%} by P0's "
+            f"protocol and {unchanged:.1%} by “no change”"
         )
     return "; ".join(sentences) + "."
 
@@ -124,8 +130,8 @@ def persistence_sentence(rows: pd.DataFrame) -> str:
     """Say how often “no change” was nearer to the truth than these forecasts."""
     nearer = int((rows["skill"] < 0).sum())
     return (
-        f"“No change from the largest fitted rung” was nearer to the truth in {nearer} of the {len(rows)} forecasts of "
-        f"{rows['metric'].iloc[0]}."
+        f"“No change from the largest fitted rung” was nearer to the truth in "
+        f"{counted(nearer, len(rows), 'forecast')} of {rows['metric'].iloc[0]} on {tables.test_of(rows)}."
     )
 
 
@@ -174,7 +180,17 @@ def _truth_panel(title: str, rows: pd.DataFrame) -> Axes:
     axes.set_ylim(held_out.ngroups - 0.3, -0.7)  # from top to bottom, with room for P0's bar below the last
     axes.grid(visible=False, axis="y")
     axes.set_xlim(_frame(rows[rows["law"] == "average"]))
+    for place, (_, forecasts) in enumerate(held_out):
+        _mark_cut_ends(axes, place + P0_BELOW, forecasts[forecasts["law"] == "P0 size"])
     return axes
+
+
+def _mark_cut_ends(axes: Axes, height: float, rows: pd.DataFrame) -> None:
+    """Mark with an arrow where an interval leaves the frame."""
+    low, high = axes.get_xlim()
+    for end, beyond, marker in ((low, rows["lo"] < low, "<"), (high, ~(rows["hi"] <= high), ">")):
+        if (beyond & rows["lo"].notna()).any():
+            axes.plot(end, height, marker, color=figures.INK, ms=6, alpha=0.6, clip_on=False)
 
 
 def _draw_forecast(axes: Axes, place: int, forecasts: pd.DataFrame, colour: str) -> None:
@@ -184,18 +200,18 @@ def _draw_forecast(axes: Axes, place: int, forecasts: pd.DataFrame, colour: str)
     axes.plot(new[["lo", "hi"]], [place] * 2, color=colour, lw=1.2)
     axes.plot(mean[["lo", "hi"]], [place] * 2, color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
     axes.plot(mean["forecast"], place, "o", color=colour, ms=5)
-    axes.plot(p0[["lo", "hi"]].to_numpy().ravel(), [place + 0.25] * 2, color=figures.INK, lw=1, alpha=0.6)
-    axes.plot(p0["forecast"], [place + 0.25], "x", color=figures.INK, ms=5, alpha=0.8)
+    axes.plot(p0[["lo", "hi"]].to_numpy().ravel(), [place + P0_BELOW] * 2, color=figures.INK, lw=1, alpha=0.6)
+    axes.plot(p0["forecast"], [place + P0_BELOW], "x", color=figures.INK, ms=5, alpha=0.8)
     axes.plot(mean["persistence"], place, "|", color=figures.INK, ms=11, mew=1.4)
     axes.plot(mean["actual"], place, "D", color=figures.HELD_OUT, ms=6)
 
 
 def _frame(ours: pd.DataFrame) -> tuple[float, float]:
-    """Return limits that show every forecast and truth with some air; a wide interval may leave them."""
-    values = ours[["forecast", "actual", "persistence"]].to_numpy()
-    low, high = np.nanmin(values), np.nanmax(values)
-    air = max((high - low) * 1.2, (ours["hi"] - ours["lo"]).median() * 0.6)
-    return low - air, high + air
+    """Return limits that hold every forecast, interval and truth with some air."""
+    values = ours[["forecast", "actual", "persistence", "lo", "hi"]].to_numpy(float)
+    values = values[np.isfinite(values)]
+    air = 0.06 * (values.max() - values.min() or 0.1)
+    return values.min() - air, values.max() + air
 
 
 def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame) -> list[Axes]:
@@ -229,7 +245,7 @@ def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame) -> list[Axes]:
 def _choices_panel(title: str, x: str, labels: list[str]) -> Axes:
     """Return a panel with a place on the y axis for every choice."""
     axes = figures.panel(title, x, "", height=4.6)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     return axes

@@ -26,13 +26,23 @@ from rankscale_utils.study.study import Study
 
 from . import allocate as allocate_page
 from . import annotations as annotations_page
-from . import curves, figures, references, tables, verdicts
 from . import families as families_page
+from . import figures, first_screen, ladder, references, tables, tests_table, verdicts
 from . import forecast as forecast_page
+from .glossary import explained, glossary
 from .nothing import nothing_sentence, remedy_sentence
 from .page import TEMPLATE, inline_svg, title_of
 from .prose import legible, other_seals
 
+LADDER_NOTE = (
+    "Filled marks are runs that the laws were fitted to, the line is their average with the interval of its mean; open "
+    "marks with bars are forecasts of one new run of a held out rung with their interval, diamonds what was measured."
+)
+TESTS_NOTE = (
+    "{metric}, a mean over seeds at the end of training; the page opens with {first}, the study's first test. Below "
+    "each value: how far it is from the first stage's own order and then from a random order of the same documents, "
+    "with paired 95% intervals over queries, not corrected for how many there are. ▲ above, ▼ below, ○ not told apart."
+)
 FORECAST_COLUMNS = {
     "objective": "objective",
     "rung": "rung",
@@ -74,12 +84,17 @@ def index_page(study: Study) -> dict[str, Any]:
     scored, fitted = read_scored(study), fit_study(study)
     measured = study_measurements(study, fitted_only=False)
     metric = headline(study, scored if fitted else measured)
+    on_tests = read_table(paths.rungs_on_tests_file(study.folder))
     said = _forecasts(study, of_first_collection(fitted), scored, metric) if fitted else {"forecast_table": ""}
     nothing = [] if fitted else [nothing_sentence(read_table(paths.left_out_file(study.folder)))]
     return said | {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
+        "first_test": tables.test_of(first_collection(measured)),
+        "tests_note": TESTS_NOTE.format(metric=metric, first=tables.test_of(first_collection(measured))),
+        "ladder_note": LADDER_NOTE,
         "metric": metric,
         "answer": [
             legible(sentence)
@@ -95,6 +110,9 @@ def index_page(study: Study) -> dict[str, Any]:
         "notes": [*_left_out(study), *_collection_notes(study)],
         "pages": _pages(study),
         "references": references.references_table(measured).data,
+        "on_tests": tests_table.tests_table(on_tests).data,
+        "banner": [explained(sentence) for sentence in first_screen.against_first_stage(on_tests)],
+        "glossary": glossary(),
         "runs": _runs(study, first_collection(measured), metric),
         "runs_note": runs_sentence(study),
         "provenance": _provenance(study, scored),
@@ -112,7 +130,9 @@ def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric:
         "with its own bar is the protocol of arXiv 2603.04816. "
         "Coverage is how often such intervals held the truth on public ladders that others trained.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
-        "figures": [as_svg(axes) for axes in _figures(study, fitted, scored, metric)],
+        "tiles": first_screen.tiles(study, scored, metric, _results(study)),
+        "ladder": as_svg(_ladder(study, fitted, scored, metric)),
+        "figures": [as_svg(axes) for axes in forecast_page.forecast_and_truth(scored, [metric])],
     }
 
 
@@ -144,14 +164,21 @@ def as_svg(axes: Axes) -> str:
     return inline_svg(out.getvalue())
 
 
-def _figures(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> list[Axes]:
+def _results(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the tables that the first screen speaks of, by name."""
+    names = ("exponents", "within_budget", "next_runs")
+    found = {name: read_table(paths.ALLOCATION_FILES[name](study.folder)) for name in names}
+    others = {"on_tests": paths.rungs_on_tests_file, "verdicts": paths.predictability_file}
+    return found | {name: read_table(file(study.folder)) for name, file in others.items()}
+
+
+def _ladder(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> Axes:
+    """Draw the large figure of the first collection, with the order as retrieved where its value is known."""
     figures.use_style()
     drawn = draw_curves(study, [series for series in fitted if series.metric == metric], opened=True)
-    return [
-        *forecast_page.forecast_and_truth(scored, [metric]),
-        *curves.by_size(drawn),
-        *curves.by_exposure(drawn),
-    ]
+    mine = first_collection(scored[scored["metric"] == metric])
+    rows = drawn.rows if "first_stage" in drawn.rows else drawn.rows.assign(first_stage=None)
+    return ladder.ladder_figure(study, drawn, mine, rows["first_stage"].max())
 
 
 def _pages(study: Study) -> list[dict[str, str]]:
@@ -175,7 +202,7 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
     rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
     sentences = [
         f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
+        f"on {tables.test_of(rows)} [{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
         f"{'inside' if row['hit'] else 'outside'} the interval."
         for _, row in rows.iterrows()
     ]

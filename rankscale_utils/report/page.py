@@ -18,6 +18,7 @@ from rankscale_utils.study.study import Study
 from . import figures
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
+SMALLEST = 0.76  # of a figure's width: narrower, its text would be under eleven pixels
 
 
 class Page(Preprocessor):
@@ -54,11 +55,26 @@ def _beautify(data: dict) -> None:
 
 
 def inline_svg(svg: str) -> str:
-    """Return a figure for use inside a page: the text's ink follows the page's, light or dark."""
+    """Return a figure for use inside a page: named by its title and axes, its ink the page's, light or dark.
+
+    It is shown no narrower than its text can be read; what holds it scrolls.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]+>", _rounded, svg)
-    return svg.replace(figures.INK, "currentColor").replace("<svg ", '<svg role="img" ', 1)
+    parts = {part: text for part, text in re.findall(r'<g id="(title|x|y)">.*?<text[^>]*>(.*?)</text>', svg, re.DOTALL)}
+    svg = re.sub(r'<g id="[^"]*">', "<g>", re.sub(r"<[^>]+>", _rounded, svg))  # one page holds many figures
+    name, smallest = _name_of_figure(parts), SMALLEST * float(re.search(r'width="([\d.]+)pt"', svg)[1])
+    head = f'<svg role="img" aria-label="{name}" style="min-width:{smallest:.0f}pt" '
+    for light, dark in figures.IN_THE_DARK.items():
+        svg = svg.replace(light, f"light-dark({light},{dark})")
+    svg = svg.replace(figures.INK, "currentColor").replace("<svg ", head, 1)
+    return re.sub(r"(<svg[^>]*>)", rf"\1<title>{name}</title>", svg, count=1)
+
+
+def _name_of_figure(parts: dict[str, str]) -> str:
+    """Return a figure's name from its title and axis labels, which are escaped already."""
+    against = " against ".join(parts[axis] for axis in ("y", "x") if parts.get(axis))
+    return ": ".join(filter(None, [parts.get("title"), against])).replace('"', "&quot;") or "figure"
 
 
 def _rounded(tag: re.Match) -> str:

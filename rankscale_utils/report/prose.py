@@ -145,3 +145,8 @@ def other_seals(forecasts: pd.DataFrame) -> str:
     """Name the seals that stand beside the one that is shown, and what they rest on, after a blank; or nothing."""
     words = forecasts["other_seals"].iloc[0]
     return "" if words == NO_OTHERS else f" {words}"
+
+
+def counted(some: float, all_: float, what: str = "") -> str:
+    """Return a count as prose has it: 8 of 9 forecasts."""
+    return f"{some:.0f} of {all_:.0f}{f' {what}' if what else ''}{'s' if what and all_ != 1 else ''}"

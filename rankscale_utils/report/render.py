@@ -13,6 +13,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
+from .glossary import explained
 from .index import index_page
 from .page import TEMPLATE, render_page
 from .prose import written
@@ -25,7 +26,7 @@ def render_study(study: Study) -> Path:
     templates = Environment(
         loader=FileSystemLoader(TEMPLATE, encoding="utf-8"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters["written"] = written
+    templates.filters |= {"written": written, "explained": explained}
     index = paths.index_file(study.reports)
     with whole_file(index) as temporary:
         temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)), encoding="utf-8")

@@ -18,6 +18,11 @@ def collection_column(table: pd.DataFrame) -> dict[str, str]:
     return {"collection": "collection"} if len(table) and labelled(table)["collection"].nunique() > 1 else {}
 
 
+def test_of(rows: pd.DataFrame) -> str:
+    """Return the test that the first of some rows is of, as people tell tests apart."""
+    return labelled(rows.iloc[:1])["collection"].iloc[0]
+
+
 def styled(table: pd.DataFrame, **columns: str) -> HTML:
     """Return the table with only the columns named; each value is a heading, then `|` and a format: `N="params|,.0f"`.
 

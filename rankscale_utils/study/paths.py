@@ -215,6 +215,11 @@ def rung_differences_file(study: Path) -> Path:
     return study / "rung_differences.csv"
 
 
+def rungs_on_tests_file(study: Path) -> Path:
+    """Every rung on every test, beside the order as retrieved and a random one."""
+    return study / "rungs_on_tests.csv"
+
+
 def exponents_file(study: Path) -> Path:
     """How the best size and exposure grow with compute."""
     return study / "exponents.csv"

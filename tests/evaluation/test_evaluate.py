@@ -132,7 +132,7 @@ def test_the_relevant_document_that_was_not_retrieved_enters_no_metric(test):
 @pytest.mark.parametrize("scores", ["apart", "equal", "nearly equal"])
 def test_every_tool_finds_our_metrics_in_the_run_that_was_written(test, tmp_path, scores):
     scores = nearly_equal_scores(test) if scores == "nearly equal" else random_scores(test, ties=scores == "equal")
-    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, 1.0), "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, None, 1.0), "some-run")
     run = list(ir_measures.read_trec_run(gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode()))
     assert len(run) == 400
     qrels = [ir_measures.Qrel(*row) for row in test.judgments.itertuples(index=False)]
@@ -159,7 +159,7 @@ def test_every_tool_finds_our_metrics_in_the_run_that_was_written(test, tmp_path
 def test_written_scores_never_tie_in_single_precision(test, tmp_path, scale):
     scores = (7.0 + scale * np.round(random_scores(test), 1)) * np.where(np.arange(len(test.candidates)) % 2, 1, -1)
     scores[:3] = np.nan, np.inf, -np.inf
-    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, 1.0), "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, None, 1.0), "some-run")
     run = pd.DataFrame(RunReader(tmp_path / "x.run.gz"), columns=["query_id", "document_id", "score"])
     single = run.assign(score=run["score"].astype(np.float32)).groupby("query_id")["score"]
     assert single.diff().dropna().lt(0).all()
@@ -184,7 +184,7 @@ def test_ids_with_quotes_and_missing_values_names_survive_a_run(by_hand, tmp_pat
     test = dataclasses.replace(by_hand, candidates=by_hand.candidates.replace({"document_id": names}))
     scores = np.arange(len(test.candidates), dtype=float)
     path = paths.run_file(tmp_path / "10.safetensors", test.name)
-    write_run(path, Ranked(test, scores, None, None, None, 1.0), "some-run")
+    write_run(path, Ranked(test, scores, None, None, None, None, 1.0), "some-run")
     ours = [document for _, document, _ in RunReader(path)]
     assert ours == ranking(test, scores)["document_id"].tolist()
     again = scores_of_run(test, tmp_path / "10.safetensors")
@@ -202,7 +202,7 @@ def test_ids_with_quotes_and_missing_values_names_survive_a_run(by_hand, tmp_pat
 )
 def test_a_written_run_is_in_the_order_that_was_measured(test, tmp_path, ties, metric):
     scores = random_scores(test, ties)
-    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, 1.0), "some-run")
+    write_run(tmp_path / "x.run.gz", Ranked(test, scores, None, None, None, None, 1.0), "some-run")
     lines = [line.split(" ") for line in gzip.decompress((tmp_path / "x.run.gz").read_bytes()).decode().splitlines()]
     ranked = defaultdict(list)
     for query, q0, document, rank, _, name in lines:

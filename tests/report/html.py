@@ -7,7 +7,8 @@ from IPython.display import HTML
 
 def cells(table: HTML) -> list[list[str]]:
     """Return the text of a table's cells, row by row, its head first."""
-    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table.data)]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.data)
+    return [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
 
 
 def records(table: HTML) -> list[dict[str, str]]:

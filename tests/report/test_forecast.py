@@ -35,7 +35,8 @@ def test_ours_stand_beside_the_baselines_the_average_first():
     assert (p0["mean error"], p0["inside"]) == ("8.0%", "0%")
     assert (unchanged["bias"], unchanged["inside"], unchanged["median width"]) == ("-12.0%", "–", "–")
     assert page.comparison_sentence(SCORED) == (
-        "w48: mean absolute error 4.0% of the value, against 8.0% by P0's protocol and 12.0% by “no change”."
+        "w48, all metrics and tests: mean absolute error 4.0% of the value, against 8.0% by P0's protocol and 12.0% by "
+        "“no change”."
     )
 
 
@@ -50,13 +51,13 @@ def test_every_forecast_stands_beside_p0s():
 
 def test_sentences_say_what_held():
     assert page.coverage_sentence(SCORED) == (
-        "Of all 1 forecasts, 100% of the new runs fell inside their 95% interval (on public ladders of others: "
-        "90%); the median interval is 24% of the value wide."
+        "On all metrics and tests, every new run fell inside its 95% interval in 1 of 1 forecast (on public ladders of "
+        "others: 90 times in 100); the median interval is 24% of the value wide."
     )
     unknown = page.coverage_sentence(SCORED.assign(coverage=np.nan))
-    assert "inside their 95% interval; the median" in unknown  # a level that was not tried elsewhere
+    assert "in 1 of 1 forecast; the median" in unknown  # a level that was not tried elsewhere
     ours = SCORED[SCORED["law"] == "average"]
-    assert "nearer to the truth in 0 of the 2 forecasts of AP" in page.persistence_sentence(ours)
+    assert "nearer to the truth in 0 of 2 forecasts of AP on" in page.persistence_sentence(ours)
 
 
 def test_the_figure_shows_forecast_interval_and_truth_of_every_held_out_rung():

@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from matplotlib.text import Text
 
 from rankscale_utils.report import figures
-from rankscale_utils.report.page import inline_svg, mathml, provenance, title_of
+from rankscale_utils.report.page import SMALLEST, inline_svg, mathml, provenance, title_of
 
 
 def test_formulas_become_mathml():
@@ -52,6 +55,37 @@ def test_a_figure_stands_inline_in_the_pages_own_ink():
     assert "currentColor" in svg
     assert figures.HELD_OUT in svg  # other colours stay
     assert "exposure (pairs)" in svg  # text is text
+    name = "Title: nDCG@10 against exposure (pairs)"
+    assert f'role="img" aria-label="{name}"' in svg
+    assert f"<title>{name}</title>" in svg
+    assert f'style="min-width:{0.76 * 72 * figures.PANEL[0]:.0f}pt"' in svg
+    assert "<g id=" not in svg  # a page holds many figures
+
+
+def test_text_of_a_figure_is_eleven_pixels_or_more_at_its_smallest():
+    figures.use_style()
+    axes = figures.panel("Title", "x", "y")
+    axes.legend(axes.plot([1, 2], [3, 4]), ["line"])
+    axes.figure.canvas.draw()
+    texts = axes.figure.findobj(lambda artist: hasattr(artist, "get_fontsize") and artist.get_text())
+    assert min(text.get_fontsize() for text in texts) * SMALLEST * 4 / 3 >= 11
+    plt.close(axes.figure)
+
+
+def test_names_of_lines_keep_their_order_and_do_not_overlap():
+    figures.use_style()
+    axes = figures.panel("", "", "")
+    axes.set_ylim(0, 1)
+    ends = [(1, y, name, "k") for y, name in ((0.51, "b"), (0.5, "a"), (0.52, "c"), (0.9, "d"))]
+    figures.label_ends(axes, ends)
+    axes.figure.canvas.draw()
+    texts = sorted(axes.texts, key=lambda text: text.get_text())
+    boxes = [Text.get_window_extent(text) for text in texts]
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
+    heights = [text.xyann[1] for text in texts]
+    assert heights[-1] == pytest.approx(0.9)  # a name that has room stands at its line
+    assert sum(heights[:3]) / 3 == pytest.approx(0.51)  # those that have not, around theirs
+    plt.close(axes.figure)
 
 
 def test_a_page_is_named_after_its_first_heading():

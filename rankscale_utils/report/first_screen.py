@@ -1,0 +1,199 @@
+"""The first screen of a study: what the large model will score, whether to believe it, and where to spend."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from rankscale_utils.analysis.forecast import average_forecasts
+from rankscale_utils.measurements.directions import rising
+from rankscale_utils.measurements.table import first_collection, labelled
+from rankscale_utils.study.study import Study
+
+from .prose import counted, listed, si
+from .tables import test_of
+
+REACH = 10  # times what was measured: beyond it nothing is said
+FAVOURED = {"size": "Into a larger model", "data": "Into more training pairs"}
+
+
+class Tile(NamedTuple):
+    """A question, its answer in a few words, and sentences below it; mood: good, bad or open."""
+
+    question: str
+    answer: str
+    sentences: list[str]
+    mood: str = "open"
+
+
+def tiles(study: Study, scored: pd.DataFrame, metric: str, tables: dict[str, pd.DataFrame]) -> list[Tile]:
+    """Return the three tiles of a study that forecasts.
+
+    scored: all scored forecasts; tables: exponents, within_budget and next_runs of 5_allocate, on_tests, and verdicts
+    of `analysis.predictability`, by name.
+    """
+    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
+    rows = rows[rows["params"] == rows["params"].max()]
+    rows = rows.sort_values("forecast", ascending=not rising(metric, study.forecasting.directions), kind="stable")
+    return [
+        _forecast_tile(rows, metric),
+        _trust_tile(rows, scored, metric, tables),
+        _spending_tile(study, metric, tables),
+    ]
+
+
+def _forecast_tile(rows: pd.DataFrame, metric: str) -> Tile:
+    """Say what the largest held-out rung was forecast to score, the best objective first, and how far to trust that."""
+    best, others = rows.iloc[0], rows.iloc[1:]
+    held = best["coverage"]
+    often = f" Such intervals held the truth {100 * held:.0f} times in 100 on ladders of others."
+    ends = f"{best['level']:.0%} interval {best['interval']} for one new run."
+    said = [f"{metric} on {test_of(rows)}, {ends}{often if held == held else ''}"]
+    if pd.notna(best["actual"]):
+        said.append(f"Measured since: {best['actual']:.4f}, {'inside' if best['hit'] else 'outside'} the interval.")
+    if len(others):
+        also = listed(f"{row['objective']} {row['forecast']:.4f}" for _, row in others.iterrows())
+        said.append(f"Other objectives: {also}.")
+    question = f"What will {best['rung']} score, trained {best['objective']}?"
+    return Tile(question, f"{best['forecast']:.4f}", said, _mood(best["hit"] if pd.notna(best["actual"]) else None))
+
+
+def _mood(good: bool | None) -> str:
+    return "open" if good is None else "good" if good else "bad"
+
+
+def _trust_tile(rows: pd.DataFrame, scored: pd.DataFrame, metric: str, tables: dict[str, pd.DataFrame]) -> Tile:
+    """Say whether to believe the forecasts: their intervals, “no change”, P0, and the first stage."""
+    every = average_forecasts(scored)
+    every = every[every["actual"].notna()]
+    opened = rows[rows["actual"].notna()]
+    if opened.empty:
+        return Tile("Can it be believed?", "Not tested yet", ["The held-out rungs left nothing to compare with."])
+    mine = first_collection(every[every["metric"] == metric])
+    nearer, beaten = int((mine["skill"] >= 0).sum()), int((mine["skill_to_p0"] >= 0).sum())
+    held, trend = every["hit"].mean() >= every["level"].iloc[0] - 0.1, 2 * nearer > len(mine)
+    answer = {
+        (True, True): "Yes: interval and trend held",
+        (True, False): "The interval, not the trend",
+        (False, True): "The trend, not the interval",
+        (False, False): "No: neither held",
+    }[held, trend]
+    past = f"; in the ladder's own past {_past(rows)}" if _past(rows) else ""
+    said = [
+        f"Intervals held in {counted(every['hit'].sum(), len(every), 'forecast')} of all metrics and tests{past}.",
+        f"Nearer than “no change” in {counted(nearer, len(mine), 'forecast')} of {metric} on {test_of(rows)}, and than "
+        f"P0 in {counted(beaten, len(mine), 'forecast')}.",
+        *_above_first_stage(tables["on_tests"]),
+        *_predictable(tables["verdicts"], metric),
+    ]
+    return Tile("Can it be believed?", answer, said, _mood(True if held and trend else False if not held else None))
+
+
+def _predictable(verdicts: pd.DataFrame, metric: str) -> list[str]:
+    """Count the objectives whose metric cannot be forecast from their runs at all; nothing where all can."""
+    rows = first_collection(verdicts[verdicts["metric"] == metric]) if len(verdicts) else verdicts
+    if rows.empty or rows["predictable"].all():
+        return []
+    return [
+        f"Not predictable from these runs: {counted((~rows['predictable']).sum(), len(rows), 'objective')}, see below."
+    ]
+
+
+def _past(rows: pd.DataFrame) -> str:
+    """Return how many of the ladder's own past intervals held the truth, as a count; or nothing."""
+    first = rows.iloc[0]
+    if not first["past_intervals"] > 0:
+        return ""
+    return counted(round(first["past_coverage"] * first["past_intervals"]), first["past_intervals"])
+
+
+def _above_first_stage(on_tests: pd.DataFrame) -> list[str]:
+    """Count the models that rank above the order as retrieved, on every test; or nothing."""
+    rows = rows_with_first_stage(on_tests)
+    if rows.empty:
+        return []
+    tests = labelled(rows).groupby("collection", sort=False)
+    said = listed(f"{counted(above(of_test).sum(), len(of_test), 'model')} on {name}" for name, of_test in tests)
+    return [f"Above the first stage: {said}."]
+
+
+def rows_with_first_stage(on_tests: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of tests whose order as retrieved is known."""
+    return on_tests[on_tests["first_stage"].notna()] if "first_stage" in on_tests else on_tests.iloc[:0]
+
+
+def against_first_stage(on_tests: pd.DataFrame) -> list[str]:
+    """Say how many models rank above the order as retrieved, on the first test and on the others; or nothing.
+
+    on_tests: from `analysis.on_tests`. A model counts as above by the whole paired interval, where there is one.
+    """
+    rows = rows_with_first_stage(on_tests)
+    if rows.empty:
+        return []
+    first = first_collection(rows)
+    best = first.loc[first["value"].idxmax()]
+    said = [_above(first, test_of(first), best)]
+    others = rows.drop(first.index)
+    if len(others):
+        names = labelled(others).groupby("collection", sort=False)
+        better = [name for name, of_test in names if above(of_test).any()]
+        named = f": {listed(better)}" if better else ""
+        said.append(f"A model does on {counted(len(better), names.ngroups, 'other test')}{named}.")
+    return [" ".join(said)]
+
+
+def above(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row is above the order as retrieved, by its whole interval where there is one."""
+    return rows["over_first_stage_lo"].fillna(rows["over_first_stage"]) > 0
+
+
+def _above(rows: pd.DataFrame, test: str, best: pd.Series) -> str:
+    better, metric = int(above(rows).sum()), best["metric"]
+    model = f"{best['rung']} trained {best['objective']}, {best['value']:.4f}"
+    if not better:
+        return (
+            f"No model here ranks better than the first stage: its own order scores {metric} "
+            f"{best['first_stage']:.4f} on {test}, the best of {len(rows)} models, {model}."
+        )
+    return (
+        f"{counted(better, len(rows), 'model')} rank better than the first stage, whose own order scores {metric} "
+        f"{best['first_stage']:.4f} on {test}; the best is {model}."
+    )
+
+
+def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -> Tile:
+    """Say whether more compute should go into size or data, or which run would help to tell."""
+    question, exponents = "Where to spend?", tables["exponents"]
+    rows = first_collection(exponents[exponents["metric"] == metric]) if len(exponents) else exponents
+    if rows.empty:
+        return Tile(question, "Cannot be told", ["No law of size and exposure together could be fitted."])
+    favoured = set(rows["favours"])
+    row = rows.iloc[0]
+    share = f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}], {row['objective']}"
+    status = "" if row["law"] == "converged" else f", a law {row['law']}"
+    if len(favoured) == 1 and favoured <= set(FAVOURED):
+        half = "above" if row["favours"] == "data" else "below"
+        why = f"Pairs should grow as compute to the power b, and all of {share} lies {half} a half{status}."
+        return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
+    why = f"Larger model or more pairs: undecided, as {share} holds a half{status}."
+    return Tile(question, "Cannot be told yet", [why, *_next_run(tables["next_runs"])])
+
+
+def _next_run(planned: pd.DataFrame) -> list[str]:
+    if planned.empty:
+        return ["No single run would narrow the forecast by one percent or more."]
+    first = planned.iloc[0]
+    return [
+        f"Train this next: {first['kind']} at {si(first['N'])} parameters and {si(first['D'])} pairs "
+        f"({first['objective']}, {first['flops']:.1e} FLOPs): of single runs it narrows the forecast most for its "
+        f"cost, from ±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}."
+    ]
+
+
+def _reach(within: pd.DataFrame, metric: str) -> list[str]:
+    """Say how far what the budget buys lies beyond what was measured, where it does."""
+    rows = within[within["metric"] == metric] if len(within) else within
+    far = rows[rows["beyond"] > REACH] if len(rows) else rows
+    if far.empty:
+        return []
+    longest = f"{far['beyond'].min():,.0f} times the longest exposure measured"
+    return [f"How much is not told by these runs: the study's budget would buy {longest}."]

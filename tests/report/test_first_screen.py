@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscale_utils.report import first_screen, tests_table
+from rankscale_utils.report.first_screen import Tile
+from rankscale_utils.study.study import Study
+from tests.report.html import cells
+
+KEYS = {"metric": "nDCG@10", "collection": "a/test", "task": "rerank", "score": "own"}
+STUDY = Study.model_construct(forecasting=Study.model_fields["forecasting"].default)
+EXPONENTS = pd.DataFrame([KEYS | {"objective": "listwise", "b": 0.47, "b_lo": 0.18, "b_hi": 0.76,
+                                  "favours": "undecided", "law": "led by the prior"}])  # fmt: skip
+NEXT = pd.DataFrame([{"kind": "another seed", "N": 1225.0, "D": 40000.0, "objective": "listwise", "flops": 4.5e10,
+                      "half_width_now": 0.0184, "half_width_after": 0.0182}])  # fmt: skip
+
+
+def forecast(objective: str, value: float, **other: object) -> dict:
+    row = {"objective": objective, "rung": "w48", "params": 48.0, "law": "average", "kind": "new_run", "level": 0.95}
+    row |= {"forecast": value, "lo": value - 0.03, "hi": value + 0.03, "coverage": 0.935, "past_coverage": 1.0}
+    row |= {"past_intervals": 18, "actual": 0.31, "covered": 1.0, "skill": -0.1, "skill_to_p0": 0.5}
+    return KEYS | row | other
+
+
+def on_tests(*rows: dict) -> pd.DataFrame:
+    row = {"objective": "listwise", "rung": "w48", "params_non_embedding": 48.0, "value": 0.31, "first_stage": 0.358}
+    row |= {"over_first_stage": -0.048, "over_first_stage_lo": -0.06, "over_first_stage_hi": -0.03}
+    row |= {"random_order": 0.12, "over_random": 0.19, "over_random_lo": 0.17, "over_random_hi": 0.21}
+    return pd.DataFrame([KEYS | row | other for other in rows])
+
+
+def tiles(scored: list[dict], tests: pd.DataFrame, exponents: pd.DataFrame = EXPONENTS, **more) -> list[Tile]:
+    tables = {"on_tests": tests, "exponents": exponents, "within_budget": pd.DataFrame(), "next_runs": NEXT}
+    tables |= {"verdicts": pd.DataFrame()} | more
+    return first_screen.tiles(STUDY, pd.DataFrame(scored), "nDCG@10", tables)
+
+
+def test_the_first_tile_says_what_the_best_objective_will_score_and_how_such_intervals_held():
+    scored = [
+        forecast("pointwise", 0.318),
+        forecast("listwise", 0.322),
+        forecast("listwise", 0.3, rung="w24", params=24),
+    ]
+    tile = tiles(scored, on_tests({}))[0]
+    assert (tile.question, tile.answer, tile.mood) == ("What will w48 score, trained listwise?", "0.3220", "good")
+    assert tile.sentences == [
+        "nDCG@10 on a/test, 95% interval 0.2920 – 0.3520 for one new run. Such intervals held the truth 94 times in "
+        "100 on ladders of others.",
+        "Measured since: 0.3100, inside the interval.",
+        "Other objectives: pointwise 0.3180.",
+    ]
+
+
+def test_the_second_tile_weighs_intervals_no_change_p0_and_the_first_stage():
+    scored = [forecast("listwise", 0.322), forecast("listwise", 2.5, metric="CE19", covered=0.5)]
+    tile = tiles(scored, on_tests({}, {"rung": "w24"}))[1]
+    assert (tile.answer, tile.mood) == ("No: neither held", "bad")
+    assert tile.sentences == [
+        "Intervals held in 1 of 2 forecasts of all metrics and tests; in the ladder's own past 18 of 18.",
+        "Nearer than “no change” in 0 of 1 forecast of nDCG@10 on a/test, and than P0 in 1 of 1 forecast.",
+        "Above the first stage: 0 of 2 models on a/test.",
+    ]
+    verdicts = pd.DataFrame([KEYS | {"predictable": True}, KEYS | {"predictable": False}])
+    tile = tiles([forecast("listwise", 0.322, skill=0.5)], on_tests({}), verdicts=verdicts)[1]
+    assert tile.answer == "Yes: interval and trend held"
+    assert tile.sentences[-1] == "Not predictable from these runs: 1 of 2 objectives, see below."
+    unopened = forecast("listwise", 0.322, actual=np.nan, covered=np.nan, skill=np.nan, skill_to_p0=np.nan)
+    assert tiles([unopened], on_tests({}))[1].answer == "Not tested yet"
+
+
+def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
+    tile = tiles([forecast("listwise", 0.322)], on_tests({}))[2]
+    assert tile.answer == "Cannot be told yet"
+    assert tile.sentences[0].startswith(
+        "Larger model or more pairs: undecided, as b = 0.47 [0.18, 0.76], listwise holds"
+    )
+    assert tile.sentences[0].endswith("a law led by the prior.")
+    assert tile.sentences[1].startswith("Train this next: another seed at 1.22k parameters and 40k pairs (listwise, ")
+
+
+def test_an_advice_beyond_what_was_measured_says_so():
+    sure = EXPONENTS.assign(favours="data", b_lo=0.6, b_hi=0.8, b=0.7, law="converged")
+    within = pd.DataFrame([KEYS | {"beyond": 51000.0}])
+    tile = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within)[2]
+    assert (tile.answer, tile.mood) == ("Into more training pairs", "good")
+    assert "51,000 times the longest exposure measured" in tile.sentences[1]
+    near = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within.assign(beyond=3.0))[2]
+    assert len(near.sentences) == 1
+
+
+def test_the_first_sentence_says_when_nothing_beats_the_first_stage():
+    said = first_screen.against_first_stage(on_tests({}, {"rung": "w24", "value": 0.3}))
+    assert said == [
+        "No model here ranks better than the first stage: its own order scores nDCG@10 0.3580 on a/test, the best of 2 "
+        "models, w48 trained listwise, 0.3100."
+    ]
+    better = {"collection": "b/test", "over_first_stage": 0.1, "over_first_stage_lo": 0.05, "over_first_stage_hi": 0.2}
+    assert first_screen.against_first_stage(on_tests({}, better, {"collection": "c/test"}))[0].endswith(
+        "A model does on 1 of 2 other tests: b/test."
+    )
+    assert first_screen.against_first_stage(on_tests({}).drop(columns="first_stage")) == []
+
+
+@pytest.mark.parametrize(("lo", "hi", "mark"), [(-0.06, -0.03, "▼"), (-0.01, 0.03, "○"), (0.01, 0.03, "▲")])
+def test_every_test_has_a_row_and_every_rung_a_column(lo, hi, mark):
+    table = on_tests(
+        {"over_first_stage_lo": lo, "over_first_stage_hi": hi}, {"rung": "w8", "params_non_embedding": 8.0}
+    )
+    head, row = cells(tests_table.tests_table(table))
+    assert head == ["test", "objective", "first stage", "random order", "w8", "w48"]
+    assert row[:4] == ["a/test", "listwise", "0.3580", "0.1200"]
+    assert row[5] == f"0.3100{mark} -0.048 [{lo:+.3f}, {hi:+.3f}]▲ +0.190 [+0.170, +0.210]"
+
+
+def test_without_values_of_single_queries_there_are_no_intervals():
+    ends = dict.fromkeys(["over_first_stage_lo", "over_first_stage_hi", "over_random_lo", "over_random_hi"], np.nan)
+    _, row = cells(tests_table.tests_table(on_tests(ends).assign(random_order=np.nan)))
+    assert row == ["a/test", "listwise", "0.3580", "0.3100-0.048"]
