@@ -11,6 +11,7 @@ from rankscale_utils.study.loading import load_study
 os.environ[WHO_WRITES] = "write"
 study = load_study(config["study"])
 NOTEBOOKS, RESULTS, RUN = Path(workflow.basedir) / "notebooks", study.folder, study.folder / "{run}"
+SYSTEM = paths.system_folder(RESULTS, "{system}")
 GPU = int(config["kernel"] == "rankscale-gpu")
 TRAINED = {run.name: run for run in study.all_runs}
 LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
@@ -30,6 +31,10 @@ NOTEBOOK = (
 PREPARE = " python -m rankscale_utils.pipeline.prepare {study.source:q}"
 PAPERMILL = STAGE + NOTEBOOK
 
+wildcard_constraints:
+    run="[^/]+",
+    system="[^/]+",
+
 
 def measured(runs):
     return [] if study.measurements else [paths.measurements_file(RESULTS / run) for run in runs]
@@ -38,6 +43,10 @@ def measured(runs):
 def given(files):
     """Return what a user's files are, so that they are read again when they change, whatever their names hold."""
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def systems():
+    return [paths.measurements_file(paths.system_folder(RESULTS, name)) for name in study.systems]
 
 
 GIVEN = given(study.input_files)
@@ -64,6 +73,7 @@ rule all:
     input:
         executed(),
         [file(RESULTS / run) for run in TRAINED for file in (paths.ledger_file, paths.measurements_file)],
+        systems(),
         results(paths.collection_file, paths.ladder_file, paths.contract_file, where=TRAINED),
         results(paths.references_file, paths.rehearsal_file, where=TRAINED),
         results(paths.fits_file, paths.backtest_file, paths.seals_file),
@@ -128,6 +138,19 @@ rule evaluate:
     log: paths.log_file(RESULTS, "{run}.evaluate")
     shell: BESIDE + NOTEBOOK + " -p run {wildcards.run}"
 
+# A model that exists is measured once, whatever is trained beside it.
+rule system:
+    input: paths.collection_file(RESULTS)
+    output: result=update(paths.measurements_file(SYSTEM)), per_query=update(paths.per_query_file(SYSTEM))
+    params:
+        settings=lambda wildcards: digest(study.evaluation.model_dump(), study.systems[wildcards.system].model_dump()),
+        beside="*.run.gz",
+    threads: study.training.threads if study.training else 1
+    priority: 5
+    resources: gpu=GPU
+    log: paths.log_file(RESULTS, "{system}.system")
+    shell: BESIDE + " python -m rankscale_utils.pipeline.system {study.source:q} {wildcards.system}"
+
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
@@ -143,10 +166,15 @@ rule fit:
     shell: BESIDE + NOTEBOOK
 
 rule forecast:
-    input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "4_forecast.ipynb")
+    input:
+        measured(LADDER),
+        systems(),
+        seals=rules.fit.output.seals,
+        notebook=ancient(NOTEBOOKS / "4_forecast.ipynb"),
     output:
         update(results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file)),
         update(results(paths.rung_differences_file, paths.rungs_on_tests_file, paths.measurements_file)),
+        update(results(paths.systems_file, where=study.systems)),
         notebook=update(paths.notebook_file(RESULTS, "4_forecast")),
         result=update(paths.forecasts_file(RESULTS)),
     params: settings=digest(CSV, cells("4_forecast"))
@@ -164,7 +192,11 @@ rule allocate:
 
 # Alone on the machine: its clock would otherwise measure the other rules.
 rule speedup:
-    input: measured(LADDER), seals=rules.fit.output.seals, notebook=ancient(NOTEBOOKS / "6_speedup.ipynb")
+    input:
+        measured(LADDER),
+        systems(),
+        seals=rules.fit.output.seals,
+        notebook=ancient(NOTEBOOKS / "6_speedup.ipynb"),
     output:
         update(results(paths.fixed_lengths_file)),
         notebook=update(paths.notebook_file(RESULTS, "6_speedup")),

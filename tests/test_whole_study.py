@@ -15,6 +15,7 @@ import yaml
 
 from rankscale_utils.analysis.sealing import read_sealed
 from tests.dictionary import undescribed
+from tests.models.tiny import save_encoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = {
@@ -26,6 +27,7 @@ TINY = {
     "evaluation": {"queries": 60, "depth": 10, "metrics": ["nDCG@10", "RR@10"]},
     "held_out": {"rungs": ["w16"]},
     "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100},
+    "systems": {"theirs": "theirs"},
 }
 # What is smaller of params/nfcorpus_dense.yaml; few pairs, so that inverse cloze has as many.
 SMALLER = {
@@ -69,6 +71,7 @@ def root(tmp_path_factory):
     """A study that was killed while it trained, and then run again."""
     root = tmp_path_factory.mktemp("whole")
     write(root, "tiny", TINY)
+    save_encoder(root / "params" / "theirs", "bert", 16, reranker=True)
     environment = os.environ | {"RANKSCALE_ROOT": str(root)}
     command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", "tiny"]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -96,7 +99,7 @@ def test_every_stage_leaves_its_result(root):
 
 
 def test_every_file_and_column_is_described(root):
-    assert undescribed(root / "runs" / "tiny", {"Every study", "Studies that train"}) == []
+    assert undescribed(root / "runs" / "tiny", {"Every study", "Studies that train", "Studies with systems"}) == []
 
 
 def test_every_notebook_was_executed_without_an_error(root):
@@ -167,7 +170,7 @@ def test_on_other_queries_an_interval_is_wider(root):
 
 
 def test_an_interrupted_study_gives_the_numbers_of_an_uninterrupted_one(root, tmp_path):
-    write(tmp_path, "tiny", TINY)
+    write(tmp_path, "tiny", TINY | {"systems": {}})
     (tmp_path / "cache").symlink_to(root / "cache")
     done = batch(tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

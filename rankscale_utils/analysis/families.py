@@ -13,7 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import OWN, RERANK, SEARCH, measured_rows
+from rankscale_utils.measurements.table import AS_IT_IS, OWN, RERANK, SEARCH, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -133,11 +133,11 @@ def checkpoint_options(
 def serving_options(study: Study) -> Options:
     """Return the models that `speed.measure_study` timed as options, at every depth.
 
-    BM25 is none of them: its order is the candidates' own.
+    BM25 is none of them, as its order is the candidates' own, and models that exist stand for no family's ladder.
     """
     timed = pd.read_csv(paths.speed_file(study.folder), keep_default_na=False)
     values = read_parquet(paths.speed_per_query_file(study.folder))
-    table = timed[timed["family"] != "bm25"].reset_index(drop=True)
+    table = timed[(timed["family"] != "bm25") & (timed["objective"] != AS_IT_IS)].reset_index(drop=True)
     names = [f"{row.name} {row.rung}, depth {row.depth}" for row in table.itertuples()]
     wide = _by_option(values, SYSTEM_COLUMNS, table)
     own = values[(values["objective"] == "BM25") & (values["depth"] == values["depth"].max())]

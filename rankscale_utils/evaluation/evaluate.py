@@ -52,7 +52,8 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
         open_checkpoint(model, path)
         for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
             write_run(paths.run_file(path, ranked.test.name, ranked.task == SEARCH), ranked, run.name)
-            columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, _reason(ledger["status"], ranked))
+            excluded = reason_against(ledger["status"], ranked)
+            columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, excluded)
             per_query.append(ranked.per_query().assign(**{name: columns[name] for name in OF_QUERIES}))
             measured.append(ranked.means().assign(**columns))
         progress.advance(1)
@@ -84,7 +85,7 @@ def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, task: str
     return columns | {name: checkpoint[name] for name in seen} | {"excluded": excluded}
 
 
-def _reason(status: str, ranked: Ranked) -> str:
+def reason_against(status: str, ranked: Ranked) -> str:
     """Return why a checkpoint is no measurement, or nothing."""
     scores = ranked.scores
     if status != "complete":

@@ -13,11 +13,13 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import result_file, write_parquet
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.per_query import over_queries
-from rankscale_utils.measurements.table import DEFAULTS
+from rankscale_utils.measurements.table import AS_IT_IS, DEFAULTS
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.models.export import Model
+from rankscale_utils.models.published import read_system
+from rankscale_utils.scoring.published import own_pairs, published_system
 from rankscale_utils.scoring.systems import System, bm25_system, systems_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.objectives import score_of_objective
@@ -26,6 +28,7 @@ from rankscale_utils.study.study import Run, Study
 from .clock import KEYS, Query, benchmark_calls, seconds_of
 from .depths import DEPTHS, depths_of, quality_by_depth
 from .metrics import Test, first_stage_scores, open_test
+from .systems import checkpoint_of_system
 from .trec_runs import scores_of_run
 
 
@@ -87,6 +90,15 @@ def load_systems(
     return found
 
 
+def load_system(study: Study, name: str, collection: Collection, device: torch.device, test: Test) -> System:
+    """Return a model that exists as a system that scores a test, which reads texts with its own tokenizer."""
+    published = read_system(study, name)
+    published.model.to(device)
+    rows = (test.candidates[f"{kind}_row"].to_numpy() for kind in ("query", "document"))
+    pairs = own_pairs(published, collection, *rows)
+    return published_system(published, name, pairs, np.unique(test.candidates["document_row"]))
+
+
 def measure_study(
     study: Study,
     collection: Collection,
@@ -98,8 +110,8 @@ def measure_study(
     """Write `speed.csv` and return it: `benchmark` on the first test, and the `quality` of the models timed.
 
     Its values on every query go to `speed_per_query.parquet`: name, rung, depth, objective, metric, query_id, value.
-    Timed are the first objective of each family and, beside ED2LM's or a bi-encoder's, BM25, whose order is the first
-    stage's, at these depths and at the test's own, which laws are of.
+    Timed are the first objective of each family, the models that exist and, beside ED2LM's or a bi-encoder's, BM25,
+    whose order is the first stage's, at these depths and at the test's own, which laws are of.
     """
     pairs, test = collection.pairs(), open_test(study, collection)
     chosen, held = study.forecasting.headline, np.unique(test.candidates["document_row"])
@@ -113,6 +125,10 @@ def measure_study(
                 reached.append(
                     _named(system, quality_by_depth(test, scores, metric, depths)).assign(objective=objective)
                 )
+        for name in study.systems:
+            found.append(load_system(study, name, collection, device, test))
+            scores = scores_of_run(test, checkpoint_of_system(study, name))
+            reached.append(_named(found[-1], quality_by_depth(test, scores, metric, depths)).assign(objective=AS_IT_IS))
         if study.families != ["cross_encoder"]:
             found.append(
                 bm25_system(collection.documents()["text"], collection.queries()["text"].tolist(), study.first_stage)

@@ -13,6 +13,7 @@ from .directions import UNSTATED, Directions, rising
 
 RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
 OWN = "own"  # the score that an objective's models rank by
+AS_IT_IS = "as it is"  # in place of an objective: the model was finished before the study
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
 DEFAULTS = {"task": RERANK, "score": OWN}  # of columns that a user's CSV may lack

@@ -19,17 +19,22 @@ class BiEncoder(nn.Module):
 
     ``encoder`` is any transformers encoder (``AutoModel.from_config`` or ``from_pretrained``). Queries and documents
     share the model; the inner product of their embeddings is their score. Source: arXiv 2403.18684, §3.
+    ``projection`` is what a finished bi-encoder has instead, of whatever makes ``dimensions`` of what is pooled.
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, dimensions: int = DIMENSIONS, pooling: Literal["mean", "cls"] = "mean"
+        self,
+        encoder: PreTrainedModel,
+        dimensions: int = DIMENSIONS,
+        pooling: Literal["mean", "cls"] = "mean",
+        projection: nn.Module | None = None,
     ) -> None:
         """Wrap ``encoder``, projecting to ``dimensions``. Raises ValueError for an unknown pooling."""
         super().__init__()
         if pooling not in ("mean", "cls"):
             raise ValueError(f"pooling is {pooling!r}; use 'mean' or 'cls'")
-        self.encoder, self.pooling = unpad(encoder), pooling
-        self.projection = nn.Linear(encoder.config.hidden_size, dimensions)
+        self.encoder, self.pooling, self.dimensions = unpad(encoder), pooling, dimensions
+        self.projection = nn.Linear(encoder.config.hidden_size, dimensions) if projection is None else projection
 
     def inputs(self, input_ids: Tensor, attention_mask: Tensor) -> Inputs:
         """Return what is read of token ids and attention mask, each (texts, tokens) and on the host, padded on the

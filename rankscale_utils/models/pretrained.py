@@ -37,7 +37,7 @@ def read_config(field: str, source: str, layers: int | None = None) -> Pretraine
     Raises:
         StudyError: there is none, it cannot be reached, or it has fewer layers.
     """
-    with _reading(field, source, "configuration"):
+    with reading(field, source, "configuration"):
         config = AutoConfig.from_pretrained(source)
     if layers is None:
         return config
@@ -87,7 +87,7 @@ def read_encoder(field: str, source: str, config: PretrainedConfig) -> PreTraine
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
-    with _reading(field, source, "weights"):
+    with reading(field, source, "weights"):
         encoder, found = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **without_pooler(config)
         )
@@ -104,7 +104,7 @@ def read_classifier(field: str, source: str, config: PretrainedConfig) -> PreTra
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
     finished = is_classifier(config)
-    with _reading(field, source, "weights"):
+    with reading(field, source, "weights"):
         classifier, found = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True
         )
@@ -130,7 +130,7 @@ def read_t5(field: str, source: str) -> T5ForConditionalGeneration:
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
-    with _reading(field, source, "weights"):
+    with reading(field, source, "weights"):
         t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     _refuse_missing(field, source, "T5", found["missing_keys"])
     return t5
@@ -158,7 +158,7 @@ def read_tokenizer(field: str, source: str) -> tuple[Tokenizer, dict[str, str], 
     Raises:
         StudyError: there is none, it cannot be reached, has no token for padding, or lays out no pairs.
     """
-    with _reading(field, source, "tokenizer"):
+    with reading(field, source, "tokenizer"):
         wrapped = AutoTokenizer.from_pretrained(source)
     tokenizer = getattr(wrapped, "backend_tokenizer", None)
     if tokenizer is None:
@@ -194,7 +194,8 @@ def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
 
 
 @contextmanager
-def _reading(field: str, source: str, what: str) -> Iterator[None]:
+def reading(field: str, source: str, what: str) -> Iterator[None]:
+    """Say in one sentence why a part of an id or folder cannot be read, where it cannot."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # tensors that are not used are no news, and those that lack are refused
     logging.disable_progress_bar()  # it would stay in the page that a notebook becomes

@@ -21,7 +21,8 @@ from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
-from rankscale_utils.models.pretrained import bare_encoder
+from rankscale_utils.models.pretrained import bare_encoder, read_config
+from rankscale_utils.models.published import longest_read
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm, TrecFiles
@@ -101,18 +102,23 @@ class PlannedWork:
     @classmethod
     def of(cls, study: Study, family: Family) -> "PlannedWork":
         """Count the work of a study's objectives of one family."""
-        training, evaluation = study.training, study.evaluation
+        training = study.training
         objectives = [objective for name, objective in study.objectives.items() if study.family_of(name) == family]
         runs = sum(len(objective.seeds) for objective in objectives)
         tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
         steps = planned_steps(plan_branches(study)) * runs
-        queries = [queries_of_test(study, test) for test in evaluation.tests.values()]
         checkpoints = len(training.exposures) * runs
         return cls(
             trained=steps * training.groups.pairs_per_step + training.exposures[0] * tried,
-            scored=sum(queries or [evaluation.queries]) * evaluation.depth * checkpoints,
+            scored=pairs_of_tests(study) * checkpoints,
             checkpoints=checkpoints,
         )
+
+
+def pairs_of_tests(study: Study) -> int:
+    """Return how many pairs a model scores once for all tests."""
+    queries = [queries_of_test(study, test) for test in study.evaluation.tests.values()]
+    return sum(queries or [study.evaluation.queries]) * study.evaluation.depth
 
 
 def queries_of_test(study: Study, test: CollectionForm) -> int:
@@ -220,6 +226,25 @@ def _seconds(action: Callable[[], object], device: torch.device, budget: float =
     return fastest
 
 
+def estimate_systems(study: Study, machine: Machine) -> pd.DataFrame:
+    """Return system, params and hours for every model that exists, read from its configuration alone.
+
+    As if every pair, or text, were as long as it reads: what it takes at most.
+    """
+    scored, rows = pairs_of_tests(study), []
+    smallest = planned_config(study, next(iter(study.ladder)), study.families[0]).hidden_size
+    for name, system in study.systems.items():
+        field, source = f"systems.{name}", study.source_of(system.pretrained)
+        config = read_config(field, source)
+        with torch.device("meta"):
+            encoder = bare_encoder(config)
+        longest = np.array([longest_read(field, source, config, system.pair_tokens)])
+        flops = scored * float(encoder_flops(encoder).forward(longest)[0])
+        rate = min(machine.step * config.hidden_size / smallest, max(machine.step, REACHED * machine.product))
+        rows.append({"system": name, "params": parameters(encoder).total, "hours": flops / rate / 3600})
+    return pd.DataFrame(rows, columns=["system", "params", "hours"])
+
+
 def estimate_text(study: Study, machine: Machine, tokens: float, source: str) -> str:
     """Return the estimate for people to read, with what is measured and what is assumed."""
     table, settings = estimate_costs(study, machine, tokens), study.training
@@ -239,6 +264,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
             "disk (GB)": (table["disk"] / 1e9).map("{:.2f}".format),
         }
     )
+    systems = estimate_systems(study, machine)
     wall = table["hours"].sum() / at_once / (settings.gpus if machine.gpus else 1)
     pairs = planned_steps(plan_branches(study)) * settings.groups.pairs_per_step
     lines = [
@@ -250,6 +276,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         f"In all: {duration(wall)} here with {at_once} at a time, {duration(table['hours_h100'].sum())} on one "
         f"H100; {(table['disk'].sum() + resume) / 1e9:.1f} GB of disk, of which {resume / 1e9:.1f} GB only until the "
         "runs end.",
+        *_said_of_systems(systems),
         f"Measured here: {machine.name}; a matrix product runs at {machine.product / 1e12:.3g} TFLOP/s, training steps "
         f"of the smallest rung at {machine.step / 1e12:.3g} TFLOP/s; a step keeps {machine.saved:.0f} bytes for each "
         "token, layer and unit of hidden size.",
@@ -260,6 +287,11 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         f"a test that names no number of queries has {TEST_QUERIES:,}.",
     ]
     return "\n".join(lines)
+
+
+def _said_of_systems(systems: pd.DataFrame) -> list[str]:
+    said = [f"{row.system} ({row.params:,} parameters) {duration(row.hours)}" for row in systems.itertuples()]
+    return [f"Besides, models that exist score every test once and take at most: {', '.join(said)}."] if said else []
 
 
 @one_sentence

@@ -20,6 +20,7 @@ from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.machine.progress import say
 from rankscale_utils.models.build import count_rung
 from rankscale_utils.models.checks import check_pretrained, start_of
+from rankscale_utils.models.published import check_systems
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -36,6 +37,7 @@ def prepare(study: Study) -> None:
         StudyError: the study could never be forecast; see `analysis.dry_run`.
     """
     check_pretrained(study)
+    check_systems(study)
     for rung in study.pretrained:
         for family in study.families:
             say(f"{family} {rung} starts from weights: {start_of(study, family, rung)}")

@@ -17,6 +17,7 @@ from rankscale_utils.analysis.fit import (
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
 from rankscale_utils.analysis.predictability import judge_study
 from rankscale_utils.analysis.results import read_table
+from rankscale_utils.analysis.systems import read_systems
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs, study_measurements
@@ -29,6 +30,7 @@ from . import annotations as annotations_page
 from . import families as families_page
 from . import figures, first_screen, ladder, references, tables, tests_table, verdicts
 from . import forecast as forecast_page
+from . import systems as systems_page
 from .glossary import explained, glossary
 from .nothing import nothing_sentence, remedy_sentence
 from .page import TEMPLATE, inline_svg, title_of
@@ -102,6 +104,7 @@ def index_page(study: Study) -> dict[str, Any]:
                 *_of_families(study),
                 *_of_verdicts(study, fitted, metric),
                 *said.get("answer", nothing),
+                *_of_systems(study, metric),
                 *_of_annotations(study),
             )
         ],
@@ -225,6 +228,13 @@ def _of_families(study: Study) -> list[str]:
     if len(study.families) < 2:
         return []
     return [families_page.answer_sentence(read_table(paths.families_file(study.folder)))]
+
+
+def _of_systems(study: Study, metric: str) -> list[str]:
+    """Return what the first page says of models that exist, where the study names some."""
+    if not study.systems:
+        return []
+    return systems_page.systems_sentences(read_systems(study), metric, read_table(paths.speed_file(study.folder)))
 
 
 def _of_annotations(study: Study) -> list[str]:

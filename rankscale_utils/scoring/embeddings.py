@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankscale_utils.collections.batching import of_like_length
 from rankscale_utils.collections.singles import Singles
@@ -25,15 +25,15 @@ def embed(
     common dimensions, the projections P x + b of both sides are multiplied out: a document keeps (x, 1), and a query
     (P x + b)ᵀ (P | b), so that search and memory cost the model's own width.
     """
-    fold = None
-    width = model.projection.out_features
-    if model.projection.in_features + 1 < width:
+    fold, width = None, model.dimensions
+    if isinstance(model.projection, nn.Linear) and model.projection.in_features + 1 < width:
         fold = torch.cat([model.projection.weight, model.projection.bias[:, None]], 1)  # (dimensions, hidden + 1)
         width = fold.shape[1]
     shape = (len(rows), width)
     made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
     chosen = list(of_like_length(texts.lengths(rows), TOKENS_TOGETHER))
-    batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, model.projection.weight.is_cuda)
+    on_gpu = model.encoder.device.type == "cuda"
+    batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, on_gpu)
     for places, batch in zip(chosen, batches, strict=True):
         pooled = model.pooled(batch)
         made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()

@@ -81,6 +81,12 @@ def annotations_without_retriever(annotations: Annotations | None, earlier: dict
         yield f"rungs {unknown} are not on the ladder {ladder}: name rungs of it"
 
 
+def systems_without_tests(systems: dict, earlier: dict) -> Iterator[str]:
+    """What exists is measured on the tests of a study that trains."""
+    if systems and earlier.get("measurements"):
+        yield "a study that brings its measurements has no texts to measure models on: remove systems"
+
+
 def too_little_left(held_out: HeldOut, earlier: dict) -> Iterator[str]:
     """What is held out is on the ladder, leaves three rungs to fit, and is not trained on annotations before."""
     if ladder := list(earlier.get("ladder", {})):

@@ -67,12 +67,13 @@ def _kind(rung: Any) -> str:
     return "[pretrained]" if named else "[shape]"
 
 
-def _source(rung: Any) -> Any:
-    return {"pretrained": rung} if isinstance(rung, str) else rung
+def named_source(model: Any) -> Any:
+    """Return the fields of a model that is named by its id or folder alone."""
+    return {"pretrained": model} if isinstance(model, str) else model
 
 
 AnyRung = Annotated[
-    Annotated[Rung, Tag("[shape]")] | Annotated[Pretrained, BeforeValidator(_source), Tag("[pretrained]")],
+    Annotated[Rung, Tag("[shape]")] | Annotated[Pretrained, BeforeValidator(named_source), Tag("[pretrained]")],
     Discriminator(_kind),
 ]
 Ladder = Annotated[dict[FolderName, AnyRung], BeforeValidator(_by_name)]

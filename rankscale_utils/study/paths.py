@@ -115,6 +115,11 @@ def references_file(study: Path) -> Path:
     return study / "references.csv"
 
 
+def system_folder(study: Path, name: str) -> Path:
+    """Where the measurements of a model that exists lie."""
+    return study / "systems" / name
+
+
 def rehearsal_file(study: Path) -> Path:
     """What a study will have to leave out, by its design alone."""
     return study / "rehearsal.csv"
@@ -270,20 +275,14 @@ def annotations_file(study: Path) -> Path:
     return study / "annotations.csv"
 
 
-def families_file(study: Path) -> Path:
-    """Which family wins within which budget."""
-    return study / "families.csv"
-
-
-def equal_size_file(study: Path) -> Path:
-    """The families compared at the sizes of one of them."""
-    return study / "equal_size.csv"
-
-
 def _csv(name: str) -> Callable[[Path], Path]:
     """Return what says where a study's table of that name lies."""
     return lambda study: study / f"{name}.csv"
 
+
+systems_file = _csv("systems")  # the models that exist beside the ladder
+families_file = _csv("families")  # which family wins within which budget
+equal_size_file = _csv("equal_size")  # the families compared at the sizes of one of them
 
 # Where each table of an analysis lies, by its field there.
 ALLOCATION_FILES = {

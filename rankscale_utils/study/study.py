@@ -15,6 +15,7 @@ from .fields import FolderName, Part, refusal
 from .forecasting import Allocation, Forecasting, HeldOut
 from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained
 from .objectives import FAMILY_OF, Family, Objective, ObjectiveName
+from .systems import Systems
 from .training import Annotations, Training
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Study(Part):
     objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
     annotations: Annotations | None = Field(None, description="runs on annotated pairs of several numbers and sources")
     evaluation: Evaluation = Evaluation()
+    systems: Systems = Field(default_factory=dict, description="models that exist, measured beside the ladder")
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
@@ -69,6 +71,7 @@ class Study(Part):
     _ladder = refusal("ladder")(checks.mixed_ladder)
     _objectives = refusal("objectives")(checks.unmet_objectives)
     _annotations = refusal("annotations")(checks.annotations_without_retriever)
+    _systems = refusal("systems")(checks.systems_without_tests)
     _held_out = refusal("held_out")(checks.too_little_left)
 
     def family_of(self, objective: str) -> Family:
@@ -167,9 +170,14 @@ class Study(Part):
     @property
     def pretrained(self) -> dict[str, str]:
         """The id or folder of every pretrained rung; empty for a ladder that is trained from scratch."""
-        given = {name: rung.pretrained for name, rung in self.ladder.items() if isinstance(rung, Pretrained)}
-        folders = {name: self.beside(source) for name, source in given.items()}
-        return {name: str(folders[name]) if folders[name].is_dir() else given[name] for name in given}
+        return {
+            name: self.source_of(rung.pretrained) for name, rung in self.ladder.items() if isinstance(rung, Pretrained)
+        }
+
+    def source_of(self, given: str) -> str:
+        """Return an id, or where a folder lies that the YAML names."""
+        folder = self.beside(given)
+        return str(folder) if folder.is_dir() else given
 
     @property
     def folder(self) -> Path:

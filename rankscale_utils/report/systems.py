@@ -1,0 +1,87 @@
+"""What pages show of models that exist beside the ladder."""
+
+import pandas as pd
+from IPython.display import HTML
+
+from rankscale_utils.measurements.table import OWN, first_collection
+
+from . import tables
+
+
+def systems_sentences(table: pd.DataFrame, metric: str, timed: pd.DataFrame | None = None) -> list[str]:
+    """Say, for every system on the first collection, what the ladder's largest rung is beside it.
+
+    table: from `analysis.systems`; timed: from `evaluation.speed.measure_study`, where latencies are known.
+    """
+    if table.empty:
+        return ["This study names no `systems`, models that exist, to be measured beside the ladder."]
+    rows = first_collection(table[(table["metric"] == metric) & (table["score"] == OWN)])
+    return [_sentence(row, timed) for row in rows.to_dict("records")]
+
+
+def _sentence(row: dict, timed: pd.DataFrame | None) -> str:
+    forecast = (
+        f"forecast to reach {row['forecast']:.4f} [{row['forecast_lo']:.4f}, {row['forecast_hi']:.4f}], "
+        if pd.notna(row["forecast"])
+        else ""
+    )
+    return (
+        f"Train {row['rung']}, or take {row['system']} as it is? {row['rung']} with the {row['objective']} objective, "
+        f"{forecast}reached {row['metric']} {row['rung_value']:.4f}; {row['system']} reaches {row['value']:.4f} "
+        f"[{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}.{_latencies(row, timed)}"
+    )
+
+
+def _apart(row: dict) -> str:
+    """Say how far a rung is from a system, query by query."""
+    difference, ends = row["difference"], (row["difference_lo"], row["difference_hi"])
+    if min(ends) <= 0 <= max(ends):
+        return (
+            f"these queries do not tell the difference ({difference:+.4f} [{ends[0]:+.4f}, {ends[1]:+.4f}]) from none"
+        )
+    least, most = sorted(map(abs, ends))
+    return f"the trained one has {abs(difference):.4f} [{least:.4f}, {most:.4f}] {'more' if difference > 0 else 'less'}"
+
+
+def _latencies(row: dict, timed: pd.DataFrame | None) -> str:
+    """Say how long both take, where both were timed."""
+    if timed is None or timed.empty:
+        return ""
+    deepest = timed[(timed["depth"] == timed["depth"].max()) & timed["as_evaluated"]]
+    trained = deepest[(deepest["rung"] == row["rung"]) & (deepest["objective"] == row["objective"])]
+    system = deepest[deepest["name"] == row["system"]]
+    if trained.empty or system.empty:
+        return ""
+    return (
+        f" A query's {deepest['depth'].iloc[0]} candidates take {trained['p50_ms'].iloc[0]:.3g} ms with the trained "
+        f"one, {system['p50_ms'].iloc[0]:.3g} ms with {row['system']}."
+    )
+
+
+def systems_table(table: pd.DataFrame, metrics: list[str]) -> HTML:
+    """Return every system beside the largest rung of every objective, by these metrics; nothing without systems."""
+    if table.empty:
+        return HTML("")
+    rows = table[table["metric"].isin(metrics)]
+    return tables.styled(
+        rows,
+        system="system",
+        family="family",
+        params="parameters|,.0f",
+        pair_tokens="tokens it reads|,.0f",
+        cut="pairs that it cuts|.1%",
+        **tables.collection_column(rows),
+        metric="metric",
+        first_stage="first stage|.4f",
+        value="measured|.4f",
+        lo="from|.4f",
+        hi="to|.4f",
+        objective="objective",
+        rung="rung",
+        forecast="forecast|.4f",
+        rung_value="measured|.4f",
+        difference="rung less system|+.4f",
+        difference_lo="from|+.4f",
+        difference_hi="to|+.4f",
+        p_holm="p (Holm)|.3f",
+    )

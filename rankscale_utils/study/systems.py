@@ -1,0 +1,20 @@
+"""Models that exist, measured as they are beside the ladder: by name, as Hugging Face ids or folders."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from .fields import FolderName, Part, Whole
+from .ladder import named_source
+
+
+class ExistingModel(Part):
+    """A reranker or bi-encoder that others trained."""
+
+    pretrained: str = Field(min_length=1)
+    pair_tokens: Whole | None = Field(
+        None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"
+    )
+
+
+Systems = dict[FolderName, Annotated[ExistingModel, BeforeValidator(named_source)]]

@@ -1,0 +1,141 @@
+"""Finished models score a study's texts as their users' own tools do, or are refused in one sentence."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
+from rankscale_utils.errors import StudyError
+from rankscale_utils.models.published import read_published
+from rankscale_utils.scoring.published import cut_share, published_system, score_published
+from tests.models.tiny import save_encoder
+
+sentence_transformers = pytest.importorskip("sentence_transformers")
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer  # noqa: E402
+
+QUERIES = ["count the apples", "", "plum and Apple " * 40]
+DOCUMENTS = ["a document of some length, with commas", "", "pear apple " * 13, "plum, the words " * 60]
+ROWS = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+
+
+def pairs_of(published):
+    """Return the texts as a model reads them, prompts and all."""
+    tokenizer = StudyTokenizer(
+        published.tokenizer, published.special, published.pair_tokens, segments=published.segments
+    )
+    parts = zip((QUERIES, DOCUMENTS), published.prompts, strict=True)
+    texts = [[prompt + (text.lower() if published.lower else text) for text in some] for some, prompt in parts]
+    return Pairs(*(Texts.encoded(tokenizer, some, published.pair_tokens) for some in texts), tokenizer)
+
+
+def their_products(folder):
+    """Return what sentence-transformers makes of every pair."""
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    return model.similarity(model.encode_query(QUERIES), model.encode_document(DOCUMENTS)).numpy().ravel()
+
+
+def save_bi_encoder(folder, architecture="bert", pooling="mean", layers=("dense", "normalize"), **settings):
+    save_encoder(folder / "encoder", architecture, 16)
+    torch.manual_seed(0)
+    transformer = Transformer(str(folder / "encoder"), max_seq_length=settings.pop("longest", 40))
+    made = {"dense": Dense(16, 24, activation_function=nn.Tanh()), "normalize": Normalize()}
+    modules = [transformer, Pooling(16, pooling), *(made[name] for name in layers)]
+    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", **settings)
+    model.save(str(folder / "model"))
+    return folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "layers", "settings"),
+    [
+        ("bert", "mean", ("normalize",), {}),
+        ("xlm-roberta", "cls", ("dense", "normalize"), {}),
+        ("deberta-v2", "mean", ("dense",), {"similarity_fn_name": "dot"}),
+        ("modernbert", "mean", (), {"prompts": {"query": "count the words: ", "document": "a document: "}}),
+    ],
+)
+def test_a_bi_encoder_scores_as_sentence_transformers_does(tmp_path, architecture, pooling, layers, settings):
+    folder = save_bi_encoder(tmp_path, architecture, pooling, layers, **settings)
+    published = read_published("systems.theirs", str(folder))
+    pairs = pairs_of(published)
+    ours, theirs = score_published(published, pairs, *ROWS), their_products(folder)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+    assert (published.family, published.pair_tokens) == ("bi_encoder", 40)
+    assert theirs.std() > 1e-3
+    system = published_system(published, "theirs", pairs, np.arange(4))
+    np.testing.assert_allclose(system.score(0, np.arange(4)), ours[:4], atol=1e-5)
+    assert (system.name, system.family, system.as_evaluated) == ("theirs", "bi_encoder", True)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "mpnet", "modernbert"])
+def test_a_reranker_scores_as_sentence_transformers_does(tmp_path, architecture):
+    folder = save_encoder(tmp_path / "reranker", architecture, 16, reranker=True)
+    published = read_published("systems.theirs", str(folder), pair_tokens=48)
+    pairs, texts = (
+        pairs_of(published),
+        [(QUERIES[query], DOCUMENTS[document]) for query, document in zip(*ROWS, strict=True)],
+    )
+    model = sentence_transformers.CrossEncoder(str(folder), device="cpu", max_length=48, num_labels=1)
+    theirs = model.predict(texts, activation_fn=nn.Identity())
+    np.testing.assert_allclose(score_published(published, pairs, *ROWS), theirs, atol=1e-5, rtol=0)
+    assert theirs.std() > 1e-3
+    assert published.family == "cross_encoder"
+
+
+def test_a_model_reads_as_much_as_it_can_and_says_what_it_cuts(tmp_path):
+    folder = save_encoder(tmp_path / "reranker", "xlm-roberta", 16, reranker=True)
+    published = read_published("systems.theirs", str(folder))
+    assert published.pair_tokens == 104 - 2  # RoBERTa's positions begin behind its padding's
+    longest = [len(published.tokenizer.encode(QUERIES[q], DOCUMENTS[d]).ids) > 102 for q, d in zip(*ROWS, strict=True)]
+    assert 0 < sum(longest) < len(longest)
+    assert cut_share(published, pairs_of(published), *ROWS) == sum(longest) / len(longest)
+    with pytest.raises(StudyError, match=r"^systems\.theirs\.pair_tokens = 103: .* reads 102 tokens at most: lower it"):
+        read_published("systems.theirs", str(folder), pair_tokens=103)
+
+
+def change(file, **fields):
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
+    cases = {
+        "has neither a head for scores nor, in modules.json, a pooling": save_encoder(tmp_path / "bare", "bert", 16),
+        "its head has 2 labels, and a reranker gives one score": save_encoder(
+            tmp_path / "two", "bert", 16, reranker=True, num_labels=2
+        ),
+        "its configuration cannot be read": tmp_path / "nothing",
+        "pools by max: known here are the mean": save_bi_encoder(tmp_path / "max", pooling="max"),
+        "pools by mean and max: known here": save_bi_encoder(tmp_path / "both", pooling=("mean", "max"), layers=()),
+        "compares by euclidean": save_bi_encoder(tmp_path / "apart", similarity_fn_name="euclidean"),
+    }
+    cases["its tokenizer has no pad token"] = without_pad = save_bi_encoder(tmp_path / "unpadded")
+    change(without_pad / "tokenizer_config.json", pad_token=None)
+    cases["its modules.json lists Transformer, Pooling, LSTM"] = other = save_bi_encoder(tmp_path / "other")
+    modules = json.loads((other / "modules.json").read_text())[:3]
+    modules[2]["type"] = "sentence_transformers.models.LSTM"
+    (other / "modules.json").write_text(json.dumps(modules))
+    cases["its layer 2_Dense cannot be read"] = lacking = save_bi_encoder(tmp_path / "lacking")
+    (lacking / "2_Dense" / "model.safetensors").unlink()
+    cases["its weights cannot be read"] = empty = save_bi_encoder(tmp_path / "empty")
+    (empty / "model.safetensors").unlink()
+    for sentence, folder in cases.items():
+        with pytest.raises(StudyError, match=sentence) as caught:
+            read_published("systems.theirs", str(folder))
+        assert str(caught.value).startswith("systems.theirs = "), sentence
+        assert "\n" not in str(caught.value)
+
+
+def test_real_weights_embed_as_sentence_transformers_has_them():
+    places = Path(os.environ.get("RANKSCALE_MODELS", Path(__file__).resolve().parents[3] / "shared" / "models"))
+    folder = places / "all-MiniLM-L6-v2"
+    if not folder.is_dir():
+        pytest.skip(f"no real weights at {folder}; set RANKSCALE_MODELS to the folder that holds all-MiniLM-L6-v2")
+    published = read_published("systems.minilm", str(folder))
+    assert (published.pair_tokens, published.model.dimensions) == (256, 384)
+    ours = score_published(published, pairs_of(published), *ROWS)
+    np.testing.assert_allclose(ours, their_products(folder), atol=1e-5, rtol=0)
