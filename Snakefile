@@ -182,7 +182,11 @@ rule forecast:
     shell: PAPERMILL
 
 rule allocate:
-    input: measured(LADDER), fits=rules.fit.output.fits, notebook=ancient(NOTEBOOKS / "5_allocate.ipynb")
+    input:
+        measured(LADDER),
+        fits=rules.fit.output.fits,
+        universes=paths.multiverse_file(RESULTS),
+        notebook=ancient(NOTEBOOKS / "5_allocate.ipynb"),
     output:
         *update(results(*paths.ALLOCATION_FILES.values())),
         notebook=update(paths.notebook_file(RESULTS, "5_allocate")),

@@ -15,6 +15,7 @@ from .compute import (
     budgets_asked,
     compare_at_equal_compute,
     compute_exponents,
+    in_every_universe,
     isoflop_check,
     training_cost,
 )
@@ -65,7 +66,9 @@ def allocate_study(study: Study) -> AllocationResults | None:
         counted,
         total_budget(study, table, cost),
         optima=best_at_budgets(fitted, cost, budgets_asked(table, cost), study.forecasting.level),
-        exponents=compute_exponents(fitted, cost, study.forecasting.level),
+        exponents=in_every_universe(
+            compute_exponents(fitted, cost, study.forecasting.level), study.results().get("multiverse"), cost
+        ),
         equal_compute=compare_at_equal_compute(*asked),
         parabolas=isoflop_check(study, *asked),
         within_budget=best_within_budget(study, *asked),

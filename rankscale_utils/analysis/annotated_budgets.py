@@ -6,7 +6,7 @@ from scipy.optimize import nnls
 
 from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
-from rankscale_utils.laws import Life, within_budget
+from rankscale_utils.laws import Life, split_budget
 from rankscale_utils.study.study import Study
 
 from .annotation_laws import AnnotationLaws
@@ -67,7 +67,7 @@ def annotation_budget(study: Study, found: AnnotationLaws) -> float:
 def best_splits(study: Study, found: AnnotationLaws) -> pd.DataFrame:
     """Return the best size and annotations for budgets from the cheapest run's cost on, with and without inference.
 
-    Two rows a budget, `inference` True and False. Columns as `laws.within_budget` returns them, with annotations for
+    Two rows a budget, `inference` True and False. Columns as `laws.split_budget` returns them, with annotations for
     exposure and dollars without intervals; `size_beyond` and `annotations_beyond`, which are in units of the largest
     that were fitted; and `law`, the joint law's status. The budgets reach to a hundred times the dearest run's cost,
     and `annotation_budget` is one of them. No rows without a joint law.
@@ -82,7 +82,7 @@ def best_splits(study: Study, found: AnnotationLaws) -> pd.DataFrame:
     level, data = study.forecasting.level, found.joint.fit.data
     lived, cost = life(study, found), pair_cost(found)
     splits = [
-        _split(within_budget(found.joint, cost, spent, budgets, level=level), spent, cost).assign(inference=counted)
+        _split(split_budget(found.joint, cost, spent, budgets, level=level), spent, cost).assign(inference=counted)
         for counted, spent in ((True, lived), (False, lived.without_serving()))
     ]
     table = pd.concat(splits).sort_values(["budget", "inference"], ascending=[True, False], ignore_index=True)

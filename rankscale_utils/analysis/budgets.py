@@ -11,7 +11,7 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import headline
 from rankscale_utils.study.study import Study
 
-from .compute import allocated, rows_of_series
+from .compute import allocated, reach, rows_of_series
 from .fit import Fitted
 
 MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
@@ -63,35 +63,47 @@ def wanted_value(study: Study, series: Fitted, table: pd.DataFrame) -> float:
 def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
     """Return the best size and exposure when one budget pays for training and serving, a row a series shown.
 
-    `share` is serving's share of the budget; `beyond` is the exposure in units of the longest measured one; `law` is
-    the law's status.
+    Values are forecasts. `share` is serving's share of the budget; `size_beyond` and `exposure_beyond` are in units of
+    the largest size and longest exposure that were fitted; `status` says where the reach of the runs ends it.
     """
     budget, life = total_budget(study, table, cost), life_of_reranker(study, table)
     level = study.forecasting.level
-    return _served(fitted, table, study, lambda series: within_budget(series.joint, cost, life, budget, level=level))
+    return _served(
+        study,
+        fitted,
+        table,
+        lambda series: within_budget(series.average, cost, life, budget, reach(series), level=level),
+    )
 
 
 def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
-    """Return the cheapest size and exposure that reach the wanted value, a row a series shown; see `least_cost`.
+    """Return the cheapest size and exposure that are forecast to reach the wanted value, a row a series shown.
 
     Further columns as in `best_within_budget`.
     """
     life, level = life_of_reranker(study, table), study.forecasting.level
     return _served(
+        study,
         fitted,
         table,
-        study,
-        lambda series: least_cost(series.joint, cost, life, wanted_value(study, series, table), level=level),
+        lambda series: least_cost(
+            series.average, cost, life, wanted_value(study, series, table), reach(series), level=level
+        ),
     )
 
 
 def _served(
-    fitted: list[Fitted], table: pd.DataFrame, study: Study, solve: Callable[[Fitted], pd.DataFrame]
+    study: Study, fitted: list[Fitted], table: pd.DataFrame, solve: Callable[[Fitted], pd.DataFrame]
 ) -> pd.DataFrame:
     tables = []
     for series in allocated(study, fitted):
-        best = solve(series).assign(**series.labels, law=series.joint.fit.status)
+        best, seen = solve(series).assign(**series.labels), series.table
         total = best["total"] if "total" in best else best["budget"]
-        longest = rows_of_series(series, table)["D"].max()
-        tables.append(best.assign(share=best["serving"] / total, beyond=best["exposure"] / longest))
+        tables.append(
+            best.assign(
+                share=best["serving"] / total,
+                size_beyond=best["size"] / seen["N"].max(),
+                exposure_beyond=best["exposure"] / seen["D"].max(),
+            )
+        )
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -15,6 +15,7 @@ SIZES = {"params_non_embedding": "non-embedding parameters", "params": "paramete
 EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
 SIZE_AND_EXPOSURE = {"size": "N", "exposure": "D"}
 BUDGETS_SHOWN = 5
+SIDES = ("size", "data")
 NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
 
 
@@ -66,18 +67,23 @@ def rows_of_series(one: Fitted, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def budgets_asked(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
-    """Return the training budgets asked about: what the runs spent, and ten and a hundred times the most."""
+    """Return the training budgets asked about: what the runs spent, and three and ten times the most."""
     levels = training_budgets(table, cost)
-    return np.append(levels, levels[-1] * np.array([10, 100]))
+    return np.append(levels, levels[-1] * np.array([3, 10]))
+
+
+def reach(one: Fitted) -> laws.Reach:
+    """Return the sizes and exposures that budgets are divided among: within ten times those that were fitted."""
+    return laws.Reach.of(one.table)
 
 
 def best_at_budgets(fitted: list[Fitted], cost: laws.Cost, budgets: np.ndarray, level: float) -> pd.DataFrame:
-    """Return the best size and exposure of every series at every training budget (FLOPs), with intervals.
+    """Return the best size and exposure of every series at every training budget (FLOPs), see `laws.optimal`.
 
     No rows where no series has exposures enough for a law of size and exposure.
     """
     tables = [
-        laws.optimal(one.joint, cost, budgets, level=level).assign(**one.labels, status=one.joint.fit.status)
+        laws.optimal(one.average, cost, budgets, reach(one), level=level).assign(**one.labels)
         for one in fitted
         if one.joint is not None
     ]
@@ -94,7 +100,7 @@ def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd
     for one in fitted:
         if one.joint is None:
             continue
-        a, b = laws.exponents(one.joint, cost, level=level).to_dict("records")
+        a, b = laws.exponents(one.average, cost, level=level).to_dict("records")
         half = 0.5 / cost.growth
         favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
         status = one.joint.fit.status
@@ -104,10 +110,29 @@ def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd
     return pd.DataFrame(rows)
 
 
+def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None, cost: laws.Cost) -> pd.DataFrame:
+    """Return exponents with `universes`, analyses that differ in one choice, and `agreeing`, those that say the same.
+
+    A series favours size, or data, only where all of them do. multiverse: from `multiverse.csv`, of the headline metric
+    alone; other metrics have no universes, and keep what their interval says.
+    """
+    if exponents.empty:
+        return exponents
+    known, counts = multiverse is not None and len(multiverse) > 0, []
+    for row in exponents.to_dict("records"):
+        same = (multiverse[["objective", "metric"]] == [row["objective"], row["metric"]]).all(axis=1) if known else []
+        share = multiverse.loc[same, "exponent"].dropna() * cost.growth if known else pd.Series(dtype=float)
+        agreeing = share > 0.5 if row["favours"] == "size" else share < 0.5
+        counts.append((len(share), int(agreeing.sum()) if row["favours"] in SIDES else 0))
+    counted = exponents.assign(**pd.DataFrame(counts, columns=["universes", "agreeing"], index=exponents.index))
+    divided = counted["favours"].isin(SIDES) & (counted["agreeing"] < counted["universes"])
+    return counted.assign(favours=counted["favours"].where(~divided, "undecided"))
+
+
 def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
     """Compare the law's pick with the best of the rungs really trained, at equal compute, a row a series and budget."""
     tables = [
-        laws.equal_compute(_measured(one, table, cost), one.joint.fit, cost).assign(**one.labels)
+        laws.equal_compute(_measured(one, table, cost), one.average, cost).assign(**one.labels)
         for one in fitted
         if one.joint is not None
     ]
@@ -127,7 +152,7 @@ def isoflop_tables(
     """
     mine = rows_of_series(one, table)
     low, high = mine["N"].min() / 3, mine["N"].max() * 3
-    curves = laws.isoflop(one.joint.fit, cost, levels, np.geomspace(low, high, 60))
+    curves = laws.isoflop(one.average, cost, levels, np.geomspace(low, high, 60))
     reach = mine["D"].min() / 3, mine["D"].max() * 3
     curves = curves[curves["exposure"].between(*reach)]
     measured = []
@@ -137,7 +162,7 @@ def isoflop_tables(
         inside = levels[(levels >= spent[0]) & (levels <= spent[-1])]
         found = np.interp(np.log(inside), np.log(spent), values)
         measured.append(pd.DataFrame({"flops": inside, "size": size, "value": found}))
-    optima = laws.optimal(one.joint.fit, cost, levels)
+    optima = laws.optimal(one.average, cost, levels, reach(one))
     return curves, optima[optima["exposure"].between(*reach)], pd.concat(measured)
 
 
@@ -162,7 +187,7 @@ def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost:
     """
     metric = headline(study, table)
     tables = [
-        laws.parabola(_measured(one, table, cost), one.joint.fit, cost).assign(**one.labels)
+        laws.parabola(_measured(one, table, cost), one.average, cost, reach(one)).assign(**one.labels)
         for one in fitted
         if one.joint is not None and one.metric == metric
     ]

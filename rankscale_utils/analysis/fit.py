@@ -26,7 +26,6 @@ ROOMS_OF_FITS = [Path(room.__file__).parent for room in (laws, measurements)]  #
 CODE_OF_FITS = [Path(__file__).with_name(f"{name}.py") for name in ("fit", "held_out", "left_out")]
 CODE_OF_FITS += [file for room in ROOMS_OF_FITS for file in sorted(room.glob("*.py"))]
 NEEDED = 3  # exposures that show how a curve bends
-WITH_OPTIMUM = ("additive", "logarithm", "Kaplan")  # a sigmoid of compute has none between its ends
 DRAWS_OF_PAST = 300  # of a law in the ladder's past
 
 
@@ -35,8 +34,8 @@ class Fitted:
     """One series — an objective and a metric of a collection, task and score — with what was fitted to it.
 
     raw: its measurements; table: the rows that laws see, with N and D. average: all forms of law, weighed by how well
-    each explains the runs. joint: the law of size and exposure that budgets are allocated with. data: a data law for
-    each rung. past: what the average and every form said of fitted rungs, of the whole study.
+    each explains the runs. joint: of those with an optimum of size and exposure the one of most weight. data: a law of
+    exposure for each rung. past: what the average and every form said of fitted rungs, of the whole study.
     """
 
     objective: str
@@ -201,8 +200,8 @@ def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
 
 
 def joint_of(average: laws.Average) -> laws.Draws | None:
-    """Return the law that budgets are divided by: of size and exposure with an optimum, that of most weight."""
-    possible = [name for name in WITH_OPTIMUM if name in average.posteriors]
+    """Return the law of most weight with a best size for each budget; none without exposures enough."""
+    possible = [name for name in laws.WITH_OPTIMUM if name in average.posteriors]
     if not possible or average.series.table["D"].nunique() < NEEDED:
         return None
     return average.laws[max(possible, key=lambda name: average.weights[name])]

@@ -47,7 +47,7 @@ def allocate(
     measurements
         A CSV's path or a table; see `read_measurements`. Series of its first collection are asked.
     budgets
-        Training FLOPs; None: what the runs spent, and ten and a hundred times the most.
+        Training FLOPs; None: what the runs spent, and three and ten times the most.
     held_out
         Rungs that no fit may see.
     level
@@ -74,14 +74,14 @@ def allocate(
     ...     {"objective": "listwise", "rung": f"{size}m", "params": size * 1e6, "exposure": exposure,
     ...      "collection": "dev", "metric": "nDCG@10", "value": 0.5 - size**-0.5 / 2 - exposure**-0.5}
     ...     for size in (17, 32, 68, 150) for exposure in (1e3, 2e3, 4e3)])
-    >>> optima = rankscale.allocate(table, budgets=[1e15, 1e16], draws=100)
+    >>> optima = rankscale.allocate(table, budgets=[1e14, 1e15], draws=100)
     >>> optima.best[["flops", "exposure"]].round(-2)
               flops  exposure
-    0  1.000000e+15    1900.0
-    1  1.000000e+16    5300.0
+    0  1.000000e+14     700.0
+    1  1.000000e+15    1900.0
     >>> optima.exponents[["a", "b", "favours"]].round(1)
          a    b    favours
-    0  0.5  0.5  undecided
+    0  0.6  0.4  undecided
     """
     ladder = open_ladder(measurements, held_out, settings | {"level": level})
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair

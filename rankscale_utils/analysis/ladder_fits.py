@@ -77,7 +77,7 @@ def fit(measurements: Measurements, held_out: Sequence[str] = (), **settings: An
     0   additive    0.3   0.5
     1  logarithm    0.3   0.5
     2     Kaplan    0.3   0.6
-    3    sigmoid    0.3   0.3
+    3    sigmoid    0.3   0.2
     >>> fits.judged["law"].iloc[0]
     'additive'
     """

@@ -4,19 +4,21 @@ Throughout the room *values* are in the metric's own units, and *numbers*, resid
 (see `scales`): a fit's own, `fit.scale`, or a law's, `law.scale`, as each docstring says.
 """
 
-from .allocation import Measured, equal_compute, exponents, isoflop, measured_at_equal_compute, optimal, parabola
+from .allocation import INSIDE, WITH_OPTIMUM, Reach, exponents, least_cost, optimal, within_budget
 from .averaging import Average, averages
 from .baselines import p0_forecast, persistence
 from .broken import BrokenLaw, broken_law
 from .calibration import coverage
 from .cost import Cost
 from .design import candidate_runs, plan_runs
+from .equal_compute import Measured, equal_compute, isoflop, measured_at_equal_compute, parabola
 from .fitting import Fit, fit
 from .forecasting import KINDS, forecast, score_forecasts
 from .forms import AdditiveLaw, KaplanLaw, SigmoidLaw, data_law, joint_law, kaplan_law, size_law
 from .known import Belief, Known, held_elsewhere, known
 from .law import Law
-from .lifetime import FORWARD, Life, best_sizes, least_cost, search_window, within_budget
+from .life import FORWARD, Life
+from .lifetime import split_budget
 from .local import Kaplan, LogPowers, Powers, Sigmoid
 from .local_problem import LocalProblem, Noise
 from .past import expanding, judged
@@ -32,7 +34,9 @@ from .trend import CHANCE, Trend, trend
 __all__ = [
     "CHANCE",
     "FORWARD",
+    "INSIDE",
     "KINDS",
+    "WITH_OPTIMUM",
     "AdditiveLaw",
     "Average",
     "Belief",
@@ -51,13 +55,13 @@ __all__ = [
     "Noise",
     "Posterior",
     "Powers",
+    "Reach",
     "Series",
     "Sigmoid",
     "SigmoidLaw",
     "Trend",
     "averaged",
     "averages",
-    "best_sizes",
     "broken_law",
     "candidate_runs",
     "coefficients_by_source",
@@ -88,9 +92,9 @@ __all__ = [
     "refit",
     "resample",
     "score_forecasts",
-    "search_window",
     "size_law",
     "spare_runs",
+    "split_budget",
     "t_quantile",
     "trend",
     "within_budget",

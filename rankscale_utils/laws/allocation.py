@@ -1,210 +1,240 @@
-"""Compute-optimal size and exposure, and what equal compute really bought."""
+"""Size and exposure that a budget is best spent on.
 
-from collections.abc import Sequence
+All of it rests on what forecasts rest on, the average of the laws: what a size and an exposure are said to reach here
+is what `Average.forecast` says of them. A budget leaves one exposure to each size, so its optimum lies on a line, which
+is searched as far as the runs tell anything. Sizes, exposures and money are logarithms in here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from .averaging import Average
 from .cost import Cost
-from .fitting import Fit
-from .forecasting import interval
-from .forms import KaplanLaw
-from .law import Law
-from .resampling import Draws, robust_sd, t_quantile
+from .life import Life
 
-Measured = tuple[float, NDArray, NDArray]  # at one budget: its FLOPs, sizes (rungs,) and values (rungs,)
+TIMES = 10.0  # the largest and longest measured, and a tenth of the smallest: beyond that runs tell nothing
+WITH_OPTIMUM = ("additive", "logarithm", "Kaplan")  # a sigmoid of size and exposure has no best division of a budget
+POINTS, ROUNDS = 97, 2  # of a search along a line: the second looks between the neighbours of the first one's best
+HALVINGS = 30  # of the exposures within reach, to the one that reaches a wanted value
+EDGE = 1e-9  # nearer to the end of its reach than that, a size is at it
+INSIDE = "inside"
+
+Line = Callable[[NDArray], NDArray]  # log exposure that is left to each log size
 
 
-def optimal(law: Fit | Draws, cost: Cost, flops: ArrayLike, *, level: float = 0.95) -> pd.DataFrame:
-    """Size and exposure with the best value of a joint law at each training budget.
+@dataclass(frozen=True)
+class Reach:
+    """Logarithms of the smallest and largest size, and of the shortest and longest exposure, that are considered."""
 
-    Where c(N) = κ·N^m, setting the derivative of A·N^−α + B·(C/c(N))^−β to zero gives
-    N = (αA / βmB)^(1/(α+βm)) · (C/κ)^(β/(α+βm)) and D = C / c(N); arXiv 2203.15556 eq. 4 is m = 1, κ = 6. Where c(N)
-    has several slopes the best of the segments' optima is exact, as the sum is convex on each. Kaplan's law is such a
-    sum inside a power (`terms`), and a law on the gap such a sum inside a logarithm: neither moves the optimum.
-    flops: (n,). Returns columns flops, size, exposure, value; from draws also level, and _lo and _hi of each, which
-    are estimate ± t · sd of the draws, sizes and exposures in logarithms. Raises ValueError for a law without N or D.
+    sizes: tuple[float, float]
+    exposures: tuple[float, float]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, times: float = TIMES) -> "Reach":
+        """So many times what was measured, in rows with N and D."""
+        return cls(*((np.log(rows[x].min() / times), np.log(rows[x].max() * times)) for x in ("N", "D")))
+
+    def line(self, log_exposure: Line, points: int = POINTS) -> tuple[NDArray, NDArray]:
+        """Sizes and exposures (n,) within reach along a line, on which exposure falls with size; none where it is out.
+
+        The ends of the line are where it leaves the reach.
+        """
+        fine = np.linspace(*self.sizes, 4 * points)
+        left = log_exposure(fine)
+        inside = (left >= self.exposures[0]) & (left <= self.exposures[1])
+        if not inside.any():
+            return np.empty(0), np.empty(0)
+        low, high = fine[inside][[0, -1]]
+        if low > self.sizes[0]:
+            low = _crossing(log_exposure, low - (fine[1] - fine[0]), low, self.exposures[1])
+        if high < self.sizes[1]:
+            high = _crossing(log_exposure, high, high + (fine[1] - fine[0]), self.exposures[0])
+        sizes = np.linspace(low, high, points)
+        return sizes, np.clip(log_exposure(sizes), *self.exposures)
+
+    def place(self, log_size: float, log_exposure: float, times: float = TIMES) -> str:
+        """Where an optimum lies: inside the reach, or at which end of it, beyond which the runs do not tell."""
+        ends = (
+            ("smallest size", self.sizes[0] - log_size),
+            ("largest size", log_size - self.sizes[1]),
+            ("shortest exposure", self.exposures[0] - log_exposure),
+            ("longest exposure", log_exposure - self.exposures[1]),
+        )
+        for name, beyond in ends:
+            if beyond >= -EDGE:
+                share = "a tenth of the" if name.startswith(("smallest", "shortest")) else f"{times:g} times the"
+                return f"at {share} {name} measured, where what these runs tell ends"
+        return INSIDE
+
+
+def optimal(average: Average, cost: Cost, flops: ArrayLike, reach: Reach, *, level: float = 0.95) -> pd.DataFrame:
+    """Size and exposure with the best forecast at each training budget.
+
+    For sums of powers and c(N) = κ·N^m the optimum has a closed form, N ∝ C^(β/(α+βm)) (arXiv 2203.15556, eq. 4, is
+    m = 1); the average of several laws is searched. flops: (n,). Returns columns flops, size, exposure, value, _lo and
+    _hi of each, level and status: `inside`, or at which end of the reach the optimum lies. Values are forecasts of one
+    new run; sizes and exposures have the interval of the drawn optima of the laws that have one. What no size and
+    exposure within reach cost is NaN, and so says the status.
     """
-    fit = law if isinstance(law, Fit) else law.fit
     flops = np.atleast_1d(np.asarray(flops, float))
-    best = _optimum(fit, fit.vector, cost, flops)
-    table = {"flops": flops, "size": np.exp(best[0]), "exposure": np.exp(best[1]), "value": best[2]}
-    if isinstance(law, Draws):
-        drawn = _optimum(fit, law.coefficients[:, None, :], cost, flops)
-        table |= log_ends(law, "size", best[0], drawn[0], level) | log_ends(law, "exposure", best[1], drawn[1], level)
-        table |= value_ends(law, best[2], drawn[2], level) | {"level": level}
-    return pd.DataFrame(table)
+    lines = [lambda log_N, money=money: money - cost.log_per_unit(log_N) for money in np.log(flops)]
+    return pd.DataFrame({"flops": flops}).join(_best(average, lines, reach, level))
 
 
-def terms(law: Law, coefficients: ArrayLike) -> tuple[NDArray, ...]:
-    """A joint law's sum as (A·N^−α + B·D^−β)^power: log A, α, log B, β and power, each (...).
+def within_budget(
+    average: Average, cost: Cost, life: Life, budgets: ArrayLike, reach: Reach, *, level: float = 0.95
+) -> pd.DataFrame:
+    """Size and exposure with the best forecast, a whole life paid from one budget in dollars.
 
-    The power is 1 but for Kaplan's law, whose A^(α/β), α/β and 1 stand for A, α and β, and whose power is β.
+    budgets: (n,). Returns columns budget, those of `optimal` and the dollars of each part of the life that has a price,
+    with _lo and _hi.
     """
-    log_A, alpha, log_B, beta = np.moveaxis(law.to_working(coefficients)[..., 1:], -1, 0)
-    unity = np.ones_like(beta)
-    if isinstance(law, KaplanLaw):
-        return alpha / beta * log_A, alpha / beta, log_B, unity, beta
-    return log_A, alpha, log_B, beta, unity
+    budgets = np.atleast_1d(np.asarray(budgets, float))
+    best = _best(average, [life.log_exposure_line(cost, money) for money in np.log(budgets)], reach, level)
+    return pd.DataFrame({"budget": budgets}).join(best).join(_money(cost, life, best))
 
 
-def log_sum(parts: tuple[NDArray, ...], log_N: ArrayLike, log_D: ArrayLike) -> NDArray:
-    """Logarithm of a joint law's sum, from its `terms` and logarithms of size and exposure."""
-    log_A, alpha, log_B, beta, power = parts
-    return power * np.logaddexp(log_A - alpha * log_N, log_B - beta * log_D)
+def least_cost(
+    average: Average, cost: Cost, life: Life, wanted: float, reach: Reach, *, level: float = 0.95
+) -> pd.DataFrame:
+    """Size and exposure whose forecast is the wanted value, at the least total cost of a life; one row.
 
-
-def values(law: Law, coefficients: ArrayLike, logarithm: ArrayLike) -> NDArray:
-    """Values of a joint law (...) whose sum has this logarithm (...)."""
-    with np.errstate(over="ignore"):
-        return law.from_scale(np.asarray(coefficients, float)[..., 0] + law.sign * np.exp(logarithm))
-
-
-def log_ends(draws: Draws, name: str, estimate: NDArray, drawn: NDArray, level: float) -> dict[str, NDArray]:
-    """Columns name_lo and name_hi (n,) of a positive quantity whose logarithms are estimate (n,) and drawn (draws, n).
-
-    An estimate of zero, whose logarithm is −∞, has no width.
+    Returns columns wanted, size, exposure, the dollars of each part of the life that has a price, total, value with
+    value_lo and value_hi (of one new run there), level and status: `inside`, at which end of the reach, or out of
+    reach, and then the numbers are NaN.
     """
-    none = np.isneginf(estimate)
-    with np.errstate(over="ignore"):
-        reach = t_quantile(level, draws.degrees) * robust_sd(np.where(none, 0.0, drawn))
-        return {f"{name}_{end}": np.exp(estimate + side * reach) for side, end in ((-1, "lo"), (1, "hi"))}
+    series = average.series
+    target = float(series.on_scale(np.array([wanted]))[0])
+    sizes = np.linspace(*reach.sizes, POINTS)
+    for _ in range(ROUNDS):
+        exposures = _reaching(average, sizes, target, reach)
+        totals = np.where(np.isnan(exposures), np.inf, life.log_total(cost, sizes, np.nan_to_num(exposures)))
+        place = int(totals.argmin())
+        if not np.isfinite(totals[place]):
+            return _out_of_reach(average, wanted, reach, life, level)
+        chosen = sizes[place], exposures[place]
+        sizes = np.linspace(*sizes[np.clip([place - 1, place + 1], 0, len(sizes) - 1)], POINTS)
+    table = _forecast(average, np.array([chosen[0]]), np.array([chosen[1]]), level)
+    money = life.costs(cost, table["size"], table["exposure"])
+    paid = money[[*life.paid_for, "total"]]
+    return table.assign(wanted=wanted, status=reach.place(*chosen)).join(paid)
 
 
-def value_ends(draws: Draws, estimate: NDArray, drawn: NDArray, level: float) -> dict[str, NDArray]:
-    """Columns value_lo and value_hi (n,) around values (n,), from drawn ones (draws, n), as forecasts have them."""
-    sd = robust_sd(draws.fit.law.to_scale(drawn, draws.fit.scale))
-    return dict(zip(("value_lo", "value_hi"), interval(draws.fit, estimate, sd, level, draws.degrees), strict=True))
-
-
-def exponents(draws: Draws, cost: Cost, *, level: float = 0.95) -> pd.DataFrame:
+def exponents(average: Average, cost: Cost, *, level: float = 0.95) -> pd.DataFrame:
     """How the optimum grows with compute: N ∝ C^a and D ∝ C^b, a = β/(α+βm), b = α/(α+βm), m the cost's growth.
 
-    Returns two rows (exponent a of size, b of exposure) with value, lo, hi, level; intervals are value ± t · sd of the
-    draws, clipped to what any law allows.
+    Of the laws that have an optimum, by their weights. Returns two rows (exponent a of size, b of exposure) with value
+    (the median), lo, hi, level.
     """
-    check_joint(draws.fit)
-    m = cost.growth
-
-    def of(coefficients: NDArray) -> NDArray:
-        alpha, beta = coefficients[..., 2], coefficients[..., 4]
-        return np.stack([beta, alpha], -1) / (alpha + beta * m)[..., None]
-
-    value, reach = of(draws.fit.vector), t_quantile(level, draws.degrees) * robust_sd(of(draws.coefficients))
-    lo, hi = (np.clip(value + side * reach, 0.0, [1 / m, 1.0]) for side in (-1, 1))
-    return pd.DataFrame(
-        {"exponent": ["a", "b"], "of": ["size", "exposure"], "value": value, "lo": lo, "hi": hi}
-    ).assign(level=level)
+    m, drawn, shares = cost.growth, [], []
+    for name in (name for name in WITH_OPTIMUM if name in average.posteriors):
+        made = average.posteriors[name]
+        alpha, beta = np.exp(made.problem.local.exponents(made.theta)).T
+        drawn.append(np.stack([beta, alpha], 1) / (alpha + beta * m)[:, None])
+        shares.append(np.full(len(alpha), average.weights[name] / len(alpha)))
+    drawn, shares = np.concatenate(drawn), np.concatenate(shares)
+    lo, value, hi = (weighted_quantile(drawn, shares, q) for q in ((1 - level) / 2, 0.5, (1 + level) / 2))
+    columns = {"exponent": ["a", "b"], "of": ["size", "exposure"], "value": value, "lo": lo, "hi": hi}
+    return pd.DataFrame(columns).assign(level=level)
 
 
-def isoflop(fit: Fit, cost: Cost, flops: ArrayLike, sizes: ArrayLike) -> pd.DataFrame:
-    """The law's value at each size when a budget is spent whole: columns flops, size, exposure, value."""
-    check_joint(fit)
-    budget, size = (grid.ravel() for grid in np.meshgrid(flops, np.asarray(sizes, float), indexing="ij"))
-    exposure = budget / cost.flops_per_unit(size)
-    return pd.DataFrame({"flops": budget, "size": size, "exposure": exposure, "value": fit.predict(size, exposure)})
+def weighted_quantile(values: NDArray, shares: NDArray, share: float) -> NDArray:
+    """Quantile (...) of values (draws, ...) that count as their shares (draws,)."""
+    order = np.argsort(values, axis=0)
+    reached = np.cumsum(shares[order], axis=0) >= share * shares.sum()
+    return np.take_along_axis(np.take_along_axis(values, order, 0), reached.argmax(0)[None], 0)[0]
 
 
-def measured_at_equal_compute(
-    table: pd.DataFrame,
-    cost: Cost,
-    *,
-    levels: int = 12,
-    size: str = "params_non_embedding",
-    exposure: str = "exposure",
-) -> list[Measured]:
-    """What the rungs really trained measured at equal training compute: FLOPs, sizes and values of each budget.
-
-    A rung's curve is its mean over runs, linear in log FLOPs between its own checkpoints and never beyond them; budgets
-    are `levels` evenly spaced logarithms, kept where two or more rungs were measured. Sizes and values are (rungs,),
-    from the smallest size.
-    """
-    curves = {float(N): _curve(rung.groupby(exposure)["value"].mean(), N, cost) for N, rung in table.groupby(size)}
-    ends = [(curve.index.min(), curve.index.max()) for curve in curves.values()]
-    measured = []
-    for log_flops in np.linspace(min(low for low, _ in ends), max(high for _, high in ends), levels):
-        trained = [N for N, (low, high) in zip(curves, ends, strict=True) if low <= log_flops <= high]
-        if len(trained) >= 2:
-            values = np.array([np.interp(log_flops, curves[N].index, curves[N]) for N in trained])
-            measured.append((float(np.exp(log_flops)), np.array(trained), values))
-    return measured
+def _crossing(log_exposure: Line, low: float, high: float, wanted: float) -> float:
+    """Log size between two at which a falling line crosses a log exposure."""
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if log_exposure(np.array([middle]))[0] > wanted else (low, middle)
+    return (low + high) / 2
 
 
-def equal_compute(measured: Sequence[Measured], fit: Fit, cost: Cost) -> pd.DataFrame:
-    """At equal training compute, which of the rungs really trained does the law pick, and which was best?
-
-    measured: from `measured_at_equal_compute`. Returns columns flops, rungs (compared), picked, best (sizes),
-    picked_value, best_value, regret (≥ 0, value lost by the law's choice), a row a budget.
-    """
-    check_joint(fit)
-    rows = []
-    for flops, sizes, actual in measured:
-        predicted = fit.predict(sizes, flops / cost.flops_per_unit(sizes))
-        picked, best = (int(np.argmin(fit.law.sign * outcome)) for outcome in (predicted, actual))
-        rows.append((flops, len(sizes), sizes[picked], sizes[best], actual[picked], actual[best]))
-    compared = pd.DataFrame(rows, columns=["flops", "rungs", "picked", "best", "picked_value", "best_value"])
-    return compared.assign(regret=(compared["best_value"] - compared["picked_value"]).abs())
+def medians(average: Average, sizes: ArrayLike, exposures: ArrayLike) -> NDArray:
+    """Forecasts (n,) at sizes and exposures."""
+    at = pd.DataFrame({"N": np.asarray(sizes, float), "D": np.asarray(exposures, float)})
+    return average.forecast(at)["forecast"].to_numpy()[: len(at)]
 
 
-def parabola(measured: Sequence[Measured], fit: Fit, cost: Cost) -> pd.DataFrame:
-    """The isoFLOP parabola beside the law: a cross-check of the optimum that needs no law.
-
-    measured: as in `equal_compute`. At budgets that three rungs or more spent, least squares of the measured value on
-    log N and its square; the vertex is the best size. Source: arXiv 2203.15556, approach 2. Returns columns flops,
-    rungs, vertex (NaN where there is none inside the measured sizes), law_size, ratio (law_size / vertex) and status:
-    `inside`, `bends the wrong way`, or `beyond the smallest rung` or `largest`.
-    """
-    check_joint(fit)
-    rows = []
-    for flops, sizes, actual in measured:
-        if len(sizes) >= 3:
-            vertex, status = _vertex(np.log(sizes), fit.law.sign * actual)
-            law_size = optimal(fit, cost, flops)["size"].iloc[0]
-            rows.append((flops, len(sizes), vertex, law_size, law_size / vertex, status))
-    return pd.DataFrame(rows, columns=["flops", "rungs", "vertex", "law_size", "ratio", "status"])
+def _best(average: Average, lines: Sequence[Line], reach: Reach, level: float) -> pd.DataFrame:
+    """The best size, exposure and value along each line, with their intervals and where they lie."""
+    found = [_best_on(average, line, reach, level) for line in lines]
+    columns = ["size", "exposure", "size_lo", "size_hi", "exposure_lo", "exposure_hi", "status"]
+    table = pd.DataFrame(found, columns=columns)
+    some = table["size"].notna()
+    values = pd.DataFrame(index=table.index, columns=["value", "value_lo", "value_hi"], dtype=float)
+    if some.any():
+        there = _forecast(average, *np.log(table.loc[some, ["size", "exposure"]].to_numpy(float)).T, level)
+        values.loc[some] = there[values.columns].to_numpy()
+    return table.join(values).assign(level=level)
 
 
-def _vertex(log_sizes: NDArray, falling: NDArray) -> tuple[float, str]:
-    """Size at the minimum of a parabola through values (rungs,) that are better when lower, NaN without one inside."""
-    bend, slope, _ = np.polyfit(log_sizes, falling, 2)
-    if bend <= 0:
-        return np.nan, "bends the wrong way"
-    vertex = -slope / (2 * bend)
-    if not log_sizes[0] <= vertex <= log_sizes[-1]:
-        return np.nan, f"beyond the {'smallest' if vertex < log_sizes[0] else 'largest'} rung"
-    return float(np.exp(vertex)), "inside"
+def _best_on(average: Average, line: Line, reach: Reach, level: float) -> tuple[float | str, ...]:
+    sizes, exposures = reach.line(line)
+    if not len(sizes):
+        nothing = "not told by these runs: no size and exposure within ten times what was measured cost so much"
+        return (*[np.nan] * 6, nothing)
+    sign = 1 if average.series.rising else -1
+    mixture = average.few.mixture(np.exp(sizes), np.exp(exposures))
+    some = np.isin(mixture.forms, WITH_OPTIMUM)
+    drawn = sizes[(sign * mixture.centres[some]).argmax(1)]
+    low, high = (weighted_quantile(drawn, mixture.shares[some], q) for q in ((1 - level) / 2, (1 + level) / 2))
+    place = int((sign * mixture.quantile("mean_law", 0.5)).argmax())
+    around = np.linspace(*sizes[np.clip([place - 1, place + 1], 0, len(sizes) - 1)], POINTS // 4)
+    closer = average.few.mixture(np.exp(around), np.exp(np.clip(line(around), *reach.exposures)))
+    best = around[int((sign * closer.quantile("mean_law", 0.5)).argmax())]
+    low, high = min(low, best), max(high, best)
+    size, *exposures = (float(np.clip(line(np.array([log_N]))[0], *reach.exposures)) for log_N in (best, high, low))
+    return (*np.exp([best, size, low, high, *exposures]), reach.place(best, size))
 
 
-def _curve(values: pd.Series, N: float, cost: Cost) -> pd.Series:
-    """A rung's values by exposure, by log FLOPs instead."""
-    return values.set_axis(np.log(values.index * cost.flops_per_unit(N)))
+def _forecast(average: Average, sizes: NDArray, exposures: NDArray, level: float) -> pd.DataFrame:
+    """Forecasts of one new run at logarithms of sizes and exposures: size, exposure, value, its ends, level."""
+    at = pd.DataFrame({"N": np.exp(sizes), "D": np.exp(exposures)})
+    made = average.forecast(at, level)
+    names = {"N": "size", "D": "exposure", "forecast": "value", "lo": "value_lo", "hi": "value_hi", "level": "level"}
+    return made.loc[made["kind"] == "new_run", [*names]].rename(columns=names).reset_index(drop=True)
 
 
-def check_joint(fit: Fit) -> None:
-    """Raise ValueError for a law that lacks size or exposure."""
-    if fit.law.axes != ("N", "D"):
-        raise ValueError(f"the law is a {fit.law.name} law; allocate with a joint law of size and exposure")
+def _money(cost: Cost, life: Life, best: pd.DataFrame) -> pd.DataFrame:
+    """Dollars of each part of a life, their ends those of the size's interval."""
+    tables = [
+        life.costs(cost, best[f"size{end}"], best[f"exposure{other}"])[[*life.paid_for]].add_suffix(end)
+        for end, other in (("", ""), ("_lo", "_hi"), ("_hi", "_lo"))
+    ]
+    made = pd.concat(tables, axis=1)
+    for part in life.paid_for:
+        ends = made[[f"{part}_lo", f"{part}_hi"]].to_numpy()
+        made[f"{part}_lo"], made[f"{part}_hi"] = ends.min(1), ends.max(1)
+    return made
 
 
-def _optimum(fit: Fit, coefficients: NDArray, cost: Cost, flops: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Logarithms of the best size and exposure, and the value there, each (..., n).
+def _reaching(average: Average, sizes: NDArray, target: float, reach: Reach) -> NDArray:
+    """Log exposures (n,) within reach at which sizes are forecast to reach a number; NaN where none does."""
+    sign = 1 if average.series.rising else -1
 
-    coefficients: (..., 1, k) or (k,). flops: (n,).
-    """
-    check_joint(fit)
-    parts = log_A, alpha, log_B, beta, _ = terms(fit.law, coefficients)
-    knots, log_flops = np.array(cost.log_sizes), np.array(cost.log_flops)
-    ends = np.r_[-np.inf, knots[1:-1], np.inf]
-    sizes = []
-    for i, m in enumerate(cost.slopes):
-        log_kappa = log_flops[i] - m * knots[i]
-        ratio = np.log(alpha / (beta * m)) + log_A - log_B
-        log_N = (ratio + beta * (np.log(flops) - log_kappa)) / (alpha + beta * m)
-        sizes.append(np.clip(log_N, ends[i], ends[i + 1]))
-    log_N = np.stack(sizes)
-    log_D = np.log(flops) - cost.log_per_unit(log_N)
-    left = log_sum(parts, log_N, log_D)
-    best = left.argmin(0)[None]
-    log_N, log_D, left = (np.take_along_axis(part, best, 0)[0] for part in (log_N, log_D, left))
-    return log_N, log_D, values(fit.law, coefficients, left)
+    def beyond(exposures: NDArray) -> NDArray:
+        said = average.few.mixture(np.exp(sizes), np.exp(exposures)).quantile("mean_law", 0.5)
+        return sign * (said - target) >= 0
+
+    low, high = (np.full(len(sizes), end) for end in reach.exposures)
+    never = ~beyond(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = beyond(middle)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(never, np.nan, high)
+
+
+def _out_of_reach(average: Average, wanted: float, reach: Reach, life: Life, level: float) -> pd.DataFrame:
+    corner = medians(average, [np.exp(reach.sizes[1])], [np.exp(reach.exposures[1])])[0]
+    why = f"out of reach: with ten times the largest size and longest exposure measured {corner:.4f} is forecast"
+    names = ["size", "exposure", *life.paid_for, "total", "value", "value_lo", "value_hi"]
+    return pd.DataFrame([dict.fromkeys(names, np.nan) | {"wanted": wanted, "level": level, "status": why}])

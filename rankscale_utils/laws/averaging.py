@@ -19,6 +19,7 @@ from .series import Series
 
 TRUST = 0.3  # power of a form's evidence: none of the forms is true, so evidence decides less than it would
 FIRST_DRAWS = 200  # of a series alone, before it is pooled
+FEW, FEWEST = 400, 8  # draws to search by: of all forms, and of one at least
 NEIGHBOURHOOD = 0.05  # of the draws' spread: a draw stands for what lies so near
 STEPS, CLOSE = 100, 1e-10  # to a quantile: most of them, and how near to its share ends them
 SMALLEST = 1e-12  # standard deviation, and density
@@ -48,45 +49,76 @@ class Average:
         runs (`mean_law`), and of the noise of one new run besides (`new_run`).
         """
         N, D = at["N"].to_numpy(float), at["D"].to_numpy(float)
-        parts = [(name, *self._mixture(made, N, D)) for name, made in self.posteriors.items()]
-        centres = np.concatenate([centre for _, centre, _, _ in parts])
-        shares = np.concatenate(
-            [np.full(len(centre), self.weights[name] / len(centre)) for name, centre, _, _ in parts]
-        )
-        spreads = [np.concatenate([part[2 + place] for part in parts]) for place in range(len(KINDS))]
-        spreads = [np.maximum(sds, NEIGHBOURHOOD * centres.std(0)) for sds in spreads]
-
-        def quantile(sds: NDArray, share: float) -> NDArray:
-            return self.series.off_scale(mixture_quantile(centres, sds, shares, share))
-
-        forecast, unchanged, tables = quantile(spreads[0], 0.5), of_largest(self._first.draws.fit, D), []
-        for kind, sds in zip(KINDS, spreads, strict=True):
-            ends = quantile(sds, (1 - level) / 2), quantile(sds, (1 + level) / 2)
+        mixture = self.mixture(N, D)
+        forecast, tables = self.series.off_scale(mixture.quantile(KINDS[0], 0.5)), []
+        unchanged = of_largest(self._first.draws.fit, D)
+        for kind in KINDS:
+            ends = [self.series.off_scale(mixture.quantile(kind, (1 + side * level) / 2)) for side in (-1, 1)]
             lo, hi = np.minimum(*ends), np.maximum(*ends)
             tables.append(at.assign(forecast=forecast, lo=lo, hi=hi, level=level, kind=kind))
         made = pd.concat(tables, ignore_index=True)
         names = " + ".join(name for name, weight in self.weights.items() if weight >= 0.01)
         return made.assign(law="average", status=names, persistence=np.tile(unchanged, len(KINDS)))
 
+    def mixture(self, N: NDArray, D: NDArray) -> "Mixture":
+        """What the drawn laws say at sizes and exposures (n,)."""
+        parts = [_said(made, N, D) for made in self.posteriors.values()]
+        centres, *spreads = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        counts = [len(made.theta) for made in self.posteriors.values()]
+        shares = np.concatenate(
+            [np.full(count, self.weights[name] / count) for name, count in zip(self.weights, counts, strict=True)]
+        )
+        near = NEIGHBOURHOOD * np.sqrt(shares @ (centres - shares @ centres) ** 2)
+        sds = {kind: np.maximum(spread, near) for kind, spread in zip(KINDS, spreads, strict=True)}
+        return Mixture(centres, sds, shares, np.repeat([*self.posteriors], counts))
+
+    def thinned(self, number: int, N: float, D: float) -> "Average":
+        """The same average with about so many draws, a form's share of them its weight.
+
+        They are spread evenly over the order of what they say at a size and exposure, so that they say there together
+        nearly what all do.
+        """
+        kept = {}
+        for name, made in self.posteriors.items():
+            order = np.argsort(made.said(np.array([N]), np.array([D]))[:, 0], kind="stable")
+            count = min(len(order), max(FEWEST, round(number * self.weights[name])))
+            kept[name] = made.take(order[((np.arange(count) + 0.5) * len(order) / count).astype(int)])
+        return Average(self.series, kept)
+
+    @cached_property
+    def few(self) -> "Average":
+        """Draws enough to search by."""
+        return self.thinned(FEW, *self._first.problem.reference)
+
     @property
     def _first(self) -> Posterior:
         return next(iter(self.posteriors.values()))
 
-    def _mixture(self, made: Posterior, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """Centres (draws, n) on the series' scale, and their standard deviations for each kind."""
-        u, v = made.problem.away(N, D)
-        centres = made.problem.numbers(made.theta, u, v)
-        discrepancy = made.problem.discrepancy(np.exp(made.problem.slopes(made.theta)))
-        wrong = discrepancy[:, :1] * np.maximum(u, 0)
-        if "D" in made.problem.local.axes:
-            steep = np.maximum(made.noise.drift, discrepancy[:, 1])
-            along = steep[:, None] * np.maximum(v, 0)
-        else:  # a law that knows no exposure says nothing of another one
-            belief = made.problem.known.exposure_slope
-            along = belief.median * np.exp(belief.spread) * np.abs(v)
-        wrong = np.broadcast_to(np.hypot(wrong, along), centres.shape)
-        noise = np.hypot(made.noise.between, made.noise.within)[:, None]
-        return centres, wrong, np.hypot(wrong, noise)
+
+@dataclass(frozen=True)
+class Mixture:
+    """Drawn laws at n places: their numbers on the series' scale (parts, n), and the share and form of each, (parts,).
+
+    sds: standard deviations around them, (parts, n), by kind of interval.
+    """
+
+    centres: NDArray
+    sds: dict[str, NDArray]
+    shares: NDArray
+    forms: NDArray
+
+    def quantile(self, kind: str, share: float) -> NDArray:
+        """Numbers (n,) below which the mixture has this share."""
+        return mixture_quantile(self.centres, self.sds[kind], self.shares, share)
+
+
+def _said(made: Posterior, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Numbers (draws, n) of a form on the series' scale, and their standard deviations for each kind."""
+    centres, (u, v) = made.said(N, D), made.problem.away(N, D)
+    by_size, by_exposure, noise = (sds[:, None] for sds in made.doubts)
+    along = by_exposure * (np.maximum(v, 0) if "D" in made.problem.local.axes else np.abs(v))
+    wrong = np.broadcast_to(np.hypot(by_size * np.maximum(u, 0), along), centres.shape)
+    return centres, wrong, np.hypot(wrong, noise)
 
 
 def mixture_quantile(centres: NDArray, sds: NDArray, shares: NDArray, share: float) -> NDArray:

@@ -187,11 +187,12 @@ class LocalProblem:
         residuals = self.numbers(theta, *self.places) - self.z
         return np.concatenate([self.whitened(residuals, noise), self.beliefs(theta)], 1)
 
-    def differentiated(self, theta: NDArray, noise: Noise) -> NDArray:
-        """Derivatives (b, m, k) of `misfit`."""
-        here = self.misfit(theta, noise)
-        columns = [(self.misfit(theta + NUDGE * unit, noise) - here) / NUDGE for unit in np.eye(theta.shape[1])]
-        return np.stack(columns, -1)
+    def linearised(self, theta: NDArray, noise: Noise) -> tuple[NDArray, NDArray]:
+        """The misfit (b, m) and its derivatives (b, m, k)."""
+        b, k = theta.shape
+        nudged = theta[:, None] + NUDGE * np.eye(k + 1, k, -1)
+        misfit = self.misfit(nudged.reshape(-1, k), noise.take(np.repeat(np.arange(b), k + 1))).reshape(b, k + 1, -1)
+        return misfit[:, 0], (misfit[:, 1:] - misfit[:, :1]).swapaxes(1, 2) / NUDGE
 
     def start(self) -> NDArray:
         """θ (k,) that is known before, at the measured end."""

@@ -5,7 +5,7 @@ there is drawn from a Student's t around it, each draw weighed by how much too r
 mean weight is the form's evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lgamma, log, pi
 
@@ -25,6 +25,8 @@ PRIOR_LED = 0.8  # an exponent whose spread is still this share of the prior's h
 MANY = 10**6  # degrees of freedom: draws of a posterior need no Student's t
 NOISES = np.linspace(-2.4, 2.8, 9)  # standard deviations from the median of what is known, at which run noise is tried
 FLATTEST = 1e-2  # curvature of the misfit that draws are proposed from: not beyond ten in any θ
+UNLIKELY = 5.0  # logarithm by which the evidence of a noise is below the best, that need not be drawn from
+FEWEST = 100  # proposals at each noise
 TAILS = 6.0  # degrees of freedom of what draws are proposed from
 STEPS, SETTLED, STILL = 40, 1e-3, 6  # of the search: most, a step so short ends it, and how many are taken anyway
 LONGEST = 2.0  # step in any θ
@@ -71,6 +73,28 @@ class Posterior:
         between, within = (float(sd[0]) for sd in (middle.between, middle.within))
         return Draws(fit, self.problem.natural(self.theta), MANY, between, within if self.problem.share else 0.0)
 
+    def said(self, N: NDArray, D: NDArray) -> NDArray:
+        """Numbers (draws, n) on the series' scale at sizes and exposures (n,)."""
+        return self.problem.numbers(self.theta, *self.problem.away(N, D))
+
+    @cached_property
+    def doubts(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Standard deviations, each (draws,), on the series' scale.
+
+        Of what a law is wrong by at a size, and at an exposure, a factor e beyond the largest, and of one new run.
+        """
+        wrong = self.problem.discrepancy(np.exp(self.problem.slopes(self.theta)))
+        if "D" in self.problem.local.axes:
+            by_exposure = np.maximum(self.noise.drift, wrong[:, 1])
+        else:  # a law that knows no exposure says nothing of another one
+            belief = self.problem.known.exposure_slope
+            by_exposure = np.full(len(wrong), belief.median * np.exp(belief.spread))
+        return wrong[:, 0], by_exposure, np.hypot(self.noise.between, self.noise.within)
+
+    def take(self, index: NDArray) -> "Posterior":
+        """The posterior of some draws."""
+        return replace(self, theta=self.theta[index], noise=self.noise.take(index))
+
     @property
     def spread(self) -> float:
         """Standard deviation of log alpha, in units of what was known of it before."""
@@ -91,7 +115,7 @@ class Posterior:
         Both are on the series' scale.
         """
         problem = self.problem
-        jacobian = problem.differentiated(self.centre[None], self.middle)[0]
+        jacobian = problem.linearised(self.centre[None], self.middle)[1][0]
         weighed = -problem.whitened(changes, self.middle)
         beliefs = np.zeros((len(changes), len(jacobian) - weighed.shape[1]))
         curvature = jacobian.T @ jacobian + 1e-9 * np.eye(jacobian.shape[1])
@@ -109,25 +133,34 @@ def posterior(local: Local, series: Series, known: Known, draws: int, seed: int 
     within, drift = (0.03, 0.1) if problem.share else (0.0, 0.0)
     noise = Noise(np.exp(logs), np.full(len(logs), within), np.full(len(logs), drift))
     theta, noise = _modes(problem, np.repeat(problem.start()[None], len(logs), 0), noise)
-    jacobian = problem.differentiated(theta, noise)
-    curvature = jacobian.swapaxes(1, 2) @ jacobian
-    roots = _roots(curvature)
-    rng, k = np.random.default_rng(seed), theta.shape[1]
-    steps = rng.normal(size=(len(theta), draws, k))
-    steps /= np.sqrt(rng.chisquare(TAILS, size=(len(theta), draws, 1)) / TAILS)
+    misfit, jacobian = problem.linearised(theta, noise)
+    roots = _roots(jacobian.swapaxes(1, 2) @ jacobian)
+    likely = _likely(problem, theta, noise, misfit, roots)
+    theta, noise, roots, nodes = theta[likely], noise.take(likely), roots[likely], NOISES[likely]
+    rng, k, proposals = np.random.default_rng(seed), theta.shape[1], max(draws // 2, FEWEST)
+    steps = rng.normal(size=(len(theta), proposals, k))
+    steps /= np.sqrt(rng.chisquare(TAILS, size=(len(theta), proposals, 1)) / TAILS)
     proposed = np.clip(theta[:, None] + steps @ roots.swapaxes(1, 2), *local.bounds).reshape(-1, k)
-    tried = np.repeat(np.arange(len(theta)), draws)
-    weights = _log_density(problem, proposed, noise.take(tried)).reshape(len(theta), draws)
-    weights = weights - 0.5 * NOISES[:, None] ** 2 - _log_proposed(steps, roots)
+    tried = np.repeat(np.arange(len(theta)), proposals)
+    weights = _log_density(problem, proposed, noise.take(tried)).reshape(len(theta), proposals)
+    weights = weights - 0.5 * nodes[:, None] ** 2 - _log_proposed(steps, roots)
     weights = np.where(np.isfinite(weights), weights, -np.inf)
-    means = logsumexp(weights, axis=1, keepdims=True) - log(draws)
-    weights = np.minimum(weights, means + 0.5 * log(draws)).ravel()  # no draw stands for a crowd of its own
+    means = logsumexp(weights, axis=1, keepdims=True) - log(proposals)
+    weights = np.minimum(weights, means + 0.5 * log(proposals)).ravel()  # no draw stands for a crowd of its own
     total = logsumexp(weights)
     if not np.isfinite(total):
         raise ValueError(f"{series.labels}: no {' and '.join(local.axes)} law comes near these values; leave it out")
     chosen = _spread_evenly(np.exp(weights - total), draws, rng)
-    evidence = total - log(draws * len(NOISES)) - _log_volume(problem)
+    evidence = total - log(proposals * len(NOISES)) - _log_volume(problem)
     return Posterior(problem, proposed[chosen], noise.take(tried[chosen]), float(evidence))
+
+
+def _likely(problem: LocalProblem, theta: NDArray, noise: Noise, misfit: NDArray, roots: NDArray) -> NDArray:
+    """Places of the noises between runs that matter, by Laplace's approximation of the evidence at each."""
+    density = -0.5 * (misfit**2).sum(1) - problem.log_scale(noise) + problem.local.log_jacobian(theta)
+    evidence = density + np.linalg.slogdet(roots)[1] - 0.5 * NOISES**2
+    evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
+    return np.flatnonzero(evidence >= evidence.max() - UNLIKELY)
 
 
 def _roots(curvature: NDArray) -> NDArray:
@@ -141,8 +174,7 @@ def _modes(problem: LocalProblem, theta: NDArray, noise: Noise) -> tuple[NDArray
     damping, unit = np.full(len(theta), 1e-2), np.eye(theta.shape[1])
     noise = problem.noise_of_checkpoints(theta, noise)
     for step_number in range(STEPS):
-        misfit = problem.misfit(theta, noise)
-        jacobian = problem.differentiated(theta, noise)
+        misfit, jacobian = problem.linearised(theta, noise)
         curvature, slopes = jacobian.swapaxes(1, 2) @ jacobian, (misfit[:, None] @ jacobian)[:, 0]
         diagonal = np.einsum("bii->bi", curvature)
         damped = curvature + (damping[:, None] * diagonal + 1e-9)[:, None] * unit

@@ -8,7 +8,8 @@ from matplotlib.ticker import EngFormatter
 
 from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import MORE_TRAINING
-from rankscale_utils.analysis.compute import isoflop_tables, training_budgets, units_in_words
+from rankscale_utils.analysis.compute import SIDES, isoflop_tables, training_budgets, units_in_words
+from rankscale_utils.laws import INSIDE
 from rankscale_utils.measurements.table import first_collection, headline
 from rankscale_utils.study.study import Study
 
@@ -96,6 +97,8 @@ def exponents_table(exponents: pd.DataFrame) -> HTML:
         b="b (exposure)|.3f",
         b_lo="low|.3f",
         b_hi="high|.3f",
+        universes="analyses|d",
+        agreeing="that agree|d",
         favours="favours",
     )
 
@@ -115,6 +118,7 @@ def optima_table(study: Study, optima: pd.DataFrame) -> HTML:
         value="value|.4f",
         value_lo="low|.4f",
         value_hi="high|.4f",
+        status="where",
     )
 
 
@@ -140,22 +144,31 @@ def _of_headline(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
     """Say for every objective and metric whether more compute should go into data or into size.
 
-    exponents: as `compute_exponents` returns them; the pairs' share of growing compute is b, the models' 1 − b.
+    exponents: as `in_every_universe` returns them; the pairs' share of growing compute is b, the models' 1 − b.
     """
     said = []
     for row in exponents.to_dict("records"):
         of = f"{row['objective']}, {row['metric']}"
         share = f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
-        if row["favours"] in ("size", "data"):
-            half = "above" if row["favours"] == "data" else "below"
-            why = f"as the whole interval of {share} lies {half} a half"
+        half = "a half" if row["b_lo"] <= 0.5 <= row["b_hi"] else ""
+        if row["favours"] in SIDES:
+            side = "above" if row["favours"] == "data" else "below"
+            why = f"as the whole interval of {share} lies {side} a half{_in_universes(row)}"
             said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
         elif row["favours"] == "undecided":
-            why = f"as the interval of {share} holds a half"
+            why = f"as the interval of {share} holds {half}" if half else _divided(row, share)
             said.append(f"{of}: neither is shown to be favoured, {why}.{doubt(row['law'])}")
         else:
             said.append(f"{of}: no verdict, as the law is {row['favours']}.")
     return said
+
+
+def _in_universes(row: dict) -> str:
+    return f", in all {row['universes']} analyses" if row["universes"] else ""
+
+
+def _divided(row: dict, share: str) -> str:
+    return f"as only {row['agreeing']} of {row['universes']} analyses say what {share} says"
 
 
 def serving_prices_sentence(study: Study, budget: float) -> str:
@@ -177,10 +190,13 @@ def within_budget_sentences(study: Study, best: pd.DataFrame) -> list[str]:
         return ["No series has a joint law of size and exposure, so no money can be allocated."]
     said = []
     for row in best[best["metric"] == best["metric"].iloc[0]].to_dict("records"):
+        if np.isnan(row["size"]):
+            said.append(f"{row['objective']}: what {dollars(row['budget'])} buys best is {row['status']}.")
+            continue
         said.append(
             f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} {row['value']:.4f} "
             f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}] with {_system(study, row)}. "
-            f"Serving takes {row['share']:.0%} of the money.{wide(row)}{doubt(row['law'])}"
+            f"Serving takes {row['share']:.0%} of the money.{_end(row)}{wide(row)}"
         )
     return said
 
@@ -192,26 +208,31 @@ def least_cost_sentences(study: Study, least: pd.DataFrame) -> list[str]:
     said = []
     for row in least.to_dict("records"):
         of = f"{row['objective']}: {row['metric']} {row['wanted']:.4f}"
-        if row["status"] != "reachable":
+        if np.isnan(row["total"]):
             said.append(f"{of} is {row['status']}.")
         elif row["metric"] == least["metric"].iloc[0]:
             said.append(
-                f"{of} costs at least {with_ends(row, 'total', dollars)}, "
-                f"of which serving is {row['share']:.0%}: {_system(study, row)}."
-                f"{_few(row['reached'])}{wide(row)}{doubt(row['law'])}"
+                f"{of} is forecast at no less than {with_ends(row, 'total', dollars)}, "
+                f"of which serving is {row['share']:.0%}: {_system(study, row)}. One new run there lies in "
+                f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}].{_end(row)}"
             )
     return said
+
+
+def _end(row: dict) -> str:
+    return "" if row["status"] == INSIDE else f" The optimum lies {row['status']}."
 
 
 def _system(study: Study, row: dict) -> str:
     """Say what is to be trained, and how far that is from what was measured."""
     sizes, exposures = units_in_words(study)
     trained = f"{si(row['size'])} {sizes} trained on {si(row['exposure'])} {exposures}"
-    return trained + (f", {prose.times(row['beyond'])} the longest exposure measured" if row["beyond"] > 1 else "")
-
-
-def _few(share: float) -> str:
-    return f" Only {share:.0%} of the resampled laws can reach it." if share < 0.995 else ""
+    far = [
+        f"{prose.times(row[name])} the {what} measured"
+        for name, what in (("size_beyond", "largest size"), ("exposure_beyond", "longest exposure"))
+        if row[name] > 1
+    ]
+    return f"{trained} ({' and '.join(far)})" if far else trained
 
 
 def parabola_sentence(check: pd.DataFrame) -> str:
@@ -231,9 +252,9 @@ def budget_table(study: Study, table: pd.DataFrame) -> HTML:
     """Return `best_within_budget` or `least_total_cost` as a page shows it, intervals beside their estimates."""
     if table.empty:
         return HTML("")
-    columns = (
-        {"wanted": ("to reach", "{:.4f}".format)} if "total" in table else {"value": ("forecast", "{:.4f}".format)}
-    )
+    columns = ({"wanted": ("to reach", "{:.4f}".format)} if "total" in table else {}) | {
+        "value": ("forecast", "{:.4f}".format)
+    }
     sizes, exposures = units_in_words(study)
     columns |= {"size": (sizes, si), "exposure": (exposures, si)}
     columns |= {"training": ("training", dollars), "serving": ("serving", dollars), "total": ("total", dollars)}
@@ -241,7 +262,7 @@ def budget_table(study: Study, table: pd.DataFrame) -> HTML:
     written = {name: [with_ends(row, name, write) for row in table.to_dict("records")]
                for name, (_, write) in columns.items()}  # fmt: skip
     heads = {name: f"{title}|s" for name, (title, _) in columns.items()}
-    return tables.styled(table.assign(**written), **SERIES, **heads, law="law")
+    return tables.styled(table.assign(**written), **SERIES, **heads, status="where")
 
 
 def parabola_table(check: pd.DataFrame) -> HTML:

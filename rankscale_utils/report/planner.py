@@ -1,7 +1,7 @@
 """The planner on the allocation page: sliders that move the optimum, without a server, a library or a network.
 
-`report/template/planner.js` repeats the search of `laws/lifetime.py` on a sample of the draws; a test holds the two
-together.
+`report/template/planner.js` repeats the search of `laws/allocation.py` on a sample of the drawn laws, so that it says
+of a size and an exposure nearly what the sealed forecast says; a test holds the two together.
 """
 
 import json
@@ -16,14 +16,16 @@ from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import life_of_reranker
 from rankscale_utils.analysis.compute import allocated, rows_of_series, units_in_words
-from rankscale_utils.laws import KaplanLaw, Life, best_sizes, search_window, spare_runs, t_quantile
+from rankscale_utils.laws import Life, Reach
 from rankscale_utils.study.study import Study
 
 from .page import TEMPLATE
 
-MOST_DRAWS, ALL_DRAWS = 60, 360  # of a series, and of all together: a law is 45 bytes, and a page stays small
+MOST_DRAWS, ALL_DRAWS = 240, 960  # of a series, and of all together: a draw is 65 bytes, and a page stays small
 DIGITS = 5
-REACH = {"budget": 80, "queries": 100, "depth": 40, "training_price": 40, "serving_price": 40}  # twentieths of decades
+FORMS = [*laws.WITH_OPTIMUM, "sigmoid"]  # that the script knows
+TWENTIETHS = 20  # of a decade: a slider's step
+REACH = {"queries": 100, "depth": 40, "training_price": 40, "serving_price": 40}  # steps to either side
 FALLBACK = {"queries": 1e7, "serving_price": 1.4}  # where a slider turns when the study's own number is 0
 SLIDER_LABELS = {
     "budget": "total budget",
@@ -51,7 +53,7 @@ def planner(study: Study, allocation: AllocationResults) -> HTML:
     shown, table = allocated(study, allocation.fitted), allocation.table
     if not shown:
         return HTML("<p>No series has a joint law of size and exposure, so there is nothing to plan with.</p>")
-    series = [(f"{one.objective}: {one.metric}", one.joint, rows_of_series(one, table)) for one in shown]
+    series = [(f"{one.objective}: {one.metric}", one.average, rows_of_series(one, table)) for one in shown]
     return widget(
         series,
         allocation.cost,
@@ -63,7 +65,7 @@ def planner(study: Study, allocation: AllocationResults) -> HTML:
 
 
 def widget(
-    series: list[tuple[str, laws.Draws, pd.DataFrame]],
+    series: list[tuple[str, laws.Average, pd.DataFrame]],
     cost: laws.Cost,
     life: Life,
     plan: dict[str, float],
@@ -72,56 +74,65 @@ def widget(
 ) -> HTML:
     """Return the planner as one piece of HTML with its style, data and script.
 
-    series: name, draws and measurements of each law to choose from. life: at the first plan. plan: where the
+    series: name, laws and measurements of each series to choose from. life: at the first plan. plan: where the
     sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count.
     """
-    draws = max(2, min(MOST_DRAWS, ALL_DRAWS // len(series)))
+    draws = min(MOST_DRAWS, ALL_DRAWS // len(series))
+    reaches = [Reach.of(average.series.table) for _, average, _ in series]
     data = {
         "cost": {"sizes": _rounded(cost.log_sizes, 9), "flops": _rounded(cost.log_flops, 9)},
         "share": life.text_share,
         "plan": plan,
         "fallback": FALLBACK,
         "words": words,
+        "level": level,
+        "forms": FORMS,
+        "with_optimum": laws.WITH_OPTIMUM,
         "series": [
-            _entry(name, one, rows, sample(one, cost, life, plan["budget"], draws), level) for name, one, rows in series
+            _entry(name, sample(average, draws), rows, reach)
+            for (name, average, rows), reach in zip(series, reaches, strict=True)
         ],
     }
     written = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # never ends its element
     css, script = ((TEMPLATE / f"planner.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    controls = _markup(plan, level, words)
+    controls = _markup(plan, level, words, _told(reaches, cost, life, plan["budget"]))
     return HTML(
         f'<div class="planner"><style>{css}</style><noscript><p>{escape(NO_SCRIPT)}</p></noscript>{controls}'
         f'<script type="application/json">{written}</script></div><script>{script}</script>'
     )
 
 
-def sample(draws: laws.Draws, cost: laws.Cost, life: Life, budget: float, number: int) -> NDArray:
-    """Return coefficients (number, k) spread evenly over the order of the draws' best sizes at the first plan.
-
-    So few draws then give nearly the interval that all of them give. Where there are fewer draws, all of them.
-    """
-    order = np.argsort(best_sizes(draws, cost, life, budget), kind="stable")
-    places = (np.arange(number) + 0.5) * len(order) / number
-    return draws.coefficients[order[places.astype(int)] if number < len(order) else order]
+def sample(average: laws.Average, number: int) -> laws.Average:
+    """Return the average with about so many draws, which say at the largest fitted rung's end nearly what all say."""
+    ends = average.series.last
+    return average.thinned(number, ends["N"].max(), ends["D"].max())
 
 
-def _entry(name: str, draws: laws.Draws, rows: pd.DataFrame, drawn: NDArray, level: float) -> dict:
-    """Return a series as the script reads it; its first law is the fit, the others are the sampled draws."""
-    law = draws.fit.law
+def _told(reaches: list[Reach], cost: laws.Cost, life: Life, budget: float) -> tuple[int, int]:
+    """Return the places of the budget's slider between which some series' runs tell something at the first plan."""
+    corners = [[(reach.sizes[end], reach.exposures[end]) for end in (0, 1)] for reach in reaches]
+    totals = [[float(life.log_total(cost, *np.array(corner))) for corner in ends] for ends in corners]
+    steps = (np.array(totals) - np.log(budget)) / np.log(10) * TWENTIETHS
+    return min(0, int(np.ceil(steps[:, 0].min()))), max(0, int(np.floor(steps[:, 1].max())))
+
+
+def _entry(name: str, average: laws.Average, rows: pd.DataFrame, reach: Reach) -> dict:
+    """Return a series as the script reads it."""
+    series, draws = average.series, []
+    for form, made in average.posteriors.items():
+        share = average.weights[form] / len(made.theta)
+        numbers = np.column_stack([np.full(len(made.theta), share), *made.doubts, made.theta])
+        draws += [[FORMS.index(form), *_rounded(row, DIGITS)] for row in numbers]
     return {
         "name": name,
-        "rising": law.rising,
-        "kaplan": isinstance(law, KaplanLaw),
-        "scale": law.scale,
-        "residuals": draws.fit.scale,
-        "limits": [limit if np.isfinite(limit) else None for limit in law.limits],
-        "spare": spare_runs(draws.fit) > 0,
-        "t": t_quantile(level, draws.degrees),
-        "status": draws.fit.status,
-        "window": search_window(draws.fit),
+        "rising": series.rising,
+        "scale": series.scale,
+        "limits": [limit if np.isfinite(limit) else None for limit in series.limits],
+        "reference": _rounded(np.log(next(iter(average.posteriors.values())).problem.reference), 9),
+        "reach": [_rounded(reach.sizes, 9), _rounded(reach.exposures, 9)],
         "sizes": _ends(rows["N"]),
         "exposures": _ends(rows["D"]),
-        "laws": [_rounded(draws.fit.vector, 9), *(_rounded(law, DIGITS) for law in drawn)],
+        "draws": draws,
     }
 
 
@@ -133,9 +144,10 @@ def _rounded(numbers: NDArray | tuple[float, ...], digits: int) -> list[float]:
     return [float(f"{number:.{digits}g}") for number in numbers]
 
 
-def _markup(plan: dict[str, float], level: float, words: tuple[str, str]) -> str:
+def _markup(plan: dict[str, float], level: float, words: tuple[str, str], told: tuple[int, int]) -> str:
     """Return the controls and the places where the script writes; hidden until it runs."""
-    controls = "".join(_slider(name, label, plan[name]) for name, label in SLIDER_LABELS.items())
+    reach = {"budget": told} | {name: (-steps, steps) for name, steps in REACH.items()}
+    controls = "".join(_slider(name, label, plan[name], reach[name]) for name, label in SLIDER_LABELS.items())
     shown = {"size": words[0], "exposure": f"training {words[1]}"} | SHOWN
     places = "".join(f'<dt>{label}</dt><dd data-of="{name}"><b></b><span></span></dd>' for name, label in shown.items())
     return (
@@ -143,15 +155,15 @@ def _markup(plan: dict[str, float], level: float, words: tuple[str, str]) -> str
         f'<select id="planner-series" name="series"></select>{controls}</div>'
         f'<div aria-live="polite"><dl>{places}</dl><div class="split" title="training | serving"><i></i></div>'
         '<p class="note"></p></div><figure><div class="curve"></div><figcaption><span></span>: the forecast '
-        "against size, ending where serving alone costs all of it. Band and line around the optimum are "
+        "of one new run against size, as far as ten times what was measured. Band and line around the optimum are "
         f"{level:.0%} intervals, as are the numbers below the estimates; shaded are the sizes measured."
         "</figcaption></figure></div>"
     )
 
 
-def _slider(name: str, label: str, given: float) -> str:
-    reach, start = REACH[name], 0 if given else -REACH[name]
+def _slider(name: str, label: str, given: float, reach: tuple[int, int]) -> str:
+    start = 0 if given else reach[0]
     return (
         f'<label for="planner-{name}"><span>{label}</span><b></b></label>'
-        f'<input type="range" id="planner-{name}" name="{name}" min="{-reach}" max="{reach}" value="{start}">'
+        f'<input type="range" id="planner-{name}" name="{name}" min="{reach[0]}" max="{reach[1]}" value="{start}">'
     )

@@ -13,9 +13,11 @@ from rankscale_utils.analysis.compute import (
     best_at_budgets,
     compare_at_equal_compute,
     compute_exponents,
+    in_every_universe,
     isoflop_check,
     training_cost,
 )
+from rankscale_utils.analysis.fit import joint_of
 from rankscale_utils.errors import StudyError
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report.prose import dollars
@@ -38,8 +40,9 @@ def fitted():
         ]  # fmt: skip
         labels = {"objective": "listwise", "metric": metric, "collection": "c"}
         rows = pd.concat(runs, ignore_index=True).assign(**labels)
-        joint = laws.resample(laws.fit(law, rows), draws=100)
-        found.append(SimpleNamespace(**labels, labels=labels, joint=joint, table=rows))
+        scale = "arcsine" if law.rising else "gap"
+        (average,) = laws.averages([laws.Series(labels, rows, law.rising, law.limits, scale)], laws.known(), 200)
+        found.append(SimpleNamespace(**labels, labels=labels, average=average, joint=joint_of(average), table=rows))
     return found
 
 
@@ -53,13 +56,13 @@ def cost_of(study, table):
 
 
 def test_the_studys_own_numbers_are_used(new_study, fitted, table):
-    study = new_study(allocation={"queries": "1e6", "depth": 50, "budget": 0.5, "wanted": 0.2})
+    study = new_study(allocation={"queries": "1e6", "depth": 50, "budget": 0.002, "wanted": 0.2})
     cost = cost_of(study, table)
-    assert total_budget(study, table, cost) == 0.5
+    assert total_budget(study, table, cost) == 0.002
     best = best_within_budget(study, fitted, table, cost)
     assert list(best["metric"]) == ["nDCG@10", "CE9"]
-    np.testing.assert_allclose(best["training"] + best["serving"], 0.5)
-    np.testing.assert_allclose(best["share"], best["serving"] / 0.5)
+    np.testing.assert_allclose(best["training"] + best["serving"], 0.002)
+    np.testing.assert_allclose(best["share"], best["serving"] / 0.002)
     np.testing.assert_allclose(best["serving"], 1.4e-18 * 1e6 * 50 * cost.flops_per_unit(best["size"]) / 3)
     least = least_total_cost(study, fitted, table, cost)
     assert least["wanted"][0] == 0.2
@@ -85,7 +88,7 @@ def test_scoring_a_pair_costs_a_third_whatever_exposure_counts(new_study, table)
 
 
 def test_sentences_follow_the_numbers(new_study, fitted, table):
-    study = new_study(allocation={"budget": 0.5, "wanted": 0.4})
+    study = new_study(allocation={"budget": 0.05, "wanted": 0.37})
     cost = cost_of(study, table)
     best, least = (solve(study, fitted, table, cost)
                    for solve in (best_within_budget, least_total_cost))  # fmt: skip
@@ -93,12 +96,15 @@ def test_sentences_follow_the_numbers(new_study, fitted, table):
     assert f"reaches nDCG@10 {best['value'][0]:.4f}" in one
     assert "non-embedding parameters trained on" in one
     assert f"{best['share'][0]:.0%}" in one
-    assert "0.4000 costs at least $" in allocate_page.least_cost_sentences(study, least)[0]
-    beyond = new_study(allocation={"wanted": 0.9})
+    assert "0.3700 is forecast at no less than $" in allocate_page.least_cost_sentences(study, least)[0]
+    beyond = new_study(allocation={"wanted": 0.79})
     unreached = least_total_cost(beyond, fitted, table, cost)
-    assert "0.9000 is out of reach: with any size" in allocate_page.least_cost_sentences(beyond, unreached)[0]
-    assert allocate_page.budget_table(beyond, unreached).data.count("<td>–</td>") == 5
-    assert "the study sets it" in allocate_page.serving_prices_sentence(study, 0.5)
+    assert (
+        "0.7900 is out of reach: with ten times the largest size"
+        in allocate_page.least_cost_sentences(beyond, unreached)[0]
+    )
+    assert allocate_page.budget_table(beyond, unreached).data.count("<td>–</td>") == 6
+    assert "the study sets it" in allocate_page.serving_prices_sentence(study, 0.05)
     assert "10 times the training of the costliest run" in allocate_page.serving_prices_sentence(beyond, 1.0)
 
 
@@ -112,13 +118,29 @@ def test_a_study_without_joint_laws_says_so(new_study, fitted, table):
 
 
 def test_verdicts_say_data_size_or_neither():
-    row = {"objective": "listwise", "metric": "AP", "law": "converged", "b": 0.6}
+    row = {"objective": "listwise", "metric": "AP", "law": "converged", "b": 0.6, "universes": 9, "agreeing": 9}
     ends = [(0.55, 0.65, "data"), (0.4, 0.8, "undecided"), (0.1, 0.3, "size"), (0.1, 0.3, "at a bound: alpha")]
     rows = [row | {"b_lo": low, "b_hi": high, "favours": favours} for low, high, favours in ends]
     told = allocate_page.verdict_sentences(pd.DataFrame(rows))
     assert [re.search("data is|neither|size is|no verdict", one)[0] for one in told] == [
         "data is", "neither", "size is", "no verdict"]  # fmt: skip
-    assert "[0.55, 0.65] lies above a half" in told[0]
+    assert "[0.55, 0.65] lies above a half, in all 9 analyses" in told[0]
+
+
+def test_a_side_is_favoured_only_where_every_analysis_says_so():
+    cost = laws.Cost.six_n()
+    row = {"objective": "listwise", "metric": "AP", "law": "converged", "b": 0.3, "b_lo": 0.2, "b_hi": 0.4}
+    exponents = pd.DataFrame([row | {"favours": "size"}, row | {"metric": "CE9", "favours": "size"}])
+    labels = {"objective": "listwise", "metric": "AP"}
+    for of_one, favours, agreeing in ((0.7, "size", 3), (0.45, "undecided", 2)):
+        universes = pd.DataFrame([labels | {"exponent": a} for a in (0.7, 0.6, of_one, np.nan)])
+        found = in_every_universe(exponents, universes, cost)
+        assert found["favours"].tolist() == [favours, "size"]
+        assert found["universes"].tolist() == [3, 0]
+        assert found["agreeing"].tolist() == [agreeing, 0]
+    (divided, _) = allocate_page.verdict_sentences(found)
+    assert "only 2 of 3 analyses say what b = 0.30 [0.20, 0.40] says" in divided
+    assert in_every_universe(exponents, None, cost)["favours"].tolist() == ["size", "size"]
 
 
 def test_the_parabola_stands_beside_the_law(new_study, fitted, table):

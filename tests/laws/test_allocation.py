@@ -1,59 +1,169 @@
-import dataclasses
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import minimize_scalar
 
 from rankscale_utils.laws import (
+    FORWARD,
+    Average,
     Cost,
-    equal_compute,
+    Life,
+    Reach,
+    Series,
+    averages,
     exponents,
-    fit,
-    isoflop,
     joint_law,
     kaplan_law,
-    measured_at_equal_compute,
+    known,
+    least_cost,
     optimal,
-    parabola,
-    resample,
-    size_law,
+    within_budget,
 )
-from rankscale_utils.laws.allocation import _vertex
+from rankscale_utils.laws.allocation import INSIDE, weighted_quantile
 
 from .conftest import EXPOSURES, SIZES, TRUTH
 
 LADDER_COST = Cost.from_ladder(SIZES, [5e5, 1.2e6, 3e6, 1.2e7])  # its slope changes from rung to rung
-BUDGETS = np.geomspace(1e9, 1e15, 13)
+COSTS = {"6ND": Cost.six_n(), "ladder": LADDER_COST}
+BUDGETS = np.geomspace(1e9, 1e12, 5)
+LIFE = Life(annotation=0, training_price=1.4, serving_price=0.7, texts=1e8, text_share=FORWARD)
+LAWS = {
+    "additive": (joint_law(True, (0.0, 0.8)), TRUTH),
+    "falling": (joint_law(False), TRUTH),
+    "Kaplan": (kaplan_law(True, (0.0, 0.8)), np.array([0.6, 3.0, 0.3, 40.0, 0.25])),
+}
 
 
-@pytest.fixture(params=[True, False], ids=["rising", "falling"])
-def fitted(ladder, request):
-    law = joint_law(request.param, limits=(0.0, 0.8))
-    return fit(law, ladder(between=0, within=0, law=law))
+def table_of(law, truth, between=0.0005, seeds=2, sizes=SIZES) -> pd.DataFrame:
+    rng, runs = np.random.default_rng(0), []
+    for N in sizes:
+        for seed in range(seeds):
+            values = (
+                law.predict(truth, N, EXPOSURES) + rng.normal(0, between) + rng.normal(0, between / 2, len(EXPOSURES))
+            )
+            runs.append(
+                pd.DataFrame({"run": f"{N:g}-{seed}", "rung": f"{N:g}", "N": N, "D": EXPOSURES, "value": values})
+            )
+    return pd.concat(runs, ignore_index=True)
 
 
-@pytest.mark.parametrize("cost", [Cost.six_n(), LADDER_COST], ids=["6ND", "ladder"])
-def test_optimum_is_what_numeric_search_finds(fitted, cost):
-    found = optimal(fitted, cost, BUDGETS)
+@cache
+def average_of(name: str, forms: tuple[str, ...] = (), **ladder: float) -> Average:
+    law, truth = LAWS[name]
+    series = Series({"objective": name}, table_of(law, truth, **ladder), law.rising, law.limits,
+                    "arcsine" if law.rising else "gap")  # fmt: skip
+    return averages([series], known(), 300, forms)[0]
+
+
+def reach_of(average: Average) -> Reach:
+    return Reach.of(average.series.table)
+
+
+def closed_form(cost_factor: float, flops: float) -> float:
+    """The best size of the additive truth where a unit of exposure costs factor · N (arXiv 2203.15556, eq. 4)."""
+    _, A, alpha, B, beta = TRUTH
+    return (alpha * A / (beta * B)) ** (1 / (alpha + beta)) * (flops / cost_factor) ** (beta / (alpha + beta))
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_no_other_size_is_forecast_better_at_the_same_cost(name, cost):
+    average = average_of(name)
+    sign = 1 if average.series.rising else -1
+    for row in optimal(average, cost, BUDGETS, reach_of(average)).itertuples():
+        np.testing.assert_allclose(cost.flops_per_unit(row.size) * row.exposure, row.flops, rtol=1e-9)
+        sizes = np.exp(np.linspace(*reach_of(average).sizes, 300))
+        exposures = row.flops / cost.flops_per_unit(sizes)
+        low, high = np.exp(reach_of(average).exposures)
+        inside = (exposures >= low) & (exposures <= high)
+        said = average.forecast(pd.DataFrame({"N": sizes[inside], "D": exposures[inside]}))
+        best = (sign * said["forecast"]).max()
+        assert sign * row.value >= best - 2e-4
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_what_a_budget_reaches_is_the_forecast_of_that_run(name):
+    average = average_of(name)
+    best = optimal(average, LADDER_COST, BUDGETS, reach_of(average))
+    served = within_budget(average, LADDER_COST, LIFE, [1e-5, 1e-4], reach_of(average))
+    for table in (best, served):
+        at = table[["size", "exposure"]].set_axis(["N", "D"], axis=1)
+        said = average.forecast(at).query("kind == 'new_run'")
+        np.testing.assert_allclose(table[["value", "value_lo", "value_hi"]], said[["forecast", "lo", "hi"]], rtol=1e-12)
+
+
+def test_the_optimum_of_powers_is_the_closed_form():
+    average = average_of("additive", ("additive",), seeds=6)
+    found = optimal(average, Cost.six_n(), [1e10, 1e11], reach_of(average))
     for row in found.itertuples():
-        np.testing.assert_allclose(cost.flops_per_unit(row.size) * row.exposure, row.flops)
-        np.testing.assert_allclose(fitted.predict(row.size, row.exposure)[0], row.value)
-        grid = np.geomspace(row.size / 100, row.size * 100, 4001)
-        best = (fitted.law.sign * isoflop(fitted, cost, row.flops, grid)["value"]).min()
-        assert fitted.law.sign * row.value <= best + 1e-12
+        assert row.size == pytest.approx(closed_form(6, row.flops), rel=0.15)
+        assert row.size_lo < closed_form(6, row.flops) < row.size_hi
+        assert row.status == INSIDE
 
 
-def test_power_law_cost_has_a_closed_form(fitted):
-    def left(log_size, flops=1e12):
-        size = np.exp(log_size)
-        return fitted.law.sign * fitted.predict(size, flops / (6 * size))[0]
-
-    numeric = minimize_scalar(left, bounds=(0, 25), method="bounded", options={"xatol": 1e-9})
-    assert np.log(optimal(fitted, Cost.six_n(), 1e12)["size"].iloc[0]) == pytest.approx(numeric.x, abs=1e-4)
-    growth = np.polyfit(np.log(BUDGETS), np.log(optimal(fitted, Cost.six_n(), BUDGETS)[["size", "exposure"]]), 1)[0]
+def test_exponents_hold_the_truth_and_add_up_to_one():
+    table = exponents(average_of("additive"), Cost.six_n()).set_index("exponent")
+    assert table["value"].sum() == pytest.approx(1, abs=1e-6)
     alpha, beta = TRUTH[[2, 4]]
-    np.testing.assert_allclose(growth, np.array([beta, alpha]) / (alpha + beta), rtol=1e-5)
+    assert table.loc["a", "lo"] < beta / (alpha + beta) < table.loc["a", "hi"]
+    assert table.loc["b", "lo"] == pytest.approx(1 - table.loc["a", "hi"], abs=1e-3)
+
+
+def test_what_costs_more_than_the_reach_is_not_told():
+    average = average_of("additive")
+    reach = reach_of(average)
+    corner = np.exp(LADDER_COST.log_per_unit(np.array([reach.sizes[1]]))[0] + reach.exposures[1])
+    told, beyond = optimal(average, LADDER_COST, [0.9 * corner, 1.1 * corner], reach).to_dict("records")
+    assert told["size"] <= np.exp(reach.sizes[1]) * (1 + 1e-9)
+    assert told["exposure"] <= np.exp(reach.exposures[1]) * (1 + 1e-9)
+    assert np.isnan([beyond["size"], beyond["value"], beyond["value_hi"]]).all()
+    assert beyond["status"].startswith("not told by these runs")
+
+
+def test_an_optimum_at_the_end_of_the_reach_says_at_which():
+    reach = Reach((0.0, 5.0), (1.0, 9.0))
+    assert reach.place(2.0, 3.0) == INSIDE
+    assert "10 times the largest size" in reach.place(5.0, 3.0)
+    assert "10 times the longest exposure" in reach.place(2.0, 9.0)
+    assert "a tenth of the smallest size" in reach.place(0.0, 3.0)
+    assert "a tenth of the shortest exposure" in reach.place(2.0, 1.0)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_least_cost_of_what_a_budget_reaches_is_the_budget(name):
+    average = average_of(name)
+    best = within_budget(average, LADDER_COST, LIFE, [2e-5], reach_of(average)).iloc[0]
+    least = least_cost(average, LADDER_COST, LIFE, best["value"], reach_of(average)).iloc[0]
+    assert least["total"] == pytest.approx(2e-5, rel=0.02)
+    assert least["value"] == pytest.approx(best["value"], abs=2e-4)
+    assert least["training"] + least["serving"] == pytest.approx(least["total"])
+
+
+def test_what_nothing_within_reach_is_forecast_to_reach_says_so():
+    average = average_of("additive")
+    row = least_cost(average, LADDER_COST, LIFE, 0.79, reach_of(average)).iloc[0]
+    assert row["status"].startswith("out of reach: with ten times the largest size and longest exposure measured 0.")
+    assert np.isnan(row["total"])
+
+
+def test_the_more_is_served_the_smaller_the_model():
+    average = average_of("additive")
+    lives = [Life(annotation=0, texts=texts, text_share=FORWARD, serving_price=0.7) for texts in (0, 1e8, 1e9)]
+    sizes = [within_budget(average, LADDER_COST, life, 2e-5, reach_of(average))["size"].iloc[0] for life in lives]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_intervals_are_in_order_and_within_the_reach():
+    average = average_of("additive", seeds=1, between=0.004)
+    best = within_budget(average, LADDER_COST, LIFE, [5e-6, 2e-5, 1e-4], reach_of(average))
+    for name in ("size", "exposure", "value", "training", "serving"):
+        assert (best[f"{name}_lo"] <= best[name] * (1 + 1e-9)).all()
+        assert (best[name] <= best[f"{name}_hi"] * (1 + 1e-9)).all()
+    low, high = np.exp(reach_of(average).sizes)
+    assert best["size_lo"].min() >= low * (1 - 1e-9)
+    assert best["size_hi"].max() <= high * (1 + 1e-9)
+    np.testing.assert_allclose(best["training"] + best["serving"], best["budget"], rtol=1e-6)
 
 
 def test_cost_goes_through_the_ladder_and_keeps_its_end_slopes():
@@ -69,92 +179,7 @@ def test_cost_goes_through_the_ladder_and_keeps_its_end_slopes():
         Cost.from_ladder([1e4, 2e4], [1e6, 1e6])
 
 
-def test_intervals_hold_the_truth(law, ladder):
-    draws = resample(fit(law, ladder()), draws=300)
-    true = optimal(fit(law, ladder(between=0, within=0)), Cost.six_n(), [1e11])
-    found = optimal(draws, Cost.six_n(), [1e11])
-    for name in ("size", "exposure", "value"):
-        assert found[f"{name}_lo"].iloc[0] < true[name].iloc[0] < found[f"{name}_hi"].iloc[0]
-    table = exponents(draws, Cost.six_n()).set_index("exponent")
-    assert table.loc["a", "value"] + table.loc["b", "value"] == pytest.approx(1)
-    assert table.loc["a", "lo"] < 0.3 / 0.65 < table.loc["a", "hi"]
-
-
-def test_equal_compute_shows_the_regret_of_a_wrong_law(law, ladder):
-    table, right = ladder(between=0, within=0), fit(law, ladder(between=0, within=0))
-    measured = measured_at_equal_compute(table, Cost.six_n())
-    compared = equal_compute(measured, right, Cost.six_n())
-    assert (compared["rungs"] >= 2).all()
-    assert compared["regret"].max() < 5e-3  # only interpolation between checkpoints is left
-    wrong = fit(law, ladder(between=0, within=0, truth=np.array([0.45, 1.5, 0.35, 0.05, 0.3])))
-    assert equal_compute(measured, wrong, Cost.six_n())["regret"].max() > 1e-2
-
-
-def test_equal_compute_never_reads_beyond_a_rungs_checkpoints(law, ladder):
-    table = ladder(between=0, within=0)
-    compared = equal_compute(measured_at_equal_compute(table, Cost.six_n()), fit(law, table), Cost.six_n())
-    for row in compared.itertuples():
-        for size in (row.picked, row.best):
-            assert 6 * size * EXPOSURES[0] <= row.flops <= 6 * size * EXPOSURES[-1]
-
-
-def test_allocation_needs_a_joint_law(ladder):
-    table = ladder()
-    sizes_only = fit(size_law(True), table[table["exposure"] == EXPOSURES[-1]])
-    with pytest.raises(ValueError, match="size law; allocate with a joint law"):
-        optimal(sizes_only, Cost.six_n(), 1e12)
-    assert isinstance(isoflop(fit(joint_law(True), table), Cost.six_n(), [1e9, 1e10], SIZES), pd.DataFrame)
-
-
-GAP = np.array([1.6, 6.0, 0.35, 12.0, 0.3])  # asymptote, A, alpha, B, beta, on the gap's scale
-OTHER_LAWS = [
-    (joint_law(True, (0.0, 0.8), "gap"), GAP),
-    (joint_law(False, scale="gap"), GAP * [-1, 1, 1, 1, 1]),
-    (kaplan_law(True, (0.0, 0.8)), np.array([0.6, 3.0, 0.3, 40.0, 0.25])),
-    (kaplan_law(False, scale="gap"), np.array([-1.0, 30.0, 0.3, 400.0, 0.25])),
-]
-
-
-@pytest.mark.parametrize(("law", "truth"), OTHER_LAWS, ids=["rising gap", "falling gap", "Kaplan", "Kaplan gap"])
-def test_the_optimum_of_other_forms_and_scales_is_what_a_grid_finds(law, truth, ladder):
-    fitted = fit(law, ladder(between=0, within=0, law=law, truth=truth))
-    fitted = dataclasses.replace(fitted, coefficients=dict(zip(law.coefficient_names, truth.tolist(), strict=True)))
-    for row in optimal(fitted, LADDER_COST, BUDGETS).itertuples():
-        np.testing.assert_allclose(fitted.predict(row.size, row.exposure)[0], row.value)
-        grid = np.geomspace(row.size / 100, row.size * 100, 4001)
-        best = (law.sign * isoflop(fitted, LADDER_COST, row.flops, grid)["value"]).min()
-        assert law.sign * row.value <= best + 1e-12
-
-
-@pytest.mark.parametrize("law", [joint_law(True, (0.0, 0.8), "gap"), joint_law(False, scale="gap")])
-def test_intervals_on_the_gap_stay_within_the_limits(law, ladder):
-    truth = GAP if law.rising else GAP * [-1, 1, 1, 1, 1]
-    draws = resample(fit(law, ladder(law=law, truth=truth), scale="gap"), draws=100)
-    found = optimal(draws, LADDER_COST, BUDGETS[2:])
-    for name in ("size", "exposure", "value"):
-        assert (found[f"{name}_lo"] <= found[name]).all()
-        assert (found[name] <= found[f"{name}_hi"]).all()
-    assert found["value_lo"].ge(0).all()
-    assert found["value_hi"].le(law.limits[1]).all()
-
-
-def test_the_parabola_agrees_with_a_law_that_it_can_see(law, ladder):
-    table = ladder(between=0, within=0, sizes=tuple(np.geomspace(2e3, 2e6, 12)))
-    measured = measured_at_equal_compute(table, Cost.six_n(), levels=20)
-    checked = parabola(measured, fit(law, table), Cost.six_n())
-    inside = checked[checked["status"] == "inside"]
-    assert len(inside) >= 4
-    assert (checked["rungs"] >= 3).all()
-    assert inside["ratio"].between(0.3, 3).all()
-    assert checked.loc[checked["status"] != "inside", "vertex"].isna().all()
-    np.testing.assert_allclose(inside["law_size"], optimal(fit(law, table), Cost.six_n(), inside["flops"])["size"])
-
-
-@pytest.mark.parametrize(
-    ("falling", "status"),
-    [((2, 1, 2.1), "inside"), ((1, 2, 1), "bends the wrong way"), ((1, 2, 4), "smallest"), ((4, 2, 1), "largest")],
-)
-def test_a_parabola_without_a_vertex_inside_says_so(falling, status):
-    vertex, said = _vertex(np.log([1e3, 1e4, 1e5]), np.array(falling, float))
-    assert status in said
-    assert np.isfinite(vertex) == (status == "inside")
+def test_a_quantile_counts_every_value_as_its_share():
+    values, shares = np.array([[1.0, 9.0], [2.0, 8.0], [3.0, 7.0]]), np.array([0.2, 0.2, 0.6])
+    np.testing.assert_allclose(weighted_quantile(values, shares, 0.5), [3.0, 7.0])
+    np.testing.assert_allclose(weighted_quantile(values, shares, 0.1), [1.0, 7.0])

@@ -8,16 +8,12 @@ from rankscale_utils.laws import (
     FORWARD,
     Cost,
     Life,
-    best_sizes,
     fit,
     joint_law,
     kaplan_law,
-    least_cost,
-    optimal,
     resample,
-    search_window,
     size_law,
-    within_budget,
+    split_budget,
 )
 
 from .conftest import EXPOSURES, SIZES, TRUTH
@@ -54,7 +50,7 @@ def dollars(life, N, D):
 
 
 def test_the_budgets_optimum_is_what_brute_force_finds(known):
-    for row in within_budget(known, COST, SERVED, BUDGETS).itertuples():
+    for row in split_budget(known, COST, SERVED, BUDGETS).itertuples():
         training, serving = dollars(SERVED, row.size, row.exposure)
         assert (training + serving, training, serving) == pytest.approx((row.budget, row.training, row.serving))
         assert known.predict(row.size, row.exposure)[0] == pytest.approx(row.value)
@@ -65,87 +61,29 @@ def test_the_budgets_optimum_is_what_brute_force_finds(known):
         assert known.law.sign * row.value <= (known.law.sign * brute).min() + 1e-12
 
 
-def test_the_least_cost_is_what_brute_force_finds(known):
-    wanted = known.predict(5e4, [1e5, 1e6])
-    for row in least_cost(known, COST, SERVED, wanted).itertuples():
-        assert row.status == "reachable"
-        assert known.predict(row.size, row.exposure)[0] == pytest.approx(row.wanted, abs=1e-9)
-        assert sum(dollars(SERVED, row.size, row.exposure)) == pytest.approx(row.total)
-        sizes, exposures = np.meshgrid(np.geomspace(row.size / 30, row.size * 30, 801),
-                                       np.geomspace(row.exposure / 30, row.exposure * 30, 801))  # fmt: skip
-        value = known.predict(sizes.ravel(), exposures.ravel())
-        enough = known.law.sign * value <= known.law.sign * row.wanted
-        assert row.total <= sum(dollars(SERVED, sizes.ravel()[enough], exposures.ravel()[enough])).min() * (1 + 1e-9)
-
-
-def test_cost_and_quality_are_two_sides_of_one_optimum(known):
-    best = within_budget(known, COST, SERVED, BUDGETS)
-    back = least_cost(known, COST, SERVED, best["value"])
-    np.testing.assert_allclose(back["total"], BUDGETS, rtol=1e-6)
-    np.testing.assert_allclose(back["size"], best["size"], rtol=1e-3)
-
-
-def test_without_texts_only_training_is_paid_for(known, draws):
-    unserved = dataclasses.replace(SERVED, texts=0)
-    flops = BUDGETS / SERVED.training_price * 1e18
-    for law in (known, draws):
-        found, expected = within_budget(law, COST, unserved, BUDGETS), optimal(law, COST, flops)
-        for column in set(expected) - {"flops", "level"}:
-            np.testing.assert_allclose(found[column], expected[column], rtol=1e-4)
-        assert (found["serving"] == 0).all()
-    drawn = least_cost(draws, COST, unserved, 0.3)
-    assert drawn[["serving", "serving_lo", "serving_hi"]].to_numpy() == pytest.approx(0)
-    assert drawn["total"][0] == drawn["training"][0]
-
-
 def test_the_more_is_served_the_smaller_the_model(known):
     for name in ("texts", "text_share", "serving_price"):
         more = [dataclasses.replace(SERVED, **{name: getattr(SERVED, name) * times}) for times in (1, 30, 900)]
-        for solve, at in ((within_budget, 0.01), (least_cost, known.predict(5e4, 1e6))):
-            found = [solve(known, COST, life, at)["size"][0] for life in more]
-            assert found[0] > found[1] > found[2]
+        found = [split_budget(known, COST, life, 0.01)["size"][0] for life in more]
+        assert found[0] > found[1] > found[2]
 
 
 def test_intervals_are_in_order_and_within_the_budget(draws):
-    best = within_budget(draws, COST, SERVED, BUDGETS).iloc[0:]
-    least = least_cost(draws, COST, SERVED, [0.2, 0.3])
-    for table, names in ((best, ("size", "exposure", "value", "training", "serving")), (least, ("size", "total"))):
-        for name in names:
-            assert (table[f"{name}_lo"] <= table[name]).all()
-            assert (table[name] <= table[f"{name}_hi"]).all()
+    best = split_budget(draws, COST, SERVED, BUDGETS)
+    for name in ("size", "exposure", "value", "training", "serving"):
+        assert (best[f"{name}_lo"] <= best[name]).all()
+        assert (best[name] <= best[f"{name}_hi"]).all()
     served = [dollars(SERVED, size, 0)[1] for size in best["size_hi"]]
     assert (np.array(served) <= BUDGETS * (1 + 1e-9)).all()
     assert (best[["training_hi", "serving_hi"]].max(axis=1) <= BUDGETS).all()
-    assert (least["reached"] == 1).all()
-    again = within_budget(draws, COST, SERVED, BUDGETS, level=0.5)
+    again = split_budget(draws, COST, SERVED, BUDGETS, level=0.5)
     assert (again["size_hi"] < best["size_hi"]).all()
 
 
-def test_sizes_of_the_draws_are_those_behind_the_interval(draws):
-    sizes = best_sizes(draws, COST, SERVED, 0.01)
-    one = dataclasses.replace(draws.fit, coefficients=dict(zip(draws.fit.coefficients, draws.coefficients[7])))  # noqa: B905
-    assert sizes.shape == (200,)
-    assert sizes[7] == pytest.approx(within_budget(one, COST, SERVED, 0.01)["size"][0])
-
-
-def test_what_no_money_reaches_is_said_in_a_sentence(draws, known):
-    most = draws.fit.vector[0]
-    table = least_cost(draws, COST, SERVED, [0.3, most - 1e-4, most + 0.02])
-    assert list(table["status"].str.split(":").str[0]) == ["reachable", "reachable", "out of reach"]
-    assert f"no further than {most:.4f}" in table["status"][2]
-    assert table.loc[2, ["size", "exposure", "total", "total_hi"]].isna().all()
-    assert table["reached"][1] < 0.95  # half of the draws level off before it, so no cost is too high
-    assert np.isinf(table["total_hi"][1])
-    beyond = known.law.from_scale(known.vector[0] - known.law.sign * 0.05)
-    assert least_cost(known, COST, SERVED, beyond)["status"][0].startswith("out of reach")
-
-
 def test_a_budget_that_serves_no_measured_size_buys_a_smaller_one(known):
-    row = within_budget(known, COST, SERVED, 1e-6).iloc[0]
+    row = split_budget(known, COST, SERVED, 1e-6).iloc[0]
     assert row["size"] < SIZES[0]
     assert row["serving"] < 1e-6
-    low, high = search_window(known)
-    assert low < np.log(row["size"]) < np.log(EXPOSURES[-1]) < high
 
 
 @pytest.mark.parametrize("name", ["texts", "text_share", "training_price", "serving_price"])
@@ -158,13 +96,12 @@ def test_a_life_that_cannot_be_is_refused(name, number):
 def test_refusals(known, ladder):
     with pytest.raises(ValueError, match="no best exposure"):
         dataclasses.replace(SERVED, training_price=0)
-    for solve, what in ((within_budget, "budget"), (least_cost, "wanted value")):
-        with pytest.raises(ValueError, match=f"{what} is .*positive, finite"):
-            solve(known, COST, SERVED, [1.0, -2.0])
-        table = ladder()
-        size_only = fit(size_law(True), table[table["exposure"] == EXPOSURES[-1]])
-        with pytest.raises(ValueError, match="joint law"):
-            solve(size_only, COST, SERVED, 0.3)
+    with pytest.raises(ValueError, match=r"budget is .*positive, finite"):
+        split_budget(known, COST, SERVED, [1.0, -2.0])
+    table = ladder()
+    size_only = fit(size_law(True), table[table["exposure"] == EXPOSURES[-1]])
+    with pytest.raises(ValueError, match="joint law"):
+        split_budget(size_only, COST, SERVED, 0.3)
 
 
 # Annotated pairs: the law and the prices of arXiv 2403.18684.
@@ -215,7 +152,7 @@ LIVES = {
 @pytest.mark.parametrize("served", [True, False])
 def test_a_life_within_its_budget_is_what_brute_force_finds(p1, life, served):
     life = life if served else life.without_serving()
-    for row in within_budget(p1, P1_COST, life, [2e4, 1e6]).itertuples():
+    for row in split_budget(p1, P1_COST, life, [2e4, 1e6]).itertuples():
         spent = life.costs(P1_COST, row.size, row.exposure).iloc[0]
         assert spent["total"] == pytest.approx(row.budget)
         assert [getattr(row, part) for part in life.paid_for] == pytest.approx(spent[[*life.paid_for]].tolist())
@@ -225,15 +162,6 @@ def test_a_life_within_its_budget_is_what_brute_force_finds(p1, life, served):
         affordable = none < row.budget
         annotations = (row.budget - none[affordable]) / (one - none)[affordable]
         assert row.value <= p1.predict(sizes[affordable], annotations).min() + 1e-9
-
-
-@pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
-def test_a_lifes_cost_and_quality_are_two_sides_of_one_optimum(p1, life):
-    best = within_budget(p1, P1_COST, life, [2e4, 1e6])
-    back = least_cost(p1, P1_COST, life, best["value"])
-    np.testing.assert_allclose(back["total"], best["budget"], rtol=1e-6)
-    np.testing.assert_allclose(back["size"], best["size"], rtol=1e-2)
-    np.testing.assert_allclose(back[[*life.paid_for]].sum(axis=1), back["total"], rtol=1e-9)
 
 
 def test_a_life_costs_what_is_counted_by_hand():
@@ -248,7 +176,7 @@ def test_a_life_costs_what_is_counted_by_hand():
 
 
 def test_p1s_budget_buys_billions_of_parameters_and_millions_once_inference_counts(p1):
-    counted, left_out = (within_budget(p1, P1_COST, life, 2e4).iloc[0] for life in (WEB, WEB.without_serving()))
+    counted, left_out = (split_budget(p1, P1_COST, life, 2e4).iloc[0] for life in (WEB, WEB.without_serving()))
     assert 2e9 < left_out["size"] < 3e10  # P1: about 13B
     assert 1e6 < counted["size"] < 1e8  # P1: millions
     assert counted["value"] > left_out["value"]
@@ -258,7 +186,7 @@ def test_p1s_budget_buys_billions_of_parameters_and_millions_once_inference_coun
 
 @pytest.mark.parametrize("life", [WEB, WEB.without_serving()], ids=["served", "unserved"])
 def test_draws_give_every_annotated_budget_an_interval(p1_draws, life):
-    table = within_budget(p1_draws, P1_COST, life, [2e4, 2e5])
+    table = split_budget(p1_draws, P1_COST, life, [2e4, 2e5])
     for name in ("size", "exposure", "value"):
         assert (table[f"{name}_lo"] < table[name]).all()
         assert (table[name] < table[f"{name}_hi"]).all()

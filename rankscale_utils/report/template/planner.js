@@ -1,9 +1,9 @@
-// The planner of 5_allocate: laws/lifetime.py's search for the best size within a total budget, on a sample of the draws.
+// The planner of 5_allocate: what laws/allocation.py finds within a total budget, on a sample of the draws.
 (() => {
   const root = document.querySelector(".planner");
   const data = JSON.parse(root.querySelector("[type='application/json']").textContent);
   const { sizes, flops } = data.cost;
-  const POINTS = 129, ROUNDS = 5;
+  const POINTS = 97;
   const find = name => root.querySelector(`[name=${name}]`);
 
   const logCost = x => {
@@ -11,79 +11,118 @@
     while (i < sizes.length - 2 && x > sizes[i + 1]) i++;
     return flops[i] + (flops[i + 1] - flops[i]) / (sizes[i + 1] - sizes[i]) * (x - sizes[i]);
   };
-  const logSize = y => {
-    let i = 0;
-    while (i < flops.length - 2 && y > flops[i + 1]) i++;
-    return sizes[i] + (y - flops[i]) / (flops[i + 1] - flops[i]) * (sizes[i + 1] - sizes[i]);
-  };
   const logPairs = plan => Math.log(plan.serving_price / 1e18 * plan.queries * plan.depth * data.share);
-  const logAdd = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
-  const lawOf = (one, [limit, A, a, B, b]) => one.kaplan
-    ? { limit, logA: Math.log(A) * a / b, a: a / b, logB: Math.log(B), b: 1, power: b }
-    : { limit, logA: Math.log(A), a, logB: Math.log(B), b, power: 1 };
-  const span = one => one.limits[1] - one.limits[0], within = (x, low, high) => Math.min(Math.max(x, low), high);
-  const fromScale = (one, scale, n) => scale === "value" ? n
-    : scale === "arcsine" ? one.limits[0] + span(one) * Math.sin(within(n, 0, Math.PI) / 2) ** 2
-    : one.rising ? one.limits[1] - Math.exp(-n) : one.limits[0] + Math.exp(n);
-  const toScale = (one, scale, v) => {
-    if (scale === "value") return v;
-    if (scale === "arcsine") return 2 * Math.asin(Math.sqrt(within((v - one.limits[0]) / span(one), 0, 1)));
-    const log = Math.log(Math.max(one.rising ? one.limits[1] - v : v - one.limits[0], 1e-12));
-    return one.rising ? -log : log;
+  const within = (x, low, high) => Math.min(Math.max(x, low), high), sum = numbers => numbers.reduce((a, b) => a + b, 0);
+
+  // Laws around the end of the largest fitted rung, as laws/local.py has them: the logarithm of the gap at log size u and
+  // log exposure v beyond it.
+  const exp = Math.exp, share = x => 1 / (1 + exp(-x));
+  const power = (rate, x) => Math.expm1(Math.min(-rate * x, 50));
+  const closing = (level, closed) => level + Math.log(Math.max(1 + closed, 1e-6));
+  const LAWS = {
+    additive: ([level, size, alpha, exposure, beta], u, v) => {
+      const rest = 1 + exp(size) + exp(exposure);
+      return closing(level, exp(size) / rest * power(exp(alpha), u) + exp(exposure) / rest * power(exp(beta), v));
+    },
+    logarithm: ([level, size, alpha, exposure, beta], u, v) =>
+      within(level + exp(size - alpha) * power(exp(alpha), u) + exp(exposure - beta) * power(exp(beta), v), -40, 60),
+    Kaplan: ([level, part, alpha, beta, shape], u, v) => {
+      const bySize = share(shape) * exp(within(-exp(alpha - beta) * u, -50, 50)), all = bySize + (1 - share(shape)) * exp(-v);
+      return closing(level, share(part) * (Math.min(all, exp(50)) ** exp(beta) - 1));
+    },
+    sigmoid: ([level, part, alpha, beta, shape], u, v) => {
+      const c = exp(shape), rise = within(exp(alpha) * u + exp(beta) * v, -50, 50);
+      return closing(level, share(part) * ((1 + c) / (1 + c * exp(rise)) - 1));
+    },
+  };
+  const offScale = (one, n) => one.scale === "arcsine" ? one.limits[0] + (one.limits[1] - one.limits[0]) * Math.sin(within(n, 0, Math.PI) / 2) ** 2
+    : one.limits[0] + exp(Math.min(n, 700));
+  const number = (one, logGap) => {
+    if (one.scale !== "arcsine") return Math.log(Math.max(exp(logGap), 1e-12));
+    const value = one.rising ? one.limits[1] - exp(logGap) : one.limits[0] + exp(logGap);
+    return 2 * Math.asin(Math.sqrt(within((value - one.limits[0]) / (one.limits[1] - one.limits[0]), 0, 1)));
   };
 
-  // Everything at one log size: what is left for pairs once serving is paid, and the law's value. All but value are logs.
-  const at = (one, law, plan, x) => {
-    const pair = Math.log(plan.training_price / 1e18) + logCost(x);
-    const serving = logPairs(plan) + logCost(x);
-    const money = Math.log(plan.budget);
-    const training = serving < money ? money + Math.log(-Math.expm1(serving - money)) : -Infinity;
-    const exposure = training - pair;
-    const sum = law.power * logAdd(law.logA - law.a * x, law.logB - law.b * exposure);
-    return { size: x, exposure, training, serving, sum, value: fromScale(one, one.scale, law.limit + (one.rising ? -1 : 1) * Math.exp(sum)) };
+  // What the drawn laws say at one size and exposure, and how wrong they may be: Average.mixture of laws/averaging.py.
+  const mixture = (one, x, y) => {
+    const u = x - one.reference[0], v = y - one.reference[1];
+    const centres = one.draws.map(draw => number(one, LAWS[draw.form](draw.theta, u, v)));
+    const mean = sum(centres.map((c, i) => c * one.draws[i].share));
+    const near = 0.05 * Math.sqrt(sum(centres.map((c, i) => one.draws[i].share * (c - mean) ** 2)));
+    const wrong = one.draws.map(draw => Math.hypot(draw.doubts[0] * Math.max(u, 0), draw.doubts[1] * Math.max(v, 0)));
+    return { centres, law: wrong.map(sd => Math.max(sd, near)), run: wrong.map((sd, i) => Math.max(Math.hypot(sd, one.draws[i].doubts[2]), near)) };
   };
-  const best = (one, law, plan) => {
-    let [low, high] = one.window;
-    for (let round = 0; round < ROUNDS; round++) {
-      const step = (high - low) / (POINTS - 1);
-      let least = Infinity, place = 0;
-      for (let i = 0; i < POINTS; i++) {
-        const { sum } = at(one, law, plan, low + i * step);
-        if (sum < least) [least, place] = [sum, i];
+  const ndtr = x => { // to 8e-8: Abramowitz and Stegun, 7.1.26, of x over the root of 2
+    const t = 1 / (1 + 0.3275911 * Math.abs(x) / Math.SQRT2);
+    const tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * exp(-x * x / 2) / 2;
+    return x > 0 ? 1 - tail : tail;
+  };
+  const quantile = (one, centres, sds, wanted) => {
+    sds = sds.map(sd => Math.max(sd, 1e-12));
+    let low = Math.min(...centres.map((c, i) => c - 9 * sds[i])), high = Math.max(...centres.map((c, i) => c + 9 * sds[i]));
+    let found = sum(centres.map((c, i) => c * one.draws[i].share));
+    for (let step = 0; step < 60; step++) {
+      let excess = -wanted, density = 0;
+      for (let i = 0; i < centres.length; i++) {
+        const distance = (found - centres[i]) / sds[i];
+        excess += one.draws[i].share * ndtr(distance);
+        density += one.draws[i].share * exp(-distance * distance / 2) / sds[i];
       }
-      [low, high] = [low + Math.max(place - 1, 0) * step, low + Math.min(place + 1, POINTS - 1) * step];
+      if (Math.abs(excess) < 1e-7) break;
+      if (excess < 0) low = found; else high = found;
+      const moved = found - excess * Math.sqrt(2 * Math.PI) / Math.max(density, 1e-12);
+      found = low < moved && moved < high ? moved : (low + high) / 2;
     }
-    return at(one, law, plan, (low + high) / 2);
+    return found;
+  };
+  const median = (one, said) => quantile(one, said.centres, said.law, 0.5);
+  const forecast = (one, said) => {
+    const [lo, hi] = [(1 - data.level) / 2, (1 + data.level) / 2].map(q => offScale(one, quantile(one, said.centres, said.run, q)));
+    return [offScale(one, median(one, said)), lo, hi];
   };
 
-  // As resampling.robust_sd: wild draws pulled in to four robust standard deviations.
-  const robustSd = draws => {
-    const sorted = [...draws].sort((a, b) => a - b);
-    const quantile = q => {
-      const place = (sorted.length - 1) * q, i = Math.floor(place);
-      return sorted[i] + (place - i) * ((sorted[i + 1] ?? sorted[i]) - sorted[i]);
-    };
-    const low = quantile(0.15865525393), middle = quantile(0.5), high = quantile(0.84134474607), reach = 2 * (high - low);
-    const kept = draws.map(x => Math.min(Math.max(x, middle - reach), middle + reach));
-    const mean = kept.reduce((a, b) => a + b) / kept.length;
-    return Math.sqrt(kept.reduce((a, x) => a + (x - mean) ** 2, 0) / kept.length);
+  // The line of sizes and of what a budget leaves to exposure, as far as the runs tell: laws/allocation.py.
+  const exposureOf = plan => x => {
+    const left = -Math.expm1(Math.min(logPairs(plan) + logCost(x) - Math.log(plan.budget), 0));
+    return Math.log(plan.budget) + Math.log(left) - Math.log(plan.training_price / 1e18) - logCost(x);
   };
-  const logEnds = (one, found, drawn) => found === -Infinity ? [0, 0, 0]
-    : [0, -1, 1].map(side => Math.exp(found + (side && side * one.t * robustSd(drawn))));
-  const valueEnds = (one, found, drawn) => {
-    const [low, high] = one.limits.map((limit, i) => limit ?? (i ? Infinity : -Infinity));
-    if (!one.spare) return [found, low, high];
-    const reach = one.t * robustSd(drawn.map(v => toScale(one, one.residuals, v)));
-    const end = side => fromScale(one, one.residuals, toScale(one, one.residuals, found) + side * reach);
-    return [found, ...[-1, 1].map(side => Math.min(Math.max(end(side), low), high))];
+  const spaced = (low, high, n) => Array.from({ length: n }, (_, i) => low + (high - low) * i / (n - 1));
+  const lineOf = (one, plan) => {
+    const exposure = exposureOf(plan), [shortest, longest] = one.reach[1];
+    const cross = (low, high, wanted) => {
+      for (let i = 0; i < 30; i++) [low, high] = exposure((low + high) / 2) > wanted ? [(low + high) / 2, high] : [low, (low + high) / 2];
+      return (low + high) / 2;
+    };
+    const fine = spaced(...one.reach[0], 4 * POINTS), step = fine[1] - fine[0];
+    const inside = fine.filter(x => exposure(x) >= shortest && exposure(x) <= longest);
+    if (!inside.length) return null;
+    let low = inside[0], high = inside.at(-1);
+    if (low > one.reach[0][0]) low = cross(low - step, low, longest);
+    if (high < one.reach[0][1]) high = cross(high, high + step, shortest);
+    return { low, high, at: x => within(exposure(x), shortest, longest) };
   };
   const solve = (one, plan) => {
-    const found = best(one, one.laws[0], plan), drawn = one.laws.slice(1).map(law => best(one, law, plan));
-    const ends = name => logEnds(one, found[name], drawn.map(d => d[name]));
-    const paid = name => ends(name).map(money => Math.min(money, plan.budget));
-    const largest = Math.exp(logSize(Math.log(plan.budget) - logPairs(plan)));
-    return { size: ends("size").map(size => Math.min(size, largest)), exposure: ends("exposure"), value: valueEnds(one, found.value, drawn.map(d => d.value)),
-             training: paid("training"), serving: paid("serving") };
+    const line = lineOf(one, plan);
+    if (!line) return null;
+    const sign = one.rising ? 1 : -1, grid = spaced(line.low, line.high, POINTS), said = grid.map(x => mixture(one, x, line.at(x)));
+    const best = numbers => numbers.reduce((top, n, i) => n > numbers[top] ? i : top, 0);
+    const place = best(said.map(at => sign * median(one, at)));
+    const closer = spaced(grid[Math.max(place - 1, 0)], grid[Math.min(place + 1, POINTS - 1)], POINTS >> 2);
+    const size = closer[best(closer.map(x => sign * median(one, mixture(one, x, line.at(x)))))];
+    const drawn = one.draws.map((draw, i) => [grid[best(said.map(at => sign * at.centres[i]))], draw.share, draw.form])
+      .filter(([, , form]) => data.with_optimum.includes(form)).sort((a, b) => a[0] - b[0]);
+    const total = sum(drawn.map(([, share]) => share));
+    const end = wanted => {
+      let reached = 0;
+      return drawn.find(([, share]) => (reached += share) >= wanted * total)[0];
+    };
+    const sizes = [size, Math.min(end((1 - data.level) / 2), size), Math.max(end((1 + data.level) / 2), size)];
+    const exposures = [0, 2, 1].map(i => line.at(sizes[i]));
+    const serving = sizes.map(x => exp(logPairs(plan) + logCost(x)));
+    const training = [0, 1, 2].map(i => exp(Math.log(plan.training_price / 1e18) + logCost(sizes[i]) + line.at(sizes[i])));
+    const ordered = ([middle, a, b]) => [middle, Math.min(a, b), Math.max(a, b)];
+    return { line, size: sizes.map(exp), exposure: exposures.map(exp), value: forecast(one, mixture(one, size, line.at(size))),
+             training: ordered(training), serving: ordered(serving) };
   };
 
   const si = x => {
@@ -104,7 +143,7 @@
   };
   const price = x => x < 0.1 ? dollars(x) : `$${x.toFixed(2)}`;
   const SLIDERS = { budget: dollars, queries: words, depth: x => x.toLocaleString("en"), training_price: price, serving_price: price };
-  const number = name => {
+  const numberOf = name => {
     const { value, min } = find(name), given = data.plan[name];
     if (name === "queries" && value === min) return 0;
     if (value === "0" && given) return given;
@@ -114,7 +153,7 @@
 
   function show() {
     const one = data.series[find("series").value];
-    const plan = Object.fromEntries(Object.keys(SLIDERS).map(name => [name, number(name)]));
+    const plan = Object.fromEntries(Object.keys(SLIDERS).map(name => [name, numberOf(name)]));
     for (const name in SLIDERS) {
       const said = SLIDERS[name](plan[name]);
       find(name).setAttribute("aria-valuetext", said);
@@ -122,44 +161,42 @@
     }
     const found = solve(one, plan);
     for (const name in write) {
-      const cell = root.querySelector(`[data-of=${name}]`), [middle, low, high] = found[name].map(write[name]);
-      cell.dataset.numbers = found[name].join(" ");
-      cell.querySelector("b").textContent = middle;
-      cell.querySelector("span").textContent = `${low} – ${high}`;
+      const cell = root.querySelector(`[data-of=${name}]`), numbers = found?.[name] ?? [];
+      const [middle, low, high] = numbers.map(write[name]);
+      cell.dataset.numbers = numbers.join(" ");
+      cell.querySelector("b").textContent = middle ?? "–";
+      cell.querySelector("span").textContent = found ? `${low} – ${high}` : "";
     }
-    const share = found.serving[0] / plan.budget;
+    const share = found ? found.serving[0] / plan.budget : 0;
     root.querySelector(".split i").style.width = `${100 * share}%`;
-    root.querySelector(".note").textContent = note(one, found, share);
-    draw(one, plan, found);
+    root.querySelector(".note").textContent = found ? note(one, found, share) : NOT_TOLD;
+    root.querySelector("figure").hidden = !found;
+    if (found) draw(one, plan, found);
   }
 
+  const NOT_TOLD = "Not told by these runs: no size and exposure within ten times what was measured cost so much, or so little.";
   const times = x => Number(x.toPrecision(2)).toLocaleString("en");
   const beyond = (x, [low, high]) => x > high ? `${times(x / high)} times the largest` : x < low ? `a ${times(low / x)}th of the smallest` : "";
   function note(one, found, share) {
-    const far = [["The size", "size", one.sizes], ["The exposure", "exposure", one.exposures]]
-      .map(([word, name, range]) => [word, beyond(found[name][0], range)]).filter(([, far]) => far).map(([word, far]) => `${word} is ${far} that was measured.`);
+    const far = [["The size", "size", one.sizes, 0], ["The exposure", "exposure", one.exposures, 1]].map(([word, name, range, axis]) => {
+      const ends = one.reach[axis], atEnd = ends.some(end => Math.abs(Math.log(found[name][0]) - end) < 1e-6), far = beyond(found[name][0], range);
+      return far && `${word} is ${far} that was measured${atEnd ? ", where what these runs tell ends; the best may lie beyond" : ""}.`;
+    }).filter(Boolean);
     const percent = share > 0.995 && share < 1 ? "more than 99" : Math.round(100 * share);
     const factor = found.size[2] / found.size[1];
-    const wide = factor > 1000 ? `The runs hardly tell the size: its interval spans a factor of ${factor > 1e6 ? "over a million" : "about " + times(factor)}.` : "";
-    return [`Serving takes ${percent}% of the budget.`, ...far, wide, one.status === "converged" ? "" : `The law is ${one.status}.`].join(" ");
+    const wide = factor > 30 ? `The runs hardly tell the size: its interval spans a factor of ${times(factor)}.` : "";
+    return [`Serving takes ${percent}% of the budget.`, ...far, wide].join(" ");
   }
 
   function draw(one, plan, found) {
     const holder = root.querySelector(".curve"), width = Math.max(holder.clientWidth || 640, 260), height = 250;
     const left = 46, right = 8, top = 10, bottom = 34;
-    const logs = found.size.map(Math.log), [low, high] = [Math.min(Math.log(one.sizes[0]), logs[0]) - 1.4, Math.max(Math.log(one.sizes[1]), logs[0]) + 1.4];
-    const curve = [];
-    for (let i = 0; i <= 80; i++) {
-      const x = low + (high - low) * i / 80, here = at(one, one.laws[0], plan, x);
-      if (here.exposure > -Infinity) curve.push([x, ...valueEnds(one, here.value, one.laws.slice(1).map(law => at(one, law, plan, x).value))]);
-    }
-    // The frame holds the optimum's interval and the better half of the curve; wilder parts may leave it.
-    const worse = curve.map(([, v]) => Math.abs(v - found.value[0])).sort((a, b) => a - b)[Math.floor(curve.length * 0.6)];
-    const span = Math.min(Math.max(worse, (found.value[2] - found.value[1]) * 0.8), worse * 6) || 0.1;
-    const [bad, good] = one.rising ? [-1, 0.7] : [1, -0.7];
-    const frame = [found.value[0] + bad * span, found.value[0] + good * span].sort((a, b) => a - b).map((v, i) => Math.max(one.limits[0] ?? v, one.limits[1] != null ? Math.min(v, one.limits[1]) : v));
+    const logs = found.size.map(Math.log), { line } = found, [low, high] = [line.low, line.high];
+    const curve = spaced(low, high, 61).map(x => [x, ...forecast(one, mixture(one, x, line.at(x)))]);
+    const ends = curve.flatMap(([, , lo, hi]) => [lo, hi]), room = 0.03 * (Math.max(...ends) - Math.min(...ends) || 0.1);
+    const frame = [Math.min(...ends) - room, Math.max(...ends) + room];
     const X = x => left + (x - low) / (high - low) * (width - left - right);
-    const Y = v => top + (frame[1] - Math.min(Math.max(v, frame[0] - span), frame[1] + span)) / (frame[1] - frame[0]) * (height - top - bottom);
+    const Y = v => top + (frame[1] - v) / (frame[1] - frame[0]) * (height - top - bottom);
     const dot = (x, v) => `${X(x).toFixed(1)},${Y(v).toFixed(1)}`, clip = x => Math.min(Math.max(X(x), left), width - right);
     const band = [...curve.map(([x, , lo]) => dot(x, lo)), ...curve.map(([x, , , hi]) => dot(x, hi)).reverse()].join(" ");
     let ticks = "";
@@ -169,7 +206,7 @@
     const rough = (frame[1] - frame[0]) / 3, unit = 10 ** Math.floor(Math.log10(rough)), step = unit * [1, 2, 5, 10].find(n => n * unit >= rough * 0.8);
     for (let v = Math.ceil(frame[0] / step) * step; v <= frame[1]; v += step)
       ticks += `<text x="${left - 6}" y="${Y(v) + 4}" text-anchor="end">${v.toFixed(Math.max(0, -Math.floor(Math.log10(step))))}</text><path class="grid" d="M${left} ${Y(v)}H${width - right}"/>`;
-    const from = X(Math.log(one.sizes[0])), to = X(Math.log(one.sizes[1]));
+    const [from, to] = one.sizes.map(size => clip(Math.log(size)));
     holder.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Forecast quality against size at this total budget"><clipPath id="planner-frame"><rect x="${left}" y="${top}" width="${width - left - right}" height="${height - top - bottom}"/></clipPath>
 <rect class="measured" x="${from}" y="${top}" width="${to - from}" height="${height - top - bottom}"/>${ticks}<g clip-path="url(#planner-frame)"><polygon class="band" points="${band}"/><polyline class="line" points="${curve.map(([x, v]) => dot(x, v)).join(" ")}"/></g>
 <path class="reach" d="M${clip(logs[1])} ${Y(found.value[0])}H${clip(logs[2])}"/><circle cx="${X(logs[0])}" cy="${Y(found.value[0])}" r="5.5"/><text x="${(left + width - right) / 2}" y="${height - 3}" text-anchor="middle">${data.words[0]}</text></svg>`;
@@ -177,7 +214,8 @@
   }
 
   data.series.forEach((one, i) => {
-    one.laws = one.laws.map(law => lawOf(one, law));
+    one.limits = one.limits.map((limit, i) => limit ?? (i ? Infinity : -Infinity));
+    one.draws = one.draws.map(([form, share, ...numbers]) => ({ form: data.forms[form], share, doubts: numbers.slice(0, 3), theta: numbers.slice(3) }));
     find("series").add(new Option(one.name, i));
   });
   root.querySelector(".live").hidden = false;
