@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from rankscale_utils.analysis.forecast import average_forecasts
+from rankscale_utils.laws import INSIDE
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import first_collection, labelled
 from rankscale_utils.study.study import Study
@@ -12,7 +13,6 @@ from rankscale_utils.study.study import Study
 from .prose import counted, listed, si
 from .tables import test_of
 
-REACH = 10  # times what was measured: beyond it nothing is said
 FAVOURED = {"size": "Into a larger model", "data": "Into more training pairs"}
 
 
@@ -174,8 +174,14 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
         half = "above" if row["favours"] == "data" else "below"
         why = f"Pairs should grow as compute to the power b, and all of {share} lies {half} a half{status}."
         return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
-    why = f"Larger model or more pairs: undecided, as {share} holds a half{status}."
+    why = f"Larger model or more pairs: undecided, as {_undecided(row, share)}{status}."
     return Tile(question, "Cannot be told yet", [why, *_next_run(tables["next_runs"])])
+
+
+def _undecided(row: pd.Series, share: str) -> str:
+    if row["b_lo"] <= 0.5 <= row["b_hi"]:
+        return f"{share} holds a half"
+    return f"only {row['agreeing']} of {row['universes']} analyses say what {share} says"
 
 
 def _next_run(planned: pd.DataFrame) -> list[str]:
@@ -190,10 +196,7 @@ def _next_run(planned: pd.DataFrame) -> list[str]:
 
 
 def _reach(within: pd.DataFrame, metric: str) -> list[str]:
-    """Say how far what the budget buys lies beyond what was measured, where it does."""
+    """Say where what the budget buys best lies at the end of what these runs tell, or beyond it."""
     rows = within[within["metric"] == metric] if len(within) else within
-    far = rows[rows["beyond"] > REACH] if len(rows) else rows
-    if far.empty:
-        return []
-    longest = f"{far['beyond'].min():,.0f} times the longest exposure measured"
-    return [f"How much is not told by these runs: the study's budget would buy {longest}."]
+    ends = rows[rows["status"] != INSIDE] if len(rows) else rows
+    return [f"How much of either: the best use of the study's budget is {ends['status'].iloc[0]}."] if len(ends) else []

@@ -80,11 +80,15 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
 
 def test_an_advice_beyond_what_was_measured_says_so():
     sure = EXPONENTS.assign(favours="data", b_lo=0.6, b_hi=0.8, b=0.7, law="converged")
-    within = pd.DataFrame([KEYS | {"beyond": 51000.0}])
+    within = pd.DataFrame(
+        [KEYS | {"status": "at 10 times the longest exposure measured, where what these runs tell ends"}]
+    )
     tile = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within)[2]
     assert (tile.answer, tile.mood) == ("Into more training pairs", "good")
-    assert "51,000 times the longest exposure measured" in tile.sentences[1]
-    near = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within.assign(beyond=3.0))[2]
+    assert tile.sentences[1].startswith(
+        "How much of either: the best use of the study's budget is at 10 times the longest"
+    )
+    near = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within.assign(status="inside"))[2]
     assert len(near.sentences) == 1
 
 
