@@ -31,6 +31,16 @@ def even_sample(items: Iterable[str], count: int) -> list[str]:
         weight *= math.exp(math.log(chance.random()) / count)
 
 
+def of_one_group(groups: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Yield the places of texts of these lengths, group after group, in batches of about `tokens`, the last one fewer.
+
+    A group that begins in one batch may end in the next.
+    """
+    order = np.lexsort((lengths, groups))
+    batch = (np.cumsum(lengths[order]) - lengths[order]) // tokens
+    yield from np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+
+
 def of_like_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
     """Yield the places of texts of these lengths, the shortest first, in batches of `tokens` or less with padding.
 

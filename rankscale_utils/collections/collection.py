@@ -120,6 +120,7 @@ def open_collection(study: Study) -> Collection:
         lambda folder: write_candidates(folder, texts, training, tests, groups),
     )
     lengths = [texts.name, study.text.model_dump(), study.pretrained, Path(cuts.__file__)]
+    lengths += [study.decoder.prompt] if study.pretrained else []
     tokens = cached_folder(
         paths.cache_folder() / f"tokens-{digest(*lengths, length=16)}",
         lambda folder: _build_tokens(folder, texts, study, training, tests),

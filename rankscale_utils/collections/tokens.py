@@ -93,7 +93,8 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
         tokenizer = train_tokenizer(list(training_texts), study.text.vocabulary)
         return _with_lengths(tokenizer, SPECIAL, True, study.text)
     (first, (tokenizer, special, segments)), *others = (
-        (rung, read_tokenizer(f"ladder.{rung}", source)) for rung, source in study.pretrained.items()
+        (rung, read_tokenizer(f"ladder.{rung}", source, study.decoder.prompt))
+        for rung, source in study.pretrained.items()
     )
     for rung, (other, *_) in others:
         if other.to_str() != tokenizer.to_str():

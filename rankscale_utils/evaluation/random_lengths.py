@@ -15,8 +15,8 @@ from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.machine.files import result_file
 from rankscale_utils.models.bi_encoder import BiEncoder
 from rankscale_utils.models.build import count_rung, rung_config
-from rankscale_utils.models.classifier import new_classifier
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.decoder import new_reranker
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
 from rankscale_utils.models.export import Model
 from rankscale_utils.models.pretrained import bare_encoder
@@ -68,7 +68,7 @@ def _model(study: Study, family: Family, rung: str, pairs: Pairs, text: Text) ->
     settings.max_position_embeddings = max(settings.max_position_embeddings, text.pair_tokens)
     if family == "bi_encoder":
         return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
-    return CrossEncoder.of(new_classifier(settings)) if study.pretrained else CrossEncoder(bare_encoder(settings))
+    return new_reranker(settings) if study.pretrained else CrossEncoder(bare_encoder(settings))
 
 
 def measure_lengths(
@@ -127,5 +127,5 @@ def random_pairs(
     def texts(count: int, tokens: int) -> Texts:
         return Texts(rng.integers(vocabulary, size=count * tokens, dtype=np.int32), np.arange(count + 1) * tokens)
 
-    longest = replace(tokenizer, pair_tokens=query_tokens + document_tokens + 3)
+    longest = replace(tokenizer, pair_tokens=query_tokens + document_tokens + tokenizer.layout.special)
     return Pairs(texts(queries, query_tokens), texts(documents, document_tokens), longest)

@@ -12,9 +12,9 @@ from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Run, Study, run_seed
 
 from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
-from .classifier import new_classifier
 from .counts import Parameters, counted_flops, encoder_flops, parameters, pass_flops
 from .cross_encoder import CrossEncoder, initialise_cross_encoder
+from .decoder import new_reranker, reranker_of
 from .ed2lm import Ed2lm, Setting, build_ed2lm
 from .ed2lm_counts import Work, full_flops, t5_encoder_flops
 from .ed2lm_init import initialise_ed2lm
@@ -22,6 +22,7 @@ from .export import Model
 from .pretrained import (
     bare_encoder,
     for_scores,
+    is_decoder,
     most_tokens,
     read_classifier,
     read_config,
@@ -29,7 +30,13 @@ from .pretrained import (
     read_t5,
     verdict_ids,
 )
+from .pretrained_decoder import for_decoder, read_decoder
 
+NEEDED = {
+    "cross_encoder": "an encoder, such as BERT, RoBERTa or DeBERTa, or a decoder, such as Qwen or Llama",
+    "bi_encoder": "an encoder, such as BERT, RoBERTa or DeBERTa",
+    "ed2lm": "a T5 (original, v1.1 or flan)",
+}
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
 
 
@@ -83,12 +90,13 @@ def _encoder_config(study: Study, rung: str, vocabulary: int) -> PretrainedConfi
 def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int) -> PretrainedConfig:
     source, longest = study.pretrained[rung], study.text.pair_tokens
     found = read_config(f"ladder.{rung}", source, study.ladder[rung].layers)
-    wanted = ("t5",) if family == "ed2lm" else MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if found.model_type not in wanted or (found.is_encoder_decoder and family != "ed2lm"):
-        needed = (
-            "a T5 (original, v1.1 or flan)" if family == "ed2lm" else "an encoder, such as BERT, RoBERTa or DeBERTa"
+    if not _reads(family, found):
+        raise StudyError(f"ladder.{rung} = {source!r} is a {found.model_type} model: {family} needs {NEEDED[family]}.")
+    if study.training and study.training.lora and not is_decoder(found):
+        raise StudyError(
+            f"training.lora: ladder.{rung} = {source!r} is a {found.model_type} model, and LoRA changes decoders, such "
+            "as Qwen or Llama: remove it."
         )
-        raise StudyError(f"ladder.{rung} = {source!r} is a {found.model_type} model: {family} needs {needed}.")
     if found.vocab_size < vocabulary:
         raise StudyError(
             f"ladder.{rung} = {source!r}: its tokenizer has {vocabulary} tokens and its model {found.vocab_size}: name "
@@ -100,7 +108,19 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
         raise StudyError(
             f"text.pair_tokens = {longest}: ladder.{rung} = {source!r} reads {most} tokens at most: lower pair_tokens."
         )
-    return for_scores(f"ladder.{rung}", source, found) if family == "cross_encoder" else found
+    if family != "cross_encoder":
+        return found
+    if is_decoder(found):
+        return for_decoder(f"ladder.{rung}", source, found, study.decoder)
+    return for_scores(f"ladder.{rung}", source, found)
+
+
+def _reads(family: Family, config: PretrainedConfig) -> bool:
+    """Say whether models of a family may be built on a configuration's."""
+    if family == "ed2lm":
+        return config.model_type == "t5"
+    encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
+    return encoder or (family == "cross_encoder" and is_decoder(config))
 
 
 def build_model(study: Study, run: Run, vocabulary: int, shares: Callable[[], np.ndarray] | None = None) -> Model:
@@ -137,7 +157,8 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
         setting = _setting(study, rung, vocabulary)
         return Ed2lm(read_t5(f"ladder.{rung}", source), setting) if source else build_ed2lm(settings, setting)
     if source and family == "cross_encoder":
-        return CrossEncoder.of(read_classifier(f"ladder.{rung}", source, settings))
+        read = read_decoder if is_decoder(settings) else read_classifier
+        return reranker_of(read(f"ladder.{rung}", source, settings))
     encoder = read_encoder(f"ladder.{rung}", source, settings) if source else bare_encoder(settings)
     return BiEncoder(encoder, **study.bi_encoder.model_dump()) if family == "bi_encoder" else CrossEncoder(encoder)
 
@@ -149,7 +170,7 @@ def empty_model(study: Study, family: Family, rung: str, settings: PretrainedCon
             return Ed2lm(T5ForConditionalGeneration(settings), Setting(0, 1, study.text.document_tokens + 1))
         if family == "bi_encoder":
             return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
-        return CrossEncoder.of(new_classifier(settings)) if study.pretrained else CrossEncoder(bare_encoder(settings))
+        return new_reranker(settings) if study.pretrained else CrossEncoder(bare_encoder(settings))
 
 
 def _setting(study: Study, rung: str, vocabulary: int) -> Setting:

@@ -9,8 +9,10 @@ from rankscale_utils.study.study import Study
 
 from .build import rung_config
 from .classifier import is_classifier
-from .cross_encoder import CrossEncoder
-from .pretrained import read_classifier, read_config, read_encoder, read_t5
+from .decoder import reranker_of
+from .pair_layout import PairLayout
+from .pretrained import is_decoder, read_classifier, read_config, read_encoder, read_t5, read_tokenizer
+from .pretrained_decoder import read_decoder
 
 SAME = 1e-4  # by which states and scores of an encoder that is checked may be off
 
@@ -31,8 +33,21 @@ def check_pretrained(study: Study) -> None:
                 read_t5(field, source)
             elif family == "bi_encoder":
                 refuse_padded(field, source, read_encoder(field, source, config))
+            elif is_decoder(config):
+                _refuse_long_prompt(study, field, source)
+                refuse_other_scores(field, source, read_decoder(field, source, config))
             else:
                 refuse_other_scores(field, source, read_classifier(field, source, config))
+
+
+def _refuse_long_prompt(study: Study, field: str, source: str) -> None:
+    """Refuse a prompt that leaves no room for texts."""
+    text, layout = study.text, PairLayout.of(read_tokenizer(field, source, study.decoder.prompt)[0])
+    if (wanted := layout.special + (text.query_tokens or 1) + 1) > text.pair_tokens:
+        raise StudyError(
+            f"text.pair_tokens = {text.pair_tokens}: decoder.template takes {layout.special} of them, which leaves no "
+            f"document beside the query: raise pair_tokens to {wanted} or more."
+        )
 
 
 @torch.inference_mode()
@@ -49,20 +64,26 @@ def refuse_padded(field: str, source: str, encoder: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def refuse_other_scores(field: str, source: str, classifier: PreTrainedModel) -> None:
-    """Refuse an encoder whose scores here are not those of transformers' own classifier, such as Longformer, whose
-    classifier lets the first token see everything.
+def refuse_other_scores(field: str, source: str, model: PreTrainedModel) -> None:
+    """Refuse a classifier or language model whose scores here are not its own, such as Longformer's, whose classifier
+    lets the first token see everything.
     """
-    ids, mask, _ = _probe(classifier.config)
-    theirs = classifier.eval()(input_ids=ids, attention_mask=mask).logits[:, 0]
+    ids, mask, _ = _probe(model.config)
+    ids = torch.where(mask > 0, ids, model.config.pad_token_id or 0)
+    logits = model.eval()(input_ids=ids, attention_mask=mask).logits
+    if verdict := getattr(model.config, "verdict", None):
+        relevant, other = logits[torch.arange(len(ids)), mask.sum(1) - 1][:, verdict].T
+        logits = (relevant - other)[:, None]
     try:
-        off = (theirs - CrossEncoder.of(classifier).eval()(ids, mask)).abs().max().item()
+        off = (logits[:, 0] - reranker_of(model).eval()(ids, mask)).abs().max().item()
     except (TypeError, ValueError, AttributeError, RuntimeError):  # a head that needs more than a pooled state
         off = float("inf")
     if not off <= SAME:
+        causal = is_decoder(model.config)
+        kind = "language model" if verdict else "classifier"
         raise StudyError(
-            f"{field} = {source!r}: a {classifier.config.model_type}'s scores here are not those of "
-            f"transformers' own classifier (off by {off:.1g}): name another encoder."
+            f"{field} = {source!r}: a {model.config.model_type}'s scores here are not those of "
+            f"transformers' own {kind} (off by {off:.1g}): name another {'decoder' if causal else 'encoder'}."
         )
 
 
@@ -78,9 +99,14 @@ def start_of(study: Study, family: Family, rung: str) -> str:
     """Say what weights a rung's models start from, for people to read."""
     if rung not in study.pretrained:
         return "random weights"
-    finished = is_classifier(read_config(f"ladder.{rung}", study.pretrained[rung]))
+    config = read_config(f"ladder.{rung}", study.pretrained[rung])
+    finished, words = is_classifier(config), is_decoder(config) and study.decoder.verdict
     heads = {
-        "cross_encoder": "a reranker's, its head included" if finished else "pretrained, with a new head",
+        "cross_encoder": "a language model's, its words included"
+        if words
+        else "a reranker's, its head included"
+        if finished
+        else "pretrained, with a new head",
         "bi_encoder": f"pretrained, with a new projection{' and without their own head for scores' * finished}",
         "ed2lm": "pretrained",
     }

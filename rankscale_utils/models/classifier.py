@@ -9,18 +9,37 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 READS: dict[str, Literal["cls", "mean"]] = {"cls": "cls", "bos": "cls", "mean": "mean"}  # by `classifier_pooling`
 
 
-class Head(nn.Module):
+class TransformersHead(nn.Module):
+    """What one of transformers' models has on its base model, and what its files call the tensors of both."""
+
+    def __init__(self, prefix: str) -> None:
+        """Remember what such a model calls its base model."""
+        super().__init__()
+        self.prefix = prefix
+
+    def file_name(self, name: str) -> str:
+        """Return the name in a model's files of a tensor of a cross-encoder, `encoder.…` or `head.…`."""
+        if name.startswith("encoder."):
+            return f"{self.prefix}.{name.removeprefix('encoder.')}"
+        return self.own_name(name.removeprefix("head."))
+
+    def own_name(self, name: str) -> str:
+        """Return the name in a model's files of a tensor of this head."""
+        raise NotImplementedError
+
+
+class Head(TransformersHead):
     """A classifier without its encoder: scores (texts, 1) from pooled states (texts, hidden)."""
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         """Take the encoder out of `classifier`; what pools in it stays."""
-        super().__init__()
+        super().__init__(classifier.base_model_prefix)
         encoder = classifier.base_model
         setattr(classifier, classifier.base_model_prefix, _Pooler(encoder))
         if getattr(encoder, "pooler", None) is not None:
@@ -32,11 +51,9 @@ class Head(nn.Module):
         states = pooled[:, None]
         return self.classifier(inputs_embeds=states, attention_mask=torch.ones_like(states[..., 0])).logits
 
-    def file_name(self, name: str) -> str:
-        """Return the name in a classifier's files of a tensor of a cross-encoder, `encoder.…` or `head.…`."""
-        if name.startswith("encoder."):
-            return f"{self.classifier.base_model_prefix}.{name.removeprefix('encoder.')}"
-        return name.removeprefix("head.classifier.")
+    def own_name(self, name: str) -> str:
+        """Return the name in a classifier's files of a tensor of this head."""
+        return name.removeprefix("classifier.")
 
 
 class _Pooler(nn.Module):
@@ -62,11 +79,6 @@ def split(classifier: PreTrainedModel) -> tuple[PreTrainedModel, Head]:
     encoder = classifier.base_model
     encoder.config.architectures = [type(classifier).__name__]
     return encoder, Head(classifier)
-
-
-def new_classifier(config: PretrainedConfig) -> PreTrainedModel:
-    """Return a classifier of this configuration with random weights."""
-    return AutoModelForSequenceClassification.from_config(config)
 
 
 def is_classifier(config: PretrainedConfig) -> bool:

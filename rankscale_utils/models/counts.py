@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from .pretrained import bare_encoder
+from .pretrained import bare_encoder, is_decoder
 
 COUNTED = (8, 16, 24)  # tokens of the sequences whose operations are counted
 
@@ -87,7 +87,8 @@ def _flops_of(described: str) -> Flops:
     alone, two = ([counted_flops(encoder, count, length) for length in COUNTED] for count in (1, 2))
     each, shared = _polynomial(np.subtract(two, alone)), _polynomial(np.subtract(np.multiply(2, alone), two))
     local, config = list(getattr(encoder.config, "layer_types", None) or ()).count("sliding_attention"), encoder.config
-    unseen = each[2] / config.num_hidden_layers * local if local else 0.0
+    sides = 1 if is_decoder(config) else 2  # on which local attention leaves tokens out
+    unseen = each[2] / config.num_hidden_layers * local * sides / 2 if local else 0.0
     return Flops(each[1], each[2], each[0], shared, unseen, config.sliding_window if local else 0)
 
 

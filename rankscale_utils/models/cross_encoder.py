@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .classifier import READS, Head, split
+from .classifier import READS, TransformersHead, split
 from .flat_encoders import Inputs, mean_states, unpad
 
 
@@ -25,8 +25,8 @@ class CrossEncoder(nn.Module):
     def __init__(
         self,
         encoder: PreTrainedModel,
-        reads: Literal["query", "cls", "mean"] = "query",
-        head: nn.Linear | Head | None = None,
+        reads: Literal["query", "cls", "mean", "last"] = "query",
+        head: nn.Linear | TransformersHead | None = None,
     ) -> None:
         """Wrap ``encoder``; a new head starts at zero, so that a new model scores every pair the same."""
         super().__init__()
@@ -62,7 +62,11 @@ class CrossEncoder(nn.Module):
     def forward(self, *given: Inputs | Tensor) -> Tensor:
         """Return raw scores (pairs,) from `inputs`, or from what makes them."""
         inputs = given[0] if isinstance(given[0], Inputs) else self.inputs(*given)
-        return self.head(mean_states(self.encoder, inputs)).squeeze(-1)
+        return self.head(self.pooled(inputs)).squeeze(-1)
+
+    def pooled(self, inputs: Inputs) -> Tensor:
+        """Return what is read of every pair: (pairs, hidden)."""
+        return mean_states(self.encoder, inputs)
 
 
 def _zeros(width: int) -> nn.Linear:

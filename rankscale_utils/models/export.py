@@ -23,8 +23,9 @@ from transformers import AutoConfig
 from rankscale_utils.machine.files import read_json, write_json
 
 from .bi_encoder import BiEncoder
-from .classifier import Head, is_classifier, new_classifier
+from .classifier import TransformersHead, is_classifier
 from .cross_encoder import CrossEncoder
+from .decoder import VerdictHead, new_reranker
 from .ed2lm import Ed2lm, Setting, build_ed2lm
 from .model_card import Cut, model_card
 from .pair_layout import PairLayout
@@ -35,6 +36,7 @@ LINEAR = Path("2_Dense") / "model.safetensors"
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 DENSE = "sentence_transformers.base.modules.dense.Dense"
+LOGIT = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
 IDENTITY = "torch.nn.modules.linear.Identity"
 
 
@@ -47,8 +49,8 @@ def empty_model_of(folder: Path) -> Model:
     config = AutoConfig.from_pretrained(folder)
     if noted := getattr(config, "ed2lm", None):
         return build_ed2lm(config, Setting(**noted | {"poolings": tuple(noted["poolings"])}))
-    if is_classifier(config) and len(read_json(folder / "modules.json")) == 1:
-        return CrossEncoder.of(new_classifier(config))
+    if getattr(config, "verdict", None) or (is_classifier(config) and len(read_json(folder / "modules.json")) == 1):
+        return new_reranker(config)
     _, pooling, linear = (module["type"] for module in read_json(folder / "modules.json"))
     written = read_json(folder / "2_Dense" / "config.json")
     if not linear.startswith("sentence_transformers.base") or "module_output_name" not in written:
@@ -74,7 +76,7 @@ def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens:
         return
     model.encoder.config.save_pretrained(folder)
     _write_modules(model, folder, cut)
-    if isinstance(model, CrossEncoder) and isinstance(model.head, Head):
+    if isinstance(model, CrossEncoder) and isinstance(model.head, TransformersHead):
         _write_weights({model.head.file_name(name): tensor for name, tensor in weights.items()}, folder)
         return
     _write_weights(_of(weights, "encoder."), folder)
@@ -87,7 +89,7 @@ def read_layout(model: Model, folder: Path) -> None:
     if isinstance(model, Ed2lm):
         load_model(model.t5, folder / "model.safetensors")
         return
-    if isinstance(model, CrossEncoder) and isinstance(model.head, Head):
+    if isinstance(model, CrossEncoder) and isinstance(model.head, TransformersHead):
         stored = load_file(folder / "model.safetensors")
         model.load_state_dict({name: stored[model.head.file_name(name)] for name in model.state_dict()})
         return
@@ -130,7 +132,16 @@ def _modules(model: CrossEncoder | BiEncoder, cut: Cut) -> dict[str, tuple[str, 
         }
     own_reader = bool(cut.query_tokens) or model.reads == "query"
     reader, cuts = ("pair_reader.PairReader", {"query_tokens": cut.query_tokens}) if own_reader else (TRANSFORMER, {})
-    if isinstance(model.head, Head):
+    if isinstance(model.head, VerdictHead):
+        logits = {
+            "transformer_task": "text-generation",
+            "modality_config": {"text": states | {"method_output_name": "logits"}},
+            "module_output_name": "causal_logits",
+        }
+        relevant, other = model.head.verdict
+        words = {"true_token_id": relevant, "false_token_id": other}
+        return {"": (reader, logits | cuts), "1_LogitScore": (LOGIT, words)}
+    if isinstance(model.head, TransformersHead):
         scores = {
             "transformer_task": "sequence-classification",
             "modality_config": {"text": states | {"method_output_name": "logits"}},

@@ -23,6 +23,8 @@ from transformers.models.modernbert.modeling_modernbert import ModernBertAttenti
 
 from rankscale_utils.machine.transfer import send
 
+from .causal_attention import CAUSAL
+from .causal_batch import CausalBatch
 from .flat_attention import ATTENTION, TurnedAttention, attend, turned
 from .flat_batch import Sequences
 
@@ -50,7 +52,7 @@ def first_position(encoder: PreTrainedModel) -> int:
 
 def is_unpadded(encoder: PreTrainedModel) -> bool:
     """Say whether `mean_states` and `states` run this encoder without padding."""
-    return encoder.config._attn_implementation == ATTENTION
+    return encoder.config._attn_implementation in (ATTENTION, CAUSAL)
 
 
 def batches_of(encoder: PreTrainedModel) -> str:
@@ -96,7 +98,7 @@ class Inputs(NamedTuple):
 
     ids: Tensor | None = None
     segments: Tensor | None = None
-    sequences: Sequences | None = None
+    sequences: Sequences | CausalBatch | None = None
     padded: tuple[Padded, ...] = ()
     back: Tensor | None = None
 
@@ -127,8 +129,8 @@ class Inputs(NamedTuple):
         return Inputs(*parts, tuple(part.to(device) for part in self.padded), back)
 
 
-def _on(part: Tensor | Sequences, device: torch.device) -> Tensor | Sequences:
-    return part.to(device) if isinstance(part, Sequences) else send(part, device)
+def _on(part: Tensor | Sequences | CausalBatch, device: torch.device) -> Tensor | Sequences | CausalBatch:
+    return send(part, device) if isinstance(part, Tensor) else part.to(device)
 
 
 def mean_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
@@ -137,6 +139,14 @@ def mean_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
     if inputs.sequences is not None:
         return inputs.sequences.means(_last_states(encoder, inputs))
     return torch.cat([_mean(_padded_states(encoder, batch), batch.read) for batch in inputs.padded])[inputs.back]
+
+
+def padded_last_states(encoder: PreTrainedModel, inputs: Inputs) -> Tensor:
+    """Return the last state that is read of every sequence of padded batches on the encoder's device:
+    (sequences, hidden).
+    """
+    states = (_padded_states(encoder, batch)[torch.arange(len(batch.read)), batch.read - 1] for batch in inputs.padded)
+    return torch.cat(list(states))[inputs.back]
 
 
 def _mean(states: Tensor, read: Tensor) -> Tensor:

@@ -3,9 +3,17 @@
 from typing import NamedTuple
 
 from .bi_encoder import BiEncoder
-from .classifier import Head
+from .classifier import TransformersHead
 from .cross_encoder import CrossEncoder
+from .decoder import DecoderReranker, VerdictHead
 from .ed2lm import Ed2lm
+
+READ = {
+    "cls": "the first token's state",
+    "last": "the last token's state",
+    "mean": "the mean of all states",
+    "query": "the mean of the query's states",
+}
 
 
 class Cut(NamedTuple):
@@ -19,6 +27,17 @@ class Cut(NamedTuple):
     document_apart: int
 
 
+def scored_by(model: CrossEncoder | BiEncoder | Ed2lm) -> str:
+    """Say what makes a model's scores, for people to read."""
+    if isinstance(model, Ed2lm):
+        return "what the decoder says of the query after the document"
+    if isinstance(model, BiEncoder):
+        return "the inner product of embeddings"
+    if isinstance(model.head, VerdictHead):
+        return "the logit of one word less that of another after the prompt"
+    return f"a head on {READ[model.reads]}"
+
+
 def model_card(model: CrossEncoder | BiEncoder | Ed2lm, cut: Cut) -> str:
     """Return what a checkpoint's README says."""
     if isinstance(model, Ed2lm):
@@ -26,7 +45,10 @@ def model_card(model: CrossEncoder | BiEncoder | Ed2lm, cut: Cut) -> str:
     elif isinstance(model, BiEncoder):
         kind, lengths, loads = "A bi-encoder", _apart(cut), BI_ENCODER
     else:
-        kind, lengths, loads = "A cross-encoder", _together(cut), _cross_encoder(model, cut)
+        loads = _language_model(model, cut) if isinstance(model.head, VerdictHead) else _cross_encoder(model, cut)
+        kind, lengths = "A cross-encoder", _together(cut)
+        if isinstance(model, DecoderReranker):
+            lengths += f"\nNever cut is the prompt, into which the tokenizer puts both:\n\n{_prompt(model)}"
     return f"# {kind} that rankscale trained\n\n## Lengths\n\n{lengths}\n\n## Loading\n\n{loads}"
 
 
@@ -55,10 +77,28 @@ def _cross_encoder(model: CrossEncoder, cut: Cut) -> str:
     code += f'    CrossEncoder("this folder"{trust}).predict([("a query", "a document")])\n'
     code += "\ngives the scores that were measured, raw logits"
     code += ", for texts of any length: `pair_reader.py` cuts them as above." if trust else ", for texts of any length."
-    if not isinstance(model.head, Head):
+    if not isinstance(model.head, TransformersHead):
         return code + "\n`AutoModelForSequenceClassification` does not know this head and would make a random one.\n"
     same = "" if not cut.query_tokens else " where the query is not cut, or you cut it so"
     return code + f"\n`AutoModelForSequenceClassification` reads the folder as well, with the same logits{same}.\n"
+
+
+def _prompt(model: DecoderReranker) -> str:
+    return "".join(f"    {line}\n" for line in model.encoder.config.prompt.split("\n"))
+
+
+def _language_model(model: DecoderReranker, cut: Cut) -> str:
+    cuts = "" if not cut.query_tokens else ", once the query is cut as above"
+    return f"""    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained("this folder")
+    model = AutoModelForCausalLM.from_pretrained("this folder")
+    pair = tokenizer("a query", "a document", truncation=True, max_length={cut.pair_tokens}, return_tensors="pt")
+    relevant, other = model.config.verdict
+    logits = model(**pair).logits[0, -1]
+    logits[relevant] - logits[other]
+
+gives the score that was measured{cuts}.
+"""
 
 
 BI_ENCODER = """    from sentence_transformers import SentenceTransformer

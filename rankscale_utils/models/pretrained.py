@@ -20,6 +20,11 @@ from transformers import (
     PreTrainedModel,
     T5ForConditionalGeneration,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import (
+    MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
+    TOKENIZER_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from rankscale_utils.errors import StudyError
@@ -27,7 +32,13 @@ from rankscale_utils.errors import StudyError
 from .classifier import READS, is_classifier
 from .flat_encoders import first_position
 from .pair_layout import PairLayout
+from .prompt import lay_out
 
+REBUILT = {  # kinds whose tokenizers AutoTokenizer builds as it knows them, whatever their file says
+    kind
+    for kind in MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    if TOKENIZER_MAPPING_NAMES.get(kind) not in ("TokenizersBackend", None)
+}
 T5S = ("t5", "mt5", "umt5")  # kinds of T5, whose encoder is half of the model
 
 
@@ -49,6 +60,13 @@ def read_config(field: str, source: str, layers: int | None = None) -> Pretraine
         config.layer_types = kinds[:layers]
     config.num_hidden_layers = layers
     return config
+
+
+def is_decoder(config: PretrainedConfig) -> bool:
+    """Say whether a configuration is of a decoder alone, such as Qwen's or Llama's."""
+    kind = config.model_type
+    of_encoders = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not of_encoders
 
 
 def for_scores(field: str, source: str, config: PretrainedConfig) -> PretrainedConfig:
@@ -91,7 +109,7 @@ def read_encoder(field: str, source: str, config: PretrainedConfig) -> PreTraine
         encoder, found = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **without_pooler(config)
         )
-    _refuse_missing(field, source, f"{config.model_type} encoder", found["missing_keys"])
+    refuse_missing(field, source, f"{config.model_type} encoder", found["missing_keys"])
     return encoder
 
 
@@ -110,13 +128,14 @@ def read_classifier(field: str, source: str, config: PretrainedConfig) -> PreTra
         )
     inside = f"{classifier.base_model_prefix}."
     of_head = {name for name in found["missing_keys"] if not name.startswith(inside) or "pooler" in name}
-    _refuse_missing(field, source, f"{config.model_type} encoder", set(found["missing_keys"]) - of_head)
+    refuse_missing(field, source, f"{config.model_type} encoder", set(found["missing_keys"]) - of_head)
     if finished:
-        _refuse_missing(field, source, "finished reranker", of_head)
+        refuse_missing(field, source, "finished reranker", of_head)
     return classifier
 
 
-def _refuse_missing(field: str, source: str, kind: str, missing: Collection[str]) -> None:
+def refuse_missing(field: str, source: str, kind: str, missing: Collection[str]) -> None:
+    """Raise StudyError where weights lack tensors of a model of this kind."""
     if missing:
         raise StudyError(
             f"{field} = {source!r}: its weights lack {len(missing)} tensors of a {kind}, {min(missing)} among "
@@ -132,7 +151,7 @@ def read_t5(field: str, source: str) -> T5ForConditionalGeneration:
     """
     with reading(field, source, "weights"):
         t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    _refuse_missing(field, source, "T5", found["missing_keys"])
+    refuse_missing(field, source, "T5", found["missing_keys"])
     return t5
 
 
@@ -151,9 +170,11 @@ def verdict_ids(field: str, source: str) -> tuple[int, int]:
     return pieces[0][0], pieces[1][0]
 
 
-def read_tokenizer(field: str, source: str) -> tuple[Tokenizer, dict[str, str], bool]:
+def read_tokenizer(field: str, source: str, prompt: str = "") -> tuple[Tokenizer, dict[str, str], bool]:
     """Return the tokenizer of an id or folder, neither truncating nor padding, its special tokens by role, and whether
     it tells its model which tokens are the document's.
+
+    A decoder's lays out pairs in the `prompt`, and pads with its end token where it has no pad token.
 
     Raises:
         StudyError: there is none, it cannot be reached, has no token for padding, or lays out no pairs.
@@ -165,12 +186,18 @@ def read_tokenizer(field: str, source: str) -> tuple[Tokenizer, dict[str, str], 
         raise StudyError(f"{field} = {source!r}: its tokenizer is none of the tokenizers library: name another.")
     tokenizer.no_truncation()  # many published files cut and pad what they read
     tokenizer.no_padding()
+    config = read_config(field, source) if prompt else None
+    of_decoder = config is not None and is_decoder(config)
+    if of_decoder and wrapped.pad_token_id is None:
+        wrapped.pad_token = wrapped.eos_token
     if wrapped.pad_token_id is None:
         raise StudyError(
             f"{field} = {source!r}: its tokenizer has no pad token: name one that its vocabulary has as "
             "pad_token in a local copy's tokenizer_config.json."
         )
     try:
+        if of_decoder:
+            lay_out(tokenizer, prompt, normalizes=config.model_type not in REBUILT)
         PairLayout.of(tokenizer)
     except ValueError as reason:
         raise StudyError(

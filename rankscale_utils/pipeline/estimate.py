@@ -21,6 +21,8 @@ from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.models.export import Model
+from rankscale_utils.models.lora import lora_parameters
 from rankscale_utils.models.pretrained import bare_encoder, read_config
 from rankscale_utils.models.published import longest_read
 from rankscale_utils.report.prose import duration
@@ -147,7 +149,7 @@ def _of_family(study: Study, family: Family, machine: Machine, tokens: float) ->
                 "flops": flops,
                 "hours": flops / rate / 3600,
                 "hours_h100": flops / H100 / 3600,
-                **_memory(study, machine, config, counts.total, tokens),
+                **_memory(study, machine, config, _state_bytes(study, model, counts.total), tokens),
                 "disk": CHECKPOINT_BYTES * counts.total * work.checkpoints + SCORE_BYTES * work.scored,
             }
         )
@@ -160,15 +162,23 @@ def _passes(study: Study, family: Family, rung: str, work: PlannedWork) -> int:
     further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * study.training.groups.pairs_per_step
     share, at_once = _pairs_at_once(study)
     recomputed = study.training.gradient_checkpointing + (at_once < share)  # further forward passes of every step
-    return (work.trained + further) * (3 + recomputed) + work.scored
+    passes = 2 if study.training.lora else 3  # what LoRA freezes needs no gradient
+    return (work.trained + further) * (passes + recomputed) + work.scored
+
+
+def _state_bytes(study: Study, model: Model, params: int) -> float:
+    """Return the bytes of a model in training, of which a process holds its part: LoRA's own are few."""
+    training = study.training
+    own = lora_parameters(model.encoder, training.lora) if training.lora else params
+    frozen = CHECKPOINT_BYTES * params if training.lora else 0
+    return (STATE_BYTES * own + frozen) / (training.gpus if training.sharded else 1)
 
 
 def _memory(
-    study: Study, machine: Machine, config: PretrainedConfig, params: int, tokens: float
+    study: Study, machine: Machine, config: PretrainedConfig, states: float, tokens: float
 ) -> dict[str, float | int]:
     """Return a training step's peak `memory` in bytes, and the pairs at once that `fit` in the machine's."""
     training, layers = study.training, config.num_hidden_layers
-    states = STATE_BYTES * params / (training.gpus if training.sharded else 1)
     pair = machine.saved * tokens * config.hidden_size * (1 if training.gradient_checkpointing else layers)
     pair += INPUT_BYTES * tokens * config.hidden_size * layers * training.gradient_checkpointing
     return {"memory": states + _pairs_at_once(study)[1] * pair, "fit": int((machine.memory - states) // pair)}

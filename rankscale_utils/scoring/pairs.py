@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from rankscale_utils.collections.batching import of_like_length
+from rankscale_utils.collections.batching import of_like_length, of_one_group
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.machine.transfer import ahead
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.flat_encoders import Inputs
+from rankscale_utils.models.decoder import DecoderReranker
+from rankscale_utils.models.flat_encoders import Inputs, is_unpadded
 
 from .packed import packed
 
@@ -17,8 +18,13 @@ CACHED_STATES = 2**20  # numbers, 4 MB of float32
 
 @torch.inference_mode()
 def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
-    """Return the raw scores of pairs in the order given: (pairs,). Batches hold pairs of like length."""
-    chosen = list(of_like_length(pairs.lengths(query_rows, document_rows), _batch_tokens(model)))
+    """Return the raw scores of pairs in the order given: (pairs,).
+
+    Batches hold pairs of like length, or of one query where a model reads the query once for all.
+    """
+    lengths, tokens = pairs.lengths(query_rows, document_rows), _batch_tokens(model)
+    shared = isinstance(model, DecoderReranker) and is_unpadded(model.encoder)
+    chosen = list(of_one_group(query_rows, lengths, tokens) if shared else of_like_length(lengths, tokens))
 
     def batch(places: np.ndarray) -> Inputs:
         return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))

@@ -13,8 +13,11 @@ from .objectives import DISTILLED, FAMILY_OF, Objective
 from .training import Annotations, Training
 
 
-def unscored_negatives(training: Training | None, earlier: dict) -> Iterator[str]:
-    """Random negatives have no score of a teacher."""
+def unmet_training(training: Training | None, earlier: dict) -> Iterator[str]:
+    """Random negatives have no score of a teacher, and LoRA changes what is pretrained."""
+    shapes = [name for name, rung in earlier.get("ladder", {}).items() if isinstance(rung, Rung)]
+    if training and training.lora and shapes:
+        yield f"lora: {shapes} are trained from scratch, which leaves nothing to change: remove it"
     if training and training.groups.random and getattr(earlier.get("collection"), "teacher", None):
         yield "no teacher scores random negatives: set groups.random = 0, or remove collection.teacher"
 

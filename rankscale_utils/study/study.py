@@ -10,6 +10,7 @@ from rankscale_utils.machine.files import digest
 
 from . import checks, paths
 from .collection import CollectionForm, Docstrings
+from .decoder import DecoderSettings
 from .evaluation import Evaluation, FirstStage, Text
 from .fields import FolderName, Part, refusal
 from .forecasting import Allocation, Forecasting, HeldOut
@@ -53,6 +54,7 @@ class Study(Part):
     architecture: Literal["bert", "modernbert"] = Field("bert", description="of encoders trained from scratch")
     bi_encoder: BiEncoderSettings = BiEncoderSettings()
     ed2lm: Ed2lmSettings = Ed2lmSettings()
+    decoder: DecoderSettings = Field(DecoderSettings(), description="of rungs that are decoders")
     ladder: Ladder = Field(
         default_factory=dict,
         description="rungs by name: shapes trained from scratch, or Hugging Face ids and folders, relative to the YAML",
@@ -66,7 +68,7 @@ class Study(Part):
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
 
-    _training = refusal("training")(checks.unscored_negatives)
+    _training = refusal("training")(checks.unmet_training)
     _evaluation = refusal("evaluation")(checks.unusable_tests)
     _ladder = refusal("ladder")(checks.mixed_ladder)
     _objectives = refusal("objectives")(checks.unmet_objectives)
@@ -144,9 +146,13 @@ class Study(Part):
         fields = self.model_dump(mode="json", include=shared)
         for how in ("threads", "micro_batch", "gradient_checkpointing", "gpus", "sharded"):
             fields["training"].pop(how)
+        if not self.training.lora:
+            fields["training"].pop("lora")
         family = self.family_of(run.objective)
         if family != "cross_encoder":
             fields[family] = getattr(self, family).model_dump(mode="json")
+        if self.decoder != DecoderSettings():
+            fields["decoder"] = self.decoder.model_dump(mode="json")
         if run.source:
             fields["training"]["exposures"] = self.annotations.exposures
             fields["annotated"] = self.annotated_by(run.source)

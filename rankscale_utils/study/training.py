@@ -39,6 +39,13 @@ class Groups(Part):
         return self.size * self.queries_per_step
 
 
+class Lora(Part):
+    """Low-rank changes of a decoder's linear layers, trained instead of its weights and merged into what is saved."""
+
+    rank: Whole = Field(gt=0)
+    alpha: Finite | None = Field(None, gt=0, description="changes count alpha / rank times; absent: twice the rank")
+
+
 class Training(Part):
     """The training of every run."""
 
@@ -62,6 +69,7 @@ class Training(Part):
     )
     gradient_checkpointing: bool = Field(False, description="a third more compute for a fraction of the memory")
     gpus: Whole = Field(1, gt=0, description="GPUs that train one run together")
+    lora: Lora | None = Field(None, description="of decoders; absent: all weights are trained")
     sharded: bool = Field(False, description="divide weights and optimiser among these GPUs (FSDP)")
 
     @refusal("gpus")

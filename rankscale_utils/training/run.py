@@ -26,6 +26,8 @@ from rankscale_utils.machine.progress import Progress, say
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.models.checks import start_of
 from rankscale_utils.models.flat_encoders import batches_of
+from rankscale_utils.models.lora import merged
+from rankscale_utils.models.model_card import scored_by
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import ended
 from rankscale_utils.study.loading import load_study
@@ -119,7 +121,8 @@ def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> 
             trainer.advance(branch.begin, cool=False, progress=progress)
             trunk = trainer.state()
             trainer.advance(branch.end, cool=True, progress=progress)
-            weights, path = together.weights(trainer.model), paths.checkpoint_file(folder, branch.exposure)
+            weights = merged(trainer.model, together.weights(trainer.model))
+            path = paths.checkpoint_file(folder, branch.exposure)
             files = together.first(partial(save_checkpoint, trainer.model, path, trainer.tokens, weights))
             row = _checkpoint(trainer, branch) | ({"dev": dev.entropy(trainer.model)} if dev else {})
             checkpoints.append(row | {"files": files})
@@ -156,6 +159,7 @@ def _ledger(trainer: Trainer, status: str, checkpoints: list[dict[str, float]]) 
         "source": run.source,
         "annotations": run.annotations,
         "start": start_of(trainer.study, family, run.rung),
+        "scored_by": scored_by(trainer.model),
         "batches": batches_of(trainer.model.t5.encoder if family == "ed2lm" else trainer.model.encoder),
         "params": trainer.counts.total,
         "params_non_embedding": trainer.counts.non_embedding,

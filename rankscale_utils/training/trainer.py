@@ -20,6 +20,7 @@ from rankscale_utils.machine.progress import Progress
 from rankscale_utils.machine.transfer import ahead, fetch
 from rankscale_utils.models.build import build_model, counted_share, hidden_size
 from rankscale_utils.models.counts import parameters
+from rankscale_utils.models.lora import add_lora, lora_parameters
 from rankscale_utils.study.study import Run, Study, run_seed
 
 from . import learner as learner_module
@@ -81,6 +82,9 @@ class Trainer:
         model = build_model(study, run, vocabulary, collection.token_shares).to(device).train()
         self.counts, self.counted_share = parameters(model), counted_share(model, min(study.text.pair_tokens, 64))
         self.rate = factor * objective.learning_rate.at(run.rung, hidden_size(model))
+        self.changes = lora_parameters(model.encoder, settings.lora) if settings.lora else 0
+        if settings.lora:
+            add_lora(model, settings.lora)
         if settings.gradient_checkpointing:
             _checkpoint_gradients(model)
         self.processes.divide(model)
@@ -226,15 +230,19 @@ class Trainer:
     def training_flops(self) -> float:
         """The FLOPs of training on all that was seen: the backward pass costs twice the forward pass.
 
+        LoRA's costs it once, as what is frozen needs no gradient, and what its own parameters do comes on top.
         Source: Kaplan et al., arXiv 2001.08361, §2.1.
         """
-        return 3 * self.seen.forward_flops
+        if not self.changes:
+            return 3 * self.seen.forward_flops
+        return 2 * self.seen.forward_flops + 3 * 2 * self.changes * self.seen.tokens
 
 
 def _optimizer(model: torch.nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Return AdamW; biases and norms never decay."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.dim() > 1]
+    others = [parameter for parameter in trained if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
