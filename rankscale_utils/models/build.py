@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PretrainedConfig, T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
@@ -20,6 +20,7 @@ from .ed2lm_counts import Work, full_flops, t5_encoder_flops
 from .ed2lm_init import initialise_ed2lm
 from .export import Model
 from .pretrained import (
+    T5S,
     bare_encoder,
     for_scores,
     is_decoder,
@@ -35,7 +36,7 @@ from .pretrained_decoder import for_decoder, read_decoder
 NEEDED = {
     "cross_encoder": "an encoder, such as BERT, RoBERTa or DeBERTa, or a decoder, such as Qwen or Llama",
     "bi_encoder": "an encoder, such as BERT, RoBERTa or DeBERTa",
-    "ed2lm": "a T5 (original, v1.1 or flan)",
+    "ed2lm": "a T5 (original, v1.1, flan, mT5 or uMT5)",
 }
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
 
@@ -118,7 +119,7 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
 def _reads(family: Family, config: PretrainedConfig) -> bool:
     """Say whether models of a family may be built on a configuration's."""
     if family == "ed2lm":
-        return config.model_type == "t5"
+        return config.model_type in T5S
     encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
     return encoder or (family == "cross_encoder" and is_decoder(config))
 
@@ -167,7 +168,7 @@ def empty_model(study: Study, family: Family, rung: str, settings: PretrainedCon
     """Return a model of this configuration that has shapes and no weights."""
     with torch.device("meta"):
         if family == "ed2lm":
-            return Ed2lm(T5ForConditionalGeneration(settings), Setting(0, 1, study.text.document_tokens + 1))
+            return Ed2lm(AutoModelForSeq2SeqLM.from_config(settings), Setting(0, 1, study.text.document_tokens + 1))
         if family == "bi_encoder":
             return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
         return new_reranker(settings) if study.pretrained else CrossEncoder(bare_encoder(settings))

@@ -59,6 +59,11 @@ class Flops:
         own = self.per_token * lengths + self.per_token_pair * lengths**2 + self.per_pair
         return own + self._shared(lengths) / together - self.unseen * beyond * (beyond + 1)
 
+    def behind(self, shared: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Forward FLOPs of what causal sequences of these lengths have behind `shared` tokens that are computed."""
+        own = length - shared
+        return self.per_token * own + self.per_token_pair * own * length + self.per_pair
+
     def padded(self, sequences: int, length: int) -> float:
         """FLOPs that torch counts in a batch of one length, the scores that local attention masks among them."""
         whole = replace(self, unseen=0.0)

@@ -22,6 +22,8 @@ class CrossEncoder(nn.Module):
     (pairs, 1) of what is read (pairs, hidden): a linear layer, or that of transformers' classifiers.
     """
 
+    shares_queries = False  # whether candidates that stand in one batch share what is computed of their query
+
     def __init__(
         self,
         encoder: PreTrainedModel,

@@ -73,6 +73,11 @@ class DecoderReranker(CrossEncoder):
         if encoder.config.model_type in FLAT:
             encoder.set_attn_implementation(CAUSAL)
 
+    @property
+    def shares_queries(self) -> bool:
+        """Whether candidates that stand in one batch share what is computed of their query."""
+        return self.encoder.config._attn_implementation == CAUSAL
+
     @classmethod
     def of(cls, model: PreTrainedModel) -> DecoderReranker:
         """Return one of transformers' classifiers with one label, or a language model whose configuration names the ids
@@ -96,7 +101,7 @@ class DecoderReranker(CrossEncoder):
         of_query: (pairs,), how many of their tokens stand before the document, which candidates of a query share.
         """
         read = self._read(input_ids, attention_mask)
-        if self.encoder.config._attn_implementation != CAUSAL:
+        if not self.shares_queries:
             return Inputs.of(self.encoder, input_ids, attention_mask, read)
         lengths = attention_mask.sum(1).numpy()
         shared = torch.zeros_like(read) if of_query is None else of_query

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 
 from rankscale_utils.machine.transfer import send
 
@@ -82,9 +82,12 @@ def combine_scores(kind: str, log_likelihood: Tensor | None, relevance: Tensor |
 
 
 class Ed2lm(nn.Module):
-    """A T5 (original, v1.1 or flan) as a reranker: the document is encoded, the query and its verdict are decoded."""
+    """A T5 (original, v1.1, flan, mT5 or uMT5) as a reranker.
 
-    def __init__(self, t5: T5ForConditionalGeneration, setting: Setting) -> None:
+    The document is encoded, the query and its verdict are decoded.
+    """
+
+    def __init__(self, t5: PreTrainedModel, setting: Setting) -> None:
         """Wrap `t5`, and note the setting in its config, so that a saved folder says how to rerank."""
         super().__init__()
         self.t5 = t5
@@ -94,8 +97,10 @@ class Ed2lm(nn.Module):
 
     @property
     def output_scale(self) -> float:
-        """What T5 multiplies the decoder's last states by before the vocabulary: d^−½, or 1 in v1.1."""
-        return self.t5.config.d_model**-0.5 if self.t5.config.scale_decoder_outputs else 1.0
+        """What T5 multiplies the decoder's last states by before the vocabulary: d^−½, or 1 in v1.1 and mT5."""
+        config = self.t5.config
+        scales = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
+        return config.d_model**-0.5 if scales else 1.0
 
     def forward(
         self,
@@ -161,17 +166,24 @@ def pool_states(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor
     return grouped.sum(2) / tokens.clamp(min=1).unsqueeze(-1), (tokens > 0).to(mask.dtype)
 
 
-def build_ed2lm(config: T5Config, setting: Setting) -> Ed2lm:
+def build_ed2lm(config: PretrainedConfig, setting: Setting) -> Ed2lm:
     """Return a new model of this shape, its weights drawn from torch's global generator.
 
     transformers 5.23 ties a new model's output rows to its embeddings whatever `tie_word_embeddings` says; all that is
     left of False is an unscaled output. Here False means what it says: output rows of their own, of unit logits.
     """
-    t5 = T5ForConditionalGeneration(config)
-    if not config.scale_decoder_outputs:
+    model = Ed2lm(AutoModelForSeq2SeqLM.from_config(config), setting)
+    if model.output_scale == 1:
         rows = torch.empty(config.vocab_size, config.d_model)
-        t5.lm_head.weight = nn.Parameter(rows.normal_(std=config.d_model**-0.5))
-    return Ed2lm(t5, setting)
+        model.t5.lm_head.weight = nn.Parameter(rows.normal_(std=config.d_model**-0.5))
+    return model
+
+
+def share_rows(model: Ed2lm, shared: bool) -> None:
+    """Let a model's output rows be its embeddings, or rows of their own, whose numbers are to be read."""
+    if shared != (model.t5.lm_head.weight is model.t5.shared.weight):
+        rows = model.t5.shared.weight
+        model.t5.lm_head.weight = rows if shared else nn.Parameter(torch.empty_like(rows))
 
 
 def load_ed2lm(folder: Path | str, setting: Setting | None = None) -> Ed2lm:
@@ -180,7 +192,7 @@ def load_ed2lm(folder: Path | str, setting: Setting | None = None) -> Ed2lm:
     Raises:
         Ed2lmError: neither the folder nor the caller says how the T5 reranks.
     """
-    t5 = T5ForConditionalGeneration.from_pretrained(folder)
+    t5 = AutoModelForSeq2SeqLM.from_pretrained(folder)
     noted = getattr(t5.config, "ed2lm", None)
     if setting is None and noted is None:
         raise Ed2lmError(f"{folder} holds a T5 that was not saved as a reranker: give its setting.")

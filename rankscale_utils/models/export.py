@@ -1,6 +1,6 @@
 """A checkpoint's files, laid out such that the tools of its users load it and score alike.
 
-An ED2LM is a folder of transformers, which `T5ForConditionalGeneration` reads; its configuration says how it reranks. A
+An ED2LM is a folder of transformers, which `AutoModelForSeq2SeqLM` reads; its configuration says how it reranks. A
 cross-encoder with its family's own head is one that `AutoModelForSequenceClassification` reads. The others are three
 modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer, which writes a cross-encoder's
 raw scores or a bi-encoder's embeddings.
@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from .bi_encoder import BiEncoder
 from .classifier import TransformersHead, is_classifier
 from .cross_encoder import CrossEncoder
 from .decoder import VerdictHead, new_reranker
-from .ed2lm import Ed2lm, Setting, build_ed2lm
+from .ed2lm import Ed2lm, Setting, build_ed2lm, share_rows
 from .model_card import Cut, model_card
 from .pair_layout import PairLayout
 from .pretrained import bare_encoder, without_pooler
@@ -87,6 +88,9 @@ def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens:
 def read_layout(model: Model, folder: Path) -> None:
     """Give a model the weights that `write_layout` wrote of such a model."""
     if isinstance(model, Ed2lm):
+        with safe_open(folder / "model.safetensors", "pt") as stored:
+            names = stored.keys()
+        share_rows(model, "lm_head.weight" not in names)
         load_model(model.t5, folder / "model.safetensors")
         return
     if isinstance(model, CrossEncoder) and isinstance(model.head, TransformersHead):

@@ -303,5 +303,5 @@ STACKS: dict[str, Stack] = {
     **dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"), _bert),
     **dict.fromkeys(("albert", "distilbert", "eurobert"), _whole),
     "modernbert": _modernbert,
-    "t5": _t5,
+    **dict.fromkeys(("mt5", "t5"), _t5),  # uMT5's bias by distance, which each layer has, would be of all tokens
 }

@@ -107,5 +107,5 @@ BI_ENCODER = """    from sentence_transformers import SentenceTransformer
 
 gives the scores that were measured; `encode` alone cuts at the length of a pair.
 """
-ED2LM = """`T5ForConditionalGeneration.from_pretrained` reads the folder, and `rankscale_utils.rerank` scores with it.
+ED2LM = """`AutoModelForSeq2SeqLM.from_pretrained` reads the folder, and `rankscale_utils.rerank` scores with it.
 """

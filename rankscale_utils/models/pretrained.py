@@ -13,12 +13,12 @@ from transformers import (
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
-    T5ForConditionalGeneration,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import (
@@ -143,14 +143,14 @@ def refuse_missing(field: str, source: str, kind: str, missing: Collection[str])
         )
 
 
-def read_t5(field: str, source: str) -> T5ForConditionalGeneration:
+def read_t5(field: str, source: str) -> PreTrainedModel:
     """Return the encoder-decoder of an id or folder with its pretrained weights, in float32.
 
     Raises:
         StudyError: the weights are missing, gated or out of reach, or are those of another kind of model.
     """
     with reading(field, source, "weights"):
-        t5, found = T5ForConditionalGeneration.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        t5, found = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     refuse_missing(field, source, "T5", found["missing_keys"])
     return t5
 

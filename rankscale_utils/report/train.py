@@ -18,6 +18,7 @@ def facts_table(ledger: dict) -> HTML:
         rung=f"{ledger['rung']}, seed {ledger['seed']}",
         **_annotated(ledger),
         **({"starts_from": ledger["start"]} if "start" in ledger else {}),
+        **({"scored_by": ledger["scored_by"]} if "scored_by" in ledger else {}),
         parameters=f"{ledger['params']:,}, of which {ledger['params_non_embedding']:,} outside the embeddings",
         learning_rate=f"{ledger['learning_rate']:.3g}{_swept(ledger.get('sweep'))}",
         training_FLOPs_a_pair=f"{ledger['flops_per_pair']:,.0f}{_counted(ledger)}" if ledger["flops_per_pair"] else "–",

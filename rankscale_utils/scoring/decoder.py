@@ -55,9 +55,10 @@ class DecoderScorer:
             self.final_norm = (decoder.final_layer_norm.weight * model.output_scale).to(dtype)
             self.vocabulary = model.t5.lm_head.weight.to(dtype)
             self.verdict = self.vocabulary[setting.true_id] - self.vocabulary[setting.false_id]
-            first = decoder.block[0].layer[0].SelfAttention
-            self.distance_bias = first.relative_attention_bias.weight.to(dtype)  # (buckets, heads)
-        self.farthest = first.relative_attention_max_distance
+            attentions = [block.layer[0].SelfAttention for block in decoder.block]
+            tables = [own.relative_attention_bias.weight for own in attentions if own.has_relative_attention_bias]
+            self.distance_bias = [table.to(dtype) for table in tables]  # (buckets, heads) each: one, or uMT5's layers'
+        self.farthest = attentions[0].relative_attention_max_distance
 
     @torch.inference_mode()
     def score(self, query_ids: Tensor, candidates: Candidates, kind: str = "true_false") -> Tensor:
@@ -82,9 +83,10 @@ class DecoderScorer:
     def decode(self, ids: Tensor, groups: Sequence[CandidateGroup], read: slice = slice(None)) -> Tensor:
         """Return the decoder's last states (K, positions, d) of token ids (t,), at the positions that `read` names."""
         x = self.embedding[ids].unsqueeze(0)  # (1, t, d) until the first cross-attention, (K, t, d) from there on
-        bias = self._position_bias(len(ids))
+        biases = [self._position_bias(table, len(ids)) for table in self.distance_bias]
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
+            bias = biases[min(number, len(biases) - 1)]
             x = self._layer(x, layer, number, groups, bias, read if last else slice(None))
         return self._norm(x) * self.final_norm
 
@@ -127,12 +129,12 @@ class DecoderScorer:
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square() / x.shape[-1]
         return x * torch.rsqrt(square + self.epsilon).to(x.dtype)
 
-    def _position_bias(self, tokens: int) -> Tensor:
+    def _position_bias(self, table: Tensor, tokens: int) -> Tensor:
         """Return T5's bias by distance, −inf towards later tokens: (1, heads, tokens, tokens)."""
-        place = torch.arange(tokens, device=self.distance_bias.device)
+        place = torch.arange(tokens, device=table.device)
         back = place[:, None] - place[None, :]
-        buckets = distance_buckets(back.clamp(min=0), len(self.distance_bias), self.farthest)
-        return self.distance_bias[buckets].masked_fill((back < 0).unsqueeze(-1), -torch.inf).permute(2, 0, 1)[None]
+        buckets = distance_buckets(back.clamp(min=0), len(table), self.farthest)
+        return table[buckets].masked_fill((back < 0).unsqueeze(-1), -torch.inf).permute(2, 0, 1)[None]
 
 
 def distance_buckets(distance: Tensor, buckets: int, farthest: int) -> Tensor:

@@ -128,4 +128,4 @@ def in_int8(model: CrossEncoder) -> CrossEncoder:
         warnings.simplefilter("ignore")
         kinds = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
         encoder = torch.ao.quantization.quantize_dynamic(model.encoder, kinds)
-        return CrossEncoder(encoder, model.reads, model.head).eval()
+        return type(model)(encoder, model.reads, model.head).eval()

@@ -7,8 +7,7 @@ from rankscale_utils.collections.batching import of_like_length, of_one_group
 from rankscale_utils.collections.tokens import Pairs
 from rankscale_utils.machine.transfer import ahead
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.decoder import DecoderReranker
-from rankscale_utils.models.flat_encoders import Inputs, is_unpadded
+from rankscale_utils.models.flat_encoders import Inputs
 
 from .packed import packed
 
@@ -23,8 +22,8 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
     Batches hold pairs of like length, or of one query where a model reads the query once for all.
     """
     lengths, tokens = pairs.lengths(query_rows, document_rows), _batch_tokens(model)
-    shared = isinstance(model, DecoderReranker) and is_unpadded(model.encoder)
-    chosen = list(of_one_group(query_rows, lengths, tokens) if shared else of_like_length(lengths, tokens))
+    groups = of_one_group(query_rows, lengths, tokens) if model.shares_queries else of_like_length(lengths, tokens)
+    chosen = list(groups)
 
     def batch(places: np.ndarray) -> Inputs:
         return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))

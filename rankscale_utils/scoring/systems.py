@@ -72,6 +72,7 @@ def systems_of(
 def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int8: bool = False) -> System:
     """Return the system that reads query and document together: a copy with weights of 8 bits, or the model packed."""
     counted, size, name, dtype = pass_flops(model), parameters(model).non_embedding, "cross-encoder", _dtype(model)
+    layout = pairs.tokenizer.layout
     if int8:
         model, name, dtype = in_int8(model), f"{name}, int8", torch.qint8
     else:
@@ -83,8 +84,11 @@ def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int
         return _on_host(model(*batch))
 
     def cost(query: int, document: int, documents: int) -> float:
-        length = np.minimum(query + document + pairs.tokenizer.layout.special, pairs.tokenizer.pair_tokens)
-        return float(counted.forward(length, documents))
+        length = np.minimum(query + document + layout.special, pairs.tokenizer.pair_tokens)
+        if not model.shares_queries:
+            return float(counted.forward(length, documents))
+        shared = np.minimum(len(layout.before) + query + len(layout.between), length)
+        return float(counted.forward(shared) / documents + counted.behind(shared, length))
 
     return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=not int8)
 

@@ -1,8 +1,8 @@
-"""Tiny T5s for the tests of ED2LM: the original, v1.1 and a mixture of both."""
+"""Tiny T5s for the tests of ED2LM: the original, v1.1, a mixture of both, mT5 and uMT5."""
 
 import torch
 from torch import nn
-from transformers import T5Config
+from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.models.ed2lm import Ed2lm, Setting, build_ed2lm
 
@@ -11,16 +11,18 @@ VARIANTS = {
     "t5": {},
     "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "gated, tied": {"feed_forward_proj": "gated-gelu"},
+    "mt5": {"model_type": "mt5"},
+    "umt5": {"model_type": "umt5"},
     "one layer": {"num_layers": 2, "num_decoder_layers": 1, "relative_attention_num_buckets": 8},
 }
 
 
-def config(variant: str) -> T5Config:
+def config(variant: str) -> PretrainedConfig:
     """A shape whose widths all differ, so that none stands in for another: d 24, heads 3 × 10, forward 40."""
     shape = {"d_model": 24, "d_kv": 10, "num_heads": 3, "d_ff": 40, "num_layers": 2, "num_decoder_layers": 3}
     shape |= {"relative_attention_num_buckets": 12, "relative_attention_max_distance": 16}
     settings = {"vocab_size": WORDS, "decoder_start_token_id": 0, "dropout_rate": 0.0}
-    return T5Config(**(settings | shape | VARIANTS[variant]))
+    return AutoConfig.for_model(**({"model_type": "t5"} | settings | shape | VARIANTS[variant]))
 
 
 def tiny(variant: str = "t5", seed: int = 0, poolings: tuple[int, ...] = (1, 2, 4)) -> Ed2lm:

@@ -1,5 +1,8 @@
 """Decoders: read from a folder, trained, scored, saved, and read again by their users' own tools."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,11 @@ from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model, count_rung
 from rankscale_utils.models.checkpoint import load_checkpoint, model_of_folder, save_checkpoint
 from rankscale_utils.models.checks import check_pretrained
-from rankscale_utils.models.counts import parameters
+from rankscale_utils.models.counts import parameters, pass_flops
 from rankscale_utils.models.flat_encoders import is_unpadded
 from rankscale_utils.scoring.pairs import score_pairs
+from rankscale_utils.scoring.rerank import rerank
+from rankscale_utils.scoring.systems import cross_encoder_systems
 from rankscale_utils.study import paths
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
@@ -92,8 +97,7 @@ def test_a_decoder_scores_as_its_users_tools_have_it(of, architecture, way, tmp_
 STARTS = {"head": "pretrained, with a new head", "yes_no": "a language model's, its words included"}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("architecture", ["qwen3", "llama", "gpt_neox"])
+@pytest.mark.parametrize(("architecture", "way"), SCORED)
 def test_a_decoder_trains_and_is_evaluated(of, architecture, way, tmp_path):
     study = of(architecture, way, query_tokens=12)
     run, collection = study.run("listwise-w16-s0"), open_collection(study)
@@ -111,3 +115,44 @@ def test_a_decoder_trains_and_is_evaluated(of, architecture, way, tmp_path):
     moved = [not torch.equal(tensor, start.state_dict()[name]) for name, tensor in trained.state_dict().items()]
     assert np.mean(moved) > 0.9
     assert evaluate_run(study, run, collection, CPU)["excluded"].eq("").all()
+
+
+def test_the_table_of_the_documentation_says_what_these_tests_found():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| .* \| (flat|padded) \| ([a-z_, ]+)(?: \| yes){5} \|$", page, re.MULTILINE)
+    ways = {name: ", ".join(way for known, way in SCORED if known == name) for name in DECODERS}
+    assert rows == [(name, "flat" if name in FLAT else "padded", ways[name]) for name in sorted(DECODERS)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_served_decoder_scores_alike_and_reads_a_query_once(of, way, tmp_path):
+    study = of("qwen3", way, query_tokens=12)
+    tokenizer, pairs = tokenised(study, tmp_path / "tokens")
+    model = build_model(study, study.run("listwise-w16-s0"), tokenizer.tokenizer.get_vocab_size()).eval()
+    rounded, system = cross_encoder_systems(model, pairs, int8=True), cross_encoder_systems(model, pairs)
+    ours = score_pairs(model, pairs, *ROWS).reshape(5, 5)
+    for query in range(5):
+        np.testing.assert_allclose(system.score(query, np.arange(5)), ours[query], atol=1e-5, rtol=0)
+        assert 0 < np.abs(rounded.score(query, np.arange(5)) - ours[query]).max() < 0.5
+    layout, counted = tokenizer.layout, pass_flops(model)
+    shared, length = len(layout.before) + 9 + len(layout.between), layout.special + 9 + 40
+    assert system.flops_per_pair(9, 40, 1) < counted.forward(length)
+    once, twice = (documents * system.flops_per_pair(9, 40, documents) for documents in (1, 2))
+    own = length - shared
+    assert twice - once == pytest.approx(counted.per_token * own + counted.per_token_pair * own * length, rel=1e-3)
+    assert once - (twice - once) == pytest.approx(counted.forward(shared))
+
+
+def test_a_readme_says_the_prompt_the_words_and_the_lengths(of, tmp_path):
+    study = of("llama", "yes_no", query_tokens=12)
+    tokenised(study, tmp_path / "tokens")
+    save_checkpoint(build_model(study, study.run("listwise-w8-s0"), 300), tmp_path / "saved", tmp_path / "tokens")
+    readme = (tmp_path / "saved" / "README.md").read_text()
+    assert "A query is cut after 12 tokens; then the document gives way." in readme
+    assert "    <Query>: {query}\n    <Document>: {document}<|im_end|>\n" in readme
+    code = readme.split("## Loading\n\n")[1].split("\n\n")[0].replace('"this folder"', repr(str(tmp_path / "saved")))
+    lines = [line.strip() for line in code.splitlines()]
+    names = {}
+    exec("\n".join([*lines[:-1], f"score = {lines[-1]}"]), names)
+    found = rerank(tmp_path / "saved", "a query", ["a document"])["score"][0]
+    assert found == pytest.approx(names["score"].item(), abs=1e-5)

@@ -8,13 +8,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertTokenizerFast,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from rankscale_utils.collections.tokens import train_tokenizer
@@ -139,10 +138,13 @@ def sentence_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
-def save_t5(folder: Path, width: int, **settings: object) -> Path:
-    """Write a tiny T5 with random weights and its tokenizer, as published: output rows padded beyond the tokenizer."""
+def save_t5(folder: Path, width: int, kind: str = "t5", **settings: object) -> Path:
+    """Write a tiny T5, mT5 or uMT5 with random weights and its tokenizer, as published: output rows padded
+    beyond the tokenizer.
+    """
     tokenizer = sentence_pieces()
-    config = T5Config(
+    config = AutoConfig.for_model(
+        kind,
         vocab_size=len(tokenizer) + 7,
         d_model=width,
         d_kv=width // 2,
@@ -153,7 +155,7 @@ def save_t5(folder: Path, width: int, **settings: object) -> Path:
         **settings,
     )
     torch.manual_seed(width)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

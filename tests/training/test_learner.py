@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM
 
 from rankscale_utils.analysis.fit import fit_study
 from rankscale_utils.analysis.forecast import score_study, seal_study
@@ -227,7 +227,7 @@ def test_an_ed2lm_is_measured_by_the_scores_that_its_saved_folder_gives(families
     run, ledger, table = trained_run(families, objective)
     _, path = last_model(families, run, ledger)
     model, collection = load_ed2lm(path).eval(), open_collection(families)
-    assert T5ForConditionalGeneration.from_pretrained(path).num_parameters() == ledger["params"]
+    assert AutoModelForSeq2SeqLM.from_pretrained(path).num_parameters() == ledger["params"]
     assert model.setting.poolings == (1, 2)
     test = open_test(families, collection)
     queries, documents = singles(collection.pairs(), families.text, "ed2lm")
@@ -317,14 +317,21 @@ def forecasts_are_the_sealed_ones_at_the_rungs(study, fitted, sealed, timed):
     assert speedup_page.forecast_and_latency(none, laws_are_of, study.held_out.rungs) == []
 
 
-@pytest.fixture(params=["t5", "v1.1"])
+KINDS = {
+    "t5": {},
+    "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "mt5": {"kind": "mt5"},
+    "umt5": {"kind": "umt5"},
+}
+
+
+@pytest.fixture(params=KINDS)
 def pretrained_t5(request, new_study, tmp_path):
-    """Return what writes a study of four tiny pretrained T5s, original ones or of version 1.1."""
-    v11 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    """Return what writes a study of four tiny pretrained T5s of one of `KINDS`."""
 
     def write(**changes):
         for width in (8, 12, 16, 24):
-            save_t5(tmp_path / "params" / f"w{width}", width, **(v11 if request.param == "v1.1" else {}))
+            save_t5(tmp_path / "params" / f"w{width}", width, **KINDS[request.param])
         fields = {
             "family": "ed2lm",
             "ladder": {name: name for name in ("w8", "w12", "w16", "w24")},
@@ -343,7 +350,7 @@ def test_a_pretrained_t5_keeps_its_weights_and_says_true_or_false_in_its_own_wor
     tokenizer = collection.tokenizer()
     start = build_model(study, run, tokenizer.get_vocab_size())
     assert (tokenizer.decode([start.setting.true_id]), tokenizer.decode([start.setting.false_id])) == ("true", "false")
-    source = T5ForConditionalGeneration.from_pretrained(tmp_path / "params" / "w12").state_dict()
+    source = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "params" / "w12").state_dict()
     assert all(torch.equal(start.t5.state_dict()[name], tensor) for name, tensor in source.items())
     queries, documents = singles(collection.pairs(), study.text, "ed2lm")
     batch = documents.batch(np.arange(3))
@@ -359,7 +366,9 @@ def test_a_pretrained_t5_keeps_its_weights_and_says_true_or_false_in_its_own_wor
 
 def test_a_model_of_another_family_is_one_sentence(pretrained_t5):
     study = pretrained_t5(family="cross_encoder", objectives=TINY["objectives"])
-    with pytest.raises(StudyError, match=r"^ladder\.w8 = .* is a t5 model: cross_encoder needs an encoder, such as"):
+    with pytest.raises(
+        StudyError, match=r"^ladder\.w8 = .* is a u?m?t5 model: cross_encoder needs an encoder, such as"
+    ):
         prepare(study)
 
 
