@@ -77,6 +77,7 @@ rule all:
         results(paths.collection_file, paths.ladder_file, paths.contract_file, where=TRAINED),
         results(paths.references_file, paths.rehearsal_file, where=TRAINED),
         results(paths.fits_file, paths.backtest_file, paths.seals_file),
+        results(paths.predictability_file, paths.strange_runs_file),
         results(paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
         results(paths.speed_file, paths.speed_per_query_file, paths.fixed_lengths_file, where=TRAINED),
         results(*paths.ANNOTATION_FILES.values(), where=ANNOTATED),
@@ -154,7 +155,8 @@ rule system:
 rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
-        update(results(paths.backtest_file, paths.left_out_file, paths.predictability_file)),
+        update(results(paths.backtest_file, paths.left_out_file)),
+        update(results(paths.predictability_file, paths.strange_runs_file)),
         notebook=update(paths.notebook_file(RESULTS, "3_fit")),
         fits=update(paths.fits_file(RESULTS)),
         seals=update(paths.seals_file(RESULTS)),

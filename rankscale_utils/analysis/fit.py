@@ -127,6 +127,13 @@ def rows_for_laws(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
     return laws.averaged(with_axes(raw, settings), settings.checkpoints, settings.burn_in)
 
 
+def stated_values(raw: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
+    """Return a series' rows with the value that the settings state: each checkpoint's, or each run's best so far."""
+    if settings.value == "last" or "value" not in raw:
+        return raw
+    return laws.best_so_far(raw, rising(raw["metric"].iloc[0], settings.directions))
+
+
 def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
     """Return one series on the scale where its noise is even: a bounded mean's arcsine, or an entropy's logarithm."""
     first = raw.iloc[0]
@@ -181,7 +188,7 @@ def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     """Fit every series of a table of measurements."""
     wanted = settings.metrics or tuple(table["metric"].unique())
     groups = measured_rows(table[table["metric"].isin(wanted)]).groupby(SERIES_COLUMNS, sort=False)
-    raws = [rows.reset_index(drop=True) for _, rows in groups]
+    raws = [stated_values(rows, settings).reset_index(drop=True) for _, rows in groups]
     all_series = [series_of(raw, settings) for raw in raws]
     known = known_of(settings, pd.concat([series.table for series in all_series]))
     past = laws.expanding(all_series, known, settings.level, min(settings.draws, DRAWS_OF_PAST))
@@ -245,5 +252,6 @@ def held_out_rows(study: Study) -> pd.DataFrame:
 def rows_of_rungs(table: pd.DataFrame, rungs: Sequence[str], settings: Forecasting) -> pd.DataFrame:
     """Return the rows of some rungs that laws would see, of every series."""
     table = measured_rows(table[table["rung"].isin(rungs)])
-    rows = [rows_for_laws(rows, settings) for _, rows in table.groupby(SERIES_COLUMNS, sort=False)]
+    series = [rows for _, rows in table.groupby(SERIES_COLUMNS, sort=False)]
+    rows = [rows_for_laws(stated_values(rows, settings), settings) for rows in series]
     return pd.concat(rows, ignore_index=True)

@@ -22,7 +22,14 @@ SEAL = "sealed_sha256"
 UNSEALED = "not sealed"  # in place of a time and a hash, where a notebook run by hand forecasts what nobody sealed
 NO_OTHERS = "none"  # other seals of the same kind
 INTERVALS = (("lo", "hi"), ("query_lo", "query_hi"))
-OF_THE_TRUTH = {"metrics", "size", "exposure", "checkpoints", "burn_in"}  # fields of forecasting that decide what it is
+OF_THE_TRUTH = {
+    "metrics",
+    "size",
+    "exposure",
+    "value",
+    "checkpoints",
+    "burn_in",
+}  # of forecasting: what decides it
 
 
 class SealBroken(StudyError):

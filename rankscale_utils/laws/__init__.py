@@ -26,9 +26,10 @@ from .posterior import Posterior
 from .query_resampling import query_errors, query_shifts
 from .refitting import refit
 from .resampling import Draws, resample, spare_runs, t_quantile
-from .rows import averaged
+from .rows import averaged, best_so_far
 from .series import Series
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
+from .strange_runs import beliefs_by_others, far_runs, past_best, without_run
 from .trend import CHANCE, Trend, trend
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "Trend",
     "averaged",
     "averages",
+    "beliefs_by_others",
+    "best_so_far",
     "broken_law",
     "candidate_runs",
     "coefficients_by_source",
@@ -72,6 +75,7 @@ __all__ = [
     "equal_compute",
     "expanding",
     "exponents",
+    "far_runs",
     "fit",
     "forecast",
     "held_elsewhere",
@@ -85,6 +89,7 @@ __all__ = [
     "optimal",
     "p0_forecast",
     "parabola",
+    "past_best",
     "persistence",
     "plan_runs",
     "query_errors",
@@ -98,5 +103,6 @@ __all__ = [
     "t_quantile",
     "trend",
     "within_budget",
+    "without_run",
     "worth_in_pairs",
 ]

@@ -35,7 +35,7 @@ class Average:
     @cached_property
     def weights(self) -> dict[str, float]:
         """Each form's share of the mixture."""
-        return dict(zip(self.posteriors, _weights([*self.posteriors.values()]).tolist(), strict=True))
+        return dict(zip(self.posteriors, weights_of([*self.posteriors.values()]).tolist(), strict=True))
 
     @cached_property
     def laws(self) -> dict[str, Draws]:
@@ -111,6 +111,10 @@ class Mixture:
         """Numbers (n,) below which the mixture has this share."""
         return mixture_quantile(self.centres, self.sds[kind], self.shares, share)
 
+    def below(self, kind: str, numbers: NDArray) -> NDArray:
+        """Share (n,) of the mixture that lies below numbers (n,)."""
+        return self.shares @ ndtr((numbers - self.centres) / np.maximum(self.sds[kind], SMALLEST))
+
 
 def _said(made: Posterior, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Numbers (draws, n) of a form on the series' scale, and their standard deviations for each kind."""
@@ -150,16 +154,21 @@ def averages(all_series: Sequence[Series], known: Known, draws: int, names: Sequ
     names: of the forms that are averaged (none: all). A form that comes nowhere near the values of a series is left
     out of its average.
     """
-    first = [_of_series(series, known, FIRST_DRAWS, names) for series in all_series]
+    first = [alone(series, known, names) for series in all_series]
     if len(all_series) == 1:
         believed = [known]
     else:
-        weighed = [[*zip(made.values(), _weights([*made.values()]), strict=True)] for made in first]
+        weighed = [[*zip(made.values(), weights_of([*made.values()]), strict=True)] for made in first]
         believed = pooled(all_series, weighed, known)
     return [
         Average(series, _of_series(series, seen, draws, names))
         for series, seen in zip(all_series, believed, strict=True)
     ]
+
+
+def alone(series: Series, known: Known, names: Sequence[str] = ()) -> dict[str, Posterior]:
+    """Return every form's posterior for a series before it is pooled."""
+    return _of_series(series, known, FIRST_DRAWS, names)
 
 
 def _of_series(series: Series, known: Known, draws: int, names: Sequence[str]) -> dict[str, Posterior]:
@@ -175,7 +184,8 @@ def _of_series(series: Series, known: Known, draws: int, names: Sequence[str]) -
     return made
 
 
-def _weights(posteriors: Sequence[Posterior]) -> NDArray:
+def weights_of(posteriors: Sequence[Posterior]) -> NDArray:
+    """Return each posterior's share of the mixture, (posteriors,)."""
     evidence = TRUST * np.array([made.log_evidence for made in posteriors])
     weights = np.exp(evidence - evidence.max())
     return weights / weights.sum()

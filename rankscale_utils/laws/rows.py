@@ -38,6 +38,12 @@ def _check_runs(data: pd.DataFrame) -> None:
         raise ValueError(f"run {run!r} has exposure {exposure:g} twice; keep one row for each checkpoint")
 
 
+def best_so_far(table: pd.DataFrame, rising: bool, exposure: str = "exposure") -> pd.DataFrame:
+    """Return a series' rows with each run's best value up to each exposure."""
+    values = table.sort_values(exposure, kind="stable").groupby("run")["value"]
+    return table.assign(value=values.cummax() if rising else values.cummin())
+
+
 def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: str = "exposure") -> pd.DataFrame:
     """Return a row for every full window of so many checkpoints of each run, counted back from its last one.
 

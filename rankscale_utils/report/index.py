@@ -28,7 +28,7 @@ from rankscale_utils.study.study import Study
 from . import allocate as allocate_page
 from . import annotations as annotations_page
 from . import families as families_page
-from . import figures, first_screen, ladder, references, tables, tests_table, verdicts
+from . import figures, first_screen, ladder, references, strange_runs, tables, tests_table, verdicts
 from . import forecast as forecast_page
 from . import systems as systems_page
 from .glossary import explained, glossary
@@ -218,9 +218,12 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
 
 
 def _of_verdicts(study: Study, fitted: list[Fitted], metric: str) -> list[str]:
-    """Return what the first page says before any forecast: whether the headline metric can be forecast at all."""
+    """Return what the first page says before any forecast: of metrics that cannot be forecast, and of strange runs."""
     judged = judge_study(study, of_first_collection(fitted)) if fitted else pd.DataFrame()
-    return verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []
+    file = paths.strange_runs_file(study.folder)
+    strange = read_table(file) if file.exists() else pd.DataFrame()
+    said = verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []
+    return [*said, *(strange_runs.strange_sentences(strange[strange["metric"] == metric]) if len(strange) else [])]
 
 
 def _of_families(study: Study) -> list[str]:

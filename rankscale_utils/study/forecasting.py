@@ -64,6 +64,11 @@ class Forecasting(Part):
         "params_non_embedding", description="what N counts"
     )
     exposure: Literal["exposure", "queries", "tokens"] = Field("exposure", description="what D counts; exposure: pairs")
+    value: Literal["last", "best"] = Field(
+        "last",
+        description="of a run at an exposure: its checkpoint's there, or the best up to there, chosen on the same "
+        "test, so that it leans upwards",
+    )
     checkpoints: Whole = Field(1, gt=0, description="so many neighbouring checkpoints of a run are averaged to one row")
     burn_in: Finite = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
     prior: Prior = Prior()

@@ -170,11 +170,6 @@ def left_out_file(study: Path) -> Path:
     return study / "left_out.csv"
 
 
-def predictability_file(study: Path) -> Path:
-    """Which series can be forecast from their fitted runs at all, and why others cannot."""
-    return study / "predictability.csv"
-
-
 def changes_file(study: Path) -> Path:
     """What was dropped, filled in or read otherwise of the collection and the measurements."""
     return study / "changes.csv"
@@ -282,6 +277,8 @@ def _csv(name: str) -> Callable[[Path], Path]:
 
 systems_file = _csv("systems")  # the models that exist beside the ladder
 families_file = _csv("families")  # which family wins within which budget
+predictability_file = _csv("predictability")  # which series can be forecast from their fitted runs, and why others not
+strange_runs_file = _csv("strange_runs")  # the fitted runs that are unlike the others
 equal_size_file = _csv("equal_size")  # the families compared at the sizes of one of them
 
 # Where each table of an analysis lies, by its field there.
