@@ -61,6 +61,7 @@ def planner(study: Study, allocation: AllocationResults) -> HTML:
         {name: getattr(study.allocation, name) for name in SLIDER_LABELS} | {"budget": allocation.budget},
         study.forecasting.level,
         units_in_words(study),
+        study.evaluation.depth if study.runs else 0,
     )
 
 
@@ -71,11 +72,13 @@ def widget(
     plan: dict[str, float],
     level: float,
     words: tuple[str, str] = ("non-embedding parameters", "pairs"),
+    measured_depth: int = 0,
 ) -> HTML:
     """Return the planner as one piece of HTML with its style, data and script.
 
     series: name, laws and measurements of each series to choose from. life: at the first plan. plan: where the
-    sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count.
+    sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count. measured_depth:
+    candidates a query at which quality was measured; 0 where that is not known.
     """
     draws = min(MOST_DRAWS, ALL_DRAWS // len(series))
     reaches = [Reach.of(average.series.table) for _, average, _ in series]
@@ -86,6 +89,7 @@ def widget(
         "fallback": FALLBACK,
         "words": words,
         "level": level,
+        "measured_depth": measured_depth,
         "forms": FORMS,
         "with_optimum": laws.WITH_OPTIMUM,
         "series": [

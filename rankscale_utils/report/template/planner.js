@@ -169,7 +169,7 @@
     }
     const share = found ? found.serving[0] / plan.budget : 0;
     root.querySelector(".split i").style.width = `${100 * share}%`;
-    root.querySelector(".note").textContent = found ? note(one, found, share) : NOT_TOLD;
+    root.querySelector(".note").textContent = found ? note(one, plan, found, share) : NOT_TOLD;
     root.querySelector("figure").hidden = !found;
     if (found) draw(one, plan, found);
   }
@@ -177,7 +177,7 @@
   const NOT_TOLD = "Not told by these runs: no size and exposure within ten times what was measured cost so much, or so little.";
   const times = x => Number(x.toPrecision(2)).toLocaleString("en");
   const beyond = (x, [low, high]) => x > high ? `${times(x / high)} times the largest` : x < low ? `a ${times(low / x)}th of the smallest` : "";
-  function note(one, found, share) {
+  function note(one, plan, found, share) {
     const far = [["The size", "size", one.sizes, 0], ["The exposure", "exposure", one.exposures, 1]].map(([word, name, range, axis]) => {
       const ends = one.reach[axis], atEnd = ends.some(end => Math.abs(Math.log(found[name][0]) - end) < 1e-6), far = beyond(found[name][0], range);
       return far && `${word} is ${far} that was measured${atEnd ? ", where what these runs tell ends; the best may lie beyond" : ""}.`;
@@ -185,7 +185,8 @@
     const percent = share > 0.995 && share < 1 ? "more than 99" : Math.round(100 * share);
     const factor = found.size[2] / found.size[1];
     const wide = factor > 30 ? `The runs hardly tell the size: its interval spans a factor of ${times(factor)}.` : "";
-    return [`Serving takes ${percent}% of the budget.`, ...far, wide].join(" ");
+    const depth = data.measured_depth && plan.depth !== data.measured_depth ? `Quality was measured at ${data.measured_depth} candidates a query; ${plan.depth.toLocaleString("en")} are priced.` : "";
+    return [`Serving takes ${percent}% of the budget.`, ...far, wide, depth].join(" ");
   }
 
   function draw(one, plan, found) {
