@@ -9,7 +9,7 @@ import pandas as pd
 
 from rankscale_utils.machine.files import digest, result_file, write_json
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import headline, headlines, write_measurements
+from rankscale_utils.measurements.table import SERIES_COLUMNS, headline, headlines, write_measurements
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import traces
 from rankscale_utils.study.study import Run, Study
@@ -161,13 +161,20 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     if not fitted:
         return _score_nothing(study, table)
     sealed = open_sealed_forecasts(study, fitted)
-    scored = beside_the_truth(sealed, held_out_rows(study))
+    scored = _beside_first_stage(beside_the_truth(sealed, held_out_rows(study)), table)
     write_measurements(paths.measurements_file(study.folder), table)
     baseline = scored["law"].isin(BASELINES)
     parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
     for file, part in zip(_scored_files(study), parts, strict=True):
         write_table(file, scored[part])
     return scored
+
+
+def _beside_first_stage(scored: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return scored forecasts with what the order as retrieved scores, `first_stage`, where the measurements tell."""
+    if "first_stage" not in table:
+        return scored
+    return scored.join(table.groupby(SERIES_COLUMNS)["first_stage"].first(), on=SERIES_COLUMNS)
 
 
 def _score_nothing(study: Study, table: pd.DataFrame) -> pd.DataFrame:

@@ -138,12 +138,21 @@ def measure_study(
         groups = natural_groups(test, queries, depths)
         timed = benchmark_calls(found, pairs.queries, pairs.documents, groups, repeats=repeats)
     values = pd.concat(reached, ignore_index=True)
-    of_each = over_queries(values, [*KEYS, "depth", "metric", "objective"])
+    by = [*KEYS, "depth", "metric", "objective"]
+    of_each = over_queries(values, by).merge(_over_first_stage(values, test, metric, by), on=by)
     table = timed.merge(of_each, on=[*KEYS, "depth"]).assign(collection=test.name, **DEFAULTS)
     write_parquet(paths.speed_per_query_file(study.folder), values)
     with result_file(paths.speed_file(study.folder)) as temporary:
         table.to_csv(temporary, index=False)
     return table
+
+
+def _over_first_stage(values: pd.DataFrame, test: Test, metric: str, by: list[str]) -> pd.DataFrame:
+    """Return what the order as retrieved scores and, with its paired interval, what each system scores more."""
+    first = test.first_stage[test.first_stage["metric"] == metric].set_index("query_id")["value"]
+    more = over_queries(values.assign(value=values["value"] - values["query_id"].map(first)), by)
+    names = {"value": "over_first_stage", "lo": "over_first_stage_lo", "hi": "over_first_stage_hi"}
+    return more.rename(columns=names).assign(first_stage=first.mean())
 
 
 def _named(system: System, table: pd.DataFrame) -> pd.DataFrame:

@@ -33,7 +33,12 @@ def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.Data
         for _, row in first_collection(exponents[exponents["metric"] == metric]).iterrows()
     ]
     test = tables.test_of(first_collection(exponents))
-    spent = f"For {metric} on {test}, ten times the training FLOPs are best spent on {'; '.join(growth)}."
+    mine = first_collection(exponents[exponents["metric"] == metric])
+    sure = (mine["favours"] != "undecided").any()
+    how = (
+        "ten times the training FLOPs are best spent on" if sure else "too uncertain to act on: ten times would go into"
+    )
+    spent = f"For {metric} on {test}, {how} {'; '.join(growth)}."
     rows = compared[compared["metric"] == metric] if len(compared) else compared
     if rows.empty:
         return f"{spent} No budget was spent by two rungs, so the law's pick cannot be checked."
@@ -82,6 +87,7 @@ def isoflop_panel(
         axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
         ends.append((line["size"].iloc[-1], line["value"].iloc[-1], EngFormatter(places=1, sep="")(budget), colour))
     figures.log_axis(axes)
+    figures.first_stage_line(axes, measured)
     figures.label_ends(axes, ends)
     return axes
 

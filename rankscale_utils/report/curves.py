@@ -49,7 +49,8 @@ def _size_panel(title: str, lines: pd.DataFrame, curves: Curves) -> Axes:
             axes.plot(runs[SIZE], runs["value"], marker, color=ink, ms=6, label=label)
             values.append(runs["value"])
     figures.log_axis(axes)
-    figures.frame(axes, pd.concat(values))
+    figures.frame(axes, pd.concat(values), pd.concat([average["lo"], average["hi"]]))
+    figures.first_stage_line(axes, figures.rows_like(curves.rows, lines))
     axes.figure.legend(loc="outside lower center", ncols=2, handlelength=3)
     return axes
 
@@ -58,17 +59,19 @@ def _exposure_panel(title: str, lines: pd.DataFrame, curves: Curves) -> Axes:
     axes = figures.panel(title, "training pairs seen", figures.unit(lines["metric"].iloc[0]))
     runs = figures.rows_like(pd.concat([curves.rows, curves.held_out]), lines)
     means = runs.groupby(["rung", "exposure"])["value"].mean()
-    rungs, ends = lines.sort_values(SIZE)["rung"].unique(), []
+    rungs, ends, banded = lines.sort_values(SIZE)["rung"].unique(), [], []
     for rung, colour in figures.rung_colours(rungs).items():
         line, held_out = lines[lines["rung"] == rung], rung in curves.held_out_rungs
         style, marker, colour = ("--", "D", figures.HELD_OUT) if held_out else ("-", "o", colour)
         axes.plot(line["exposure"], line["forecast"], style, color=colour, lw=1.4)
         if held_out and rung == rungs[-1]:
             axes.fill_between(line["exposure"], line["lo"], line["hi"], color=colour, alpha=figures.BAND, lw=0)
+            banded = [pd.concat([line["lo"], line["hi"]])]
         dots = means[means.index.get_level_values("rung") == rung].droplevel("rung")
         axes.plot(dots.index, dots, marker, color=colour, ms=4.5)
         ends.append((line["exposure"].iloc[-1], line["forecast"].iloc[-1], rung, colour))
     figures.log_axis(axes)
-    figures.frame(axes, pd.concat([runs["value"], lines["forecast"]]))
+    figures.frame(axes, pd.concat([runs["value"], lines["forecast"]]), *banded)
+    figures.first_stage_line(axes, runs)
     figures.label_ends(axes, ends)
     return axes

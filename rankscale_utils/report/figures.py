@@ -23,6 +23,7 @@ INK = "#1c2128"  # reports replace exactly this colour by the page's ink
 HELD_OUT = "#d1495b"
 IN_THE_DARK = {"#0173b2": "#4aa8e8", "#4c72b0": "#86a8e0"}  # colours that a dark page shows lighter
 BAND = 0.18
+FLAT = 3  # times the values' own span that a band may reach beyond them before it leaves the frame
 COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("colorblind").as_hex(), strict=False))
 FAMILY_COLOURS = dict(
     zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False)
@@ -121,11 +122,13 @@ def rows_like(table: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
     return table[(table[SERIES_COLUMNS] == series[SERIES_COLUMNS].iloc[0]).all(axis=1)]
 
 
-def frame(axes: Axes, values: pd.Series) -> None:
-    """Show the values with some air; a band may leave the frame, as bands of few runs would flatten all else."""
+def frame(axes: Axes, values: pd.Series, ends: pd.Series | None = None) -> None:
+    """Show the values with some air, and whole bands, whose ends are given, unless they would flatten all else."""
     low, high = values.min(), values.max()
     air = 0.25 * (high - low or 0.1)
-    axes.set_ylim(max(0.0, low - air), high + air)
+    far = (high - low or 0.1) * FLAT
+    ends = ends[np.isfinite(ends) & ends.between(low - far, high + far)] if ends is not None else values
+    axes.set_ylim(max(0.0, min(low - air, ends.min())), max(high + air, ends.max()))
 
 
 def band(axes: Axes, x: pd.Series, y: pd.Series, lo: pd.Series, hi: pd.Series, colour: str, **how: object) -> None:
@@ -150,6 +153,8 @@ def quality_against(table: pd.DataFrame, what: str, label: str, column: str, end
     systems, metric = table.groupby(["family", "name"], sort=False), table["metric"].iloc[0]
     axes = panel(f"{metric} against {what}", label, metric, height=PANEL[1] + 0.11 * systems.ngroups)
     best = pareto_front(table, "cost")
+    if "first_stage" in table:  # which costs nothing more, as it has ranked already
+        best = best[best["value"] > table["first_stage"].max()]
     front = pd.concat([best, best.tail(1).assign(**{column: table.loc[table["cost"].idxmax(), column]})])
     axes.step(front[column], front["value"], where="post", color=INK, lw=1, alpha=0.5)
     for ((family, name), rows), marker in zip(systems, cycle("osD^vPX*<>"), strict=False):
@@ -160,6 +165,7 @@ def quality_against(table: pd.DataFrame, what: str, label: str, column: str, end
         axes.annotate(f"{row.rung or row.name} at {row.depth}", (getattr(row, column), row.value), (4, 4),
                       textcoords="offset points", alpha=0.8)  # fmt: skip
     log_axis(axes)
+    first_stage_line(axes, table)
     axes.figure.legend(loc="outside lower center", ncols=2)
     return axes
 
@@ -167,6 +173,13 @@ def quality_against(table: pd.DataFrame, what: str, label: str, column: str, end
 def bars(rows: pd.DataFrame, middle: str, low: str, high: str) -> NDArray:
     """Return how far error bars reach below and above the middle: (2, rows)."""
     return np.stack([rows[middle] - rows[low], rows[high] - rows[middle]])
+
+
+def first_stage_line(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw what the first stage's own order scores, where the table's column first_stage knows it."""
+    value = table["first_stage"].max() if "first_stage" in table else np.nan
+    if pd.notna(value):
+        level_line(axes, value, "first stage")
 
 
 def level_line(axes: Axes, value: float, name: str, style: str = "--") -> None:

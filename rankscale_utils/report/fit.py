@@ -109,9 +109,10 @@ def sealed_sentence(forecasts: pd.DataFrame) -> str:
     """Say what was sealed, as `prose.seal_sentence` does, and how far the intervals rest on what was known before."""
     rows = average_forecasts(forecasts)
     wider = ((rows["hi_alone"] - rows["lo_alone"]) / (rows["hi"] - rows["lo"])).median()
+    width = "as wide" if f"{wider:.1f}" == "1.0" else f"{wider:.1f} times as wide"
     return (
         f"{prose.seal_sentence(forecasts)} Without what is known of other ladders the {rows['level'].iloc[0]:.0%} "
-        f"intervals of one new run would be {wider:.1f} times as wide (median)."
+        f"intervals of one new run would be {width} (median)."
     )
 
 

@@ -180,9 +180,23 @@ def _truth_panel(title: str, rows: pd.DataFrame) -> Axes:
     axes.set_ylim(held_out.ngroups - 0.3, -0.7)  # from top to bottom, with room for P0's bar below the last
     axes.grid(visible=False, axis="y")
     axes.set_xlim(_frame(rows[rows["law"] == "average"]))
+    _draw_first_stage(axes, rows)
     for place, (_, forecasts) in enumerate(held_out):
         _mark_cut_ends(axes, place + P0_BELOW, forecasts[forecasts["law"] == "P0 size"])
     return axes
+
+
+def _draw_first_stage(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw what the first stage's own order scores, where it is known; the frame grows to hold it."""
+    value = rows["first_stage"].max() if "first_stage" in rows else np.nan
+    if np.isnan(value):
+        return
+    low, high = axes.get_xlim()
+    air = 0.03 * (high - low)
+    axes.set_xlim(min(low, value - air), max(high, value + air))
+    axes.axvline(value, color=figures.INK, ls="--", lw=1, alpha=0.6)
+    axes.annotate("first stage", (value, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  ha="right", alpha=0.8)  # fmt: skip
 
 
 def _mark_cut_ends(axes: Axes, height: float, rows: pd.DataFrame) -> None:

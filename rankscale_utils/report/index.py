@@ -53,9 +53,8 @@ FORECAST_COLUMNS = {
     "actual": "measured|.4f",
     "relative_error": "relative|+.1%",
     "hit": "inside",
-    "coverage": "coverage|.0%",
-    "skill_shown": "skill",
-    "skill_to_p0": "skill to P0|+.2f",
+    "persistence": "“no change”|.4f",
+    "p0_forecast": "P0|.4f",
 }
 
 
@@ -110,7 +109,12 @@ def index_page(study: Study) -> dict[str, Any]:
         ],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
         "changes": _changes(study),
-        "notes": [*_left_out(study), *_collection_notes(study)],
+        "notes": [
+            *_left_out(study),
+            *_of_chance(study, on_tests),
+            *references.absent(measured),
+            *_collection_notes(study),
+        ],
         "pages": _pages(study),
         "references": references.references_table(measured).data,
         "on_tests": tests_table.tests_table(on_tests).data,
@@ -125,13 +129,12 @@ def index_page(study: Study) -> dict[str, Any]:
 def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Return what the index template shows of forecasts and of advice."""
     exponents, compared = (read_table(file(study.folder)) for file in (paths.exponents_file, paths.equal_compute_file))
-    last = average_forecasts(scored[scored["metric"] == metric])
+    last = forecast_page.beside_p0(scored[scored["metric"] == metric])
     return {
         "answer": _of_forecasts(study, scored, exponents, compared),
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "
         "intervals; the diamond is what was measured, the tick is “no change from the largest fitted rung”, the cross "
-        "with its own bar is the protocol of arXiv 2603.04816. "
-        "Coverage is how often such intervals held the truth on public ladders that others trained.",
+        "with its own bar is the protocol of arXiv 2603.04816.",
         "forecast_table": tables.styled(last, **tables.collection_column(last), **FORECAST_COLUMNS).data,
         "tiles": first_screen.tiles(study, scored, metric, _results(study)),
         "ladder": as_svg(_ladder(study, fitted, scored, metric)),
@@ -151,6 +154,19 @@ def _left_out(study: Study) -> list[str]:
     remedies = [remedy_sentence(rows).strip()] if len(rows) and remedy_sentence(rows) else []
     return remedies + [
         f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
+        for row in rows.to_dict("records")
+    ]
+
+
+def _of_chance(study: Study, on_tests: pd.DataFrame) -> list[str]:
+    """Say which fitted rungs end no better than a random order."""
+    if on_tests.empty:
+        return []
+    rows = labelled(on_tests[at_chance(on_tests, study.forecasting.directions)])
+    rows = rows[~rows["rung"].isin(study.held_out.rungs)]
+    return [
+        f"{row['rung']} trained {row['objective']} ends no better than a random order by {row['metric']} on "
+        f"{row['collection']}, and laws are fitted to it all the same."
         for row in rows.to_dict("records")
     ]
 
@@ -180,8 +196,7 @@ def _ladder(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: st
     figures.use_style()
     drawn = draw_curves(study, [series for series in fitted if series.metric == metric], opened=True)
     mine = first_collection(scored[scored["metric"] == metric])
-    rows = drawn.rows if "first_stage" in drawn.rows else drawn.rows.assign(first_stage=None)
-    return ladder.ladder_figure(study, drawn, mine, rows["first_stage"].max())
+    return ladder.ladder_figure(study, drawn, mine)
 
 
 def _pages(study: Study) -> list[dict[str, str]]:

@@ -18,11 +18,11 @@ SIZE = "params_non_embedding"
 MARKERS = "os^vP*X"
 
 
-def ladder_figure(study: Study, curves: Curves, scored: pd.DataFrame, first_stage: float) -> Axes:
+def ladder_figure(study: Study, curves: Curves, scored: pd.DataFrame) -> Axes:
     """Draw a metric against size: runs, the average of the laws, forecasts with their intervals, what was measured.
 
     curves and scored: of one metric on one collection. The objective of the best forecast at the largest rung has its
-    band, the others stand behind it. first_stage: what the order as retrieved scores; NaN where that is not known.
+    band, the others stand behind it.
     """
     lines = curves.lines[(curves.lines["along"] == "size") & (curves.lines["law"] == "average")]
     forecasts, first = average_forecasts(scored), lines.iloc[0]
@@ -36,8 +36,7 @@ def ladder_figure(study: Study, curves: Curves, scored: pd.DataFrame, first_stag
         mine += [figures.rows_like(table, mine[0]) for table in (curves.ends, forecasts, curves.held_out_ends)]
         _draw_objective(axes, *mine, moved, MARKERS[place % len(MARKERS)], place == len(objectives) - 1)
     figures.log_axis(axes)
-    if pd.notna(first_stage):
-        figures.level_line(axes, first_stage, "first stage's own order")
+    figures.first_stage_line(axes, figures.rows_like(curves.rows, lines))
     axes.figure.legend(loc="outside lower center", ncols=3)
     return axes
 

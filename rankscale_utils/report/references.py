@@ -18,6 +18,12 @@ def reference_columns(table: pd.DataFrame) -> dict[str, str]:
     return {name: heading for name, heading in HEADINGS.items() if name in table and table[name].notna().any()}
 
 
+def absent(table: pd.DataFrame) -> list[str]:
+    """Say which references a table of measurements does not have."""
+    lost = [heading.partition("|")[0] for name, heading in HEADINGS.items() if name not in reference_columns(table)]
+    return [f"The measurements do not tell {listed(lost)}, so nothing is compared with them."] if lost else []
+
+
 def references_table(table: pd.DataFrame) -> HTML:
     """Return what else every metric of some measurements could be, a row a metric; nothing where that is not known."""
     columns = reference_columns(table)

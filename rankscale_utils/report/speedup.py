@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ def forecast_and_latency(forecasts: pd.DataFrame, timed: pd.DataFrame, held_out:
             axes.plot(dots["p50_ms"], dots["value"], marker, color=figures.HELD_OUT if held else colour, ms=5)
     figures.frame(axes, pd.concat([forecasts["forecast"], timed["value"], forecasts[["lo", "hi"]].median()]))
     figures.log_axis(axes)
+    figures.first_stage_line(axes, timed)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.figure.legend(loc="outside lower center", ncols=2)
     return [axes]
@@ -75,18 +77,31 @@ def speed_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def within_sentence(table: pd.DataFrame, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
-    """Say what ranks best within each latency budget; table: from `evaluation.speed.measure_study`."""
+def within_sentence(table: pd.DataFrame, tokenisation: float = np.nan, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
+    """Say what ranks best within each latency budget, or that nothing ranks above the first stage's own order.
+
+    table: from `evaluation.speed.measure_study`; tokenisation: milliseconds a query, which its times leave out.
+    """
     best = best_within_latency(table, budgets_ms)
     if best.empty:
         return "No system is as fast as these budgets ask."
-    metric = best["metric"].iloc[0]
+    metric, first_stage = best["metric"].iloc[0], table["first_stage"].iloc[0]
+    further = "" if np.isnan(tokenisation) else f" Tokenisation comes on top: {tokenisation:.2g} ms a query."
+    nothing = f"the first stage's own order, which needs no reranking, scores {metric} {first_stage:.4f}"
+    if not (best["value"] > first_stage).any():
+        top = best.loc[best["value"].idxmax()]
+        system = f"{top['name']} {top['rung']}".strip()
+        return (
+            f"Rerank with none of these: {nothing}, the best within {top['budget_ms']:g} ms, {system} at depth "
+            f"{top['depth']}, {top['value']:.4f}.{further}"
+        )
+    best = best[best["value"] > first_stage]
     said = [
         f"within {row.budget_ms:g} ms a query {f'{row.name} {row.rung}'.strip()} at depth {row.depth}, {metric} "
         f"{row.value:.4f} [{row.lo:.4f}, {row.hi:.4f}]"
         for row in best.itertuples()
     ]
-    return f"Best measured: {'; '.join(said)}."
+    return f"Best measured: {'; '.join(said)}; {nothing}.{further}"
 
 
 def forecast_within_sentence(forecasts: pd.DataFrame, metric: str, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
@@ -126,24 +141,28 @@ def lengths_sentence(table: pd.DataFrame) -> str:
 
 
 def systems_table(table: pd.DataFrame) -> HTML:
-    """Return latency, throughput and quality of every system, rung and depth."""
+    """Return latency, throughput and quality of every system, rung and depth; first what no reranking scores."""
+    first_stage = {"name": "first stage's own order", "rung": "", "value": table["first_stage"].iloc[0]}
     return tables.styled(
-        table,
+        pd.concat([pd.DataFrame([first_stage]), table], ignore_index=True),
         name="system",
         rung="rung",
-        depth="depth|d",
+        depth="depth|.0f",
         p50_ms="p50 ms|.2f",
         p50_low="lowest|.2f",
         p50_high="highest|.2f",
         p95_ms="p95 ms|.2f",
         pairs_per_second="pairs/s|,.0f",
-        batch="best batch|d",
+        batch="best batch|.0f",
         flops_per_pair="FLOPs a pair|,.0f",
         bytes_per_document="bytes stored a document|,.0f",
         value="quality|.4f",
         lo="from|.4f",
         hi="to|.4f",
-        repeats="repeats|d",
+        over_first_stage="over first stage|+.4f",
+        over_first_stage_lo="from|+.4f",
+        over_first_stage_hi="to|+.4f",
+        repeats="repeats|.0f",
     )
 
 
