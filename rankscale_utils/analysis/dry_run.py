@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.cells import Origin
 from rankscale_utils.measurements.checks import validated
@@ -110,10 +109,6 @@ def _allocated(study: Study, series: list[Fitted], table: pd.DataFrame) -> Itera
     else:
         compute_exponents(series, cost, level)
         compare_at_equal_compute(series, table, cost)
-    if study.forecasting.exposure != "exposure":
-        yield f"what to train next: forecasting.exposure = {study.forecasting.exposure} counts no pairs, as budgets do"
-    elif not any(one.joint is not None and laws.spare_runs(one.joint.fit) > 0 for one in series):
-        yield "what to train next: no run is to spare for judging a joint law by; a further rung or seed would be"
 
 
 def check_sizes(study: Study, ladder: dict) -> None:

@@ -1,9 +1,12 @@
 """What to train next: which further runs narrow a forecast most for their FLOPs.
 
-Choosing runs by the variance of a forecast is c-optimal design: Atkinson, Donev and Tobias, Optimum Experimental
-Designs (2007), ch. 10; one run at a time is the sequential design of Wynn, Annals of Mathematical Statistics 41 (1970).
-`information` says how that variance is foreseen and what it takes on trust. It ranks runs; how wide the interval is
-now, `forecast` says.
+The drawn laws, and what they may be wrong by beyond the runs, say how numbers at two places go together; a run at one
+place then narrows the forecast at the other as any Gaussian observation does. Choosing runs by the variance of one
+forecast is c-optimal design (Atkinson, Donev and Tobias, Optimum Experimental Designs, 2007, ch. 10), here with the law
+itself in doubt; choosing one run at a time is sequential design (Wynn, Annals of Mathematical Statistics 41, 1970).
+
+What it takes on trust: noise as large at every size. A run counts as what it ends at: it may tell more, of how noisy
+runs are and of how they go with exposure.
 """
 
 from dataclasses import dataclass
@@ -12,183 +15,134 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .averaging import Average
 from .cost import Cost
-from .fitting import Fit
-from .information import Goal, Theory
-from .known import Belief
-from .resampling import Draws
 
 SMALLEST_SHRINKAGE = 0.01  # a run that narrows the interval by less is not worth planning
-SAME_EXPOSURE = 1e-6  # share by which two exposures differ and still are the same checkpoint
-RUN_COLUMNS = (
-    "flops",
-    "half_width_now",
-    "half_width_after",
-    "half_width_now_on_scale",
-    "half_width_after_on_scale",
-    "shrinkage",
-    "shrinkage_per_flop",
-)
+MOST_RUNS = 20  # of a plan
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What laws leave open at n places, on their series' scale.
+
+    covariance (n, n): of the expected numbers; noise (n,): variance of one run around them.
+    """
+
+    covariance: NDArray
+    noise: NDArray
+
+    @classmethod
+    def of(cls, average: Average, N: NDArray, D: NDArray) -> "Doubt":
+        """At sizes and exposures (n,).
+
+        Beyond the largest run a law is wrong along with the distance, the same way at every place; nearer, and earlier
+        in training, each run has an error of its own, as in the fit (`local_problem`).
+        """
+        mixture, first = average.mixture(N, D), next(iter(average.posteriors.values()))
+        around = mixture.centres - mixture.shares @ mixture.centres
+        covariance = (around * mixture.shares[:, None]).T @ around
+        doubts = np.concatenate([np.stack(made.doubts) for made in average.posteriors.values()], 1)
+        by_size, by_exposure, noise = (doubts**2) @ mixture.shares
+        variance = np.full(len(N), noise)
+        for way, square in zip(first.problem.away(N, D), (by_size, by_exposure), strict=True):
+            beyond, before = np.maximum(way, 0), np.minimum(way, 0)
+            covariance += square * np.outer(beyond, beyond)
+            variance += square * before**2
+        return cls(covariance, variance)
+
+    def after(self, place: int) -> "Doubt":
+        """Once a run at one of the places was measured."""
+        gain = self.covariance[:, place]
+        return Doubt(self.covariance - np.outer(gain, gain) / (gain[place] + self.noise[place]), self.noise)
+
+    def narrowed(self, targets: NDArray) -> NDArray:
+        """Standard deviation of a run at the targets (m,), their mean, once a run at each place was measured, (n,)."""
+        gains = self.covariance[targets] ** 2 / (np.diagonal(self.covariance) + self.noise)
+        return np.sqrt(self.of_runs(targets)[:, None] - gains).mean(0)
+
+    def of_runs(self, targets: NDArray) -> NDArray:
+        """Variances of one run at the targets (m,)."""
+        return self.covariance[targets, targets] + self.noise[targets]
 
 
 def plan_runs(
-    draws: Draws,
+    average: Average,
     cost: Cost,
     candidates: pd.DataFrame,
     target: pd.DataFrame,
     budget_flops: float,
     *,
     level: float = 0.95,
-    prior: Belief | None = None,
-    size: str = "params_non_embedding",
-    exposure: str = "exposure",
 ) -> pd.DataFrame:
-    """Runs to train in order: each time the affordable one that narrows the forecast most per FLOP.
+    """Runs to train in order, so that the interval of one new run at the target is narrowed most within a budget.
 
-    candidates: a row for each possible run, with columns `size`, `exposure` (where it ends) and, if wanted,
-    checkpoints: how many it leaves, spread over the fitted design's exposures up to its own, which is the last (all of
-    them where the column is missing; one where no fitted run has two rows, as nothing then tells within-run noise);
-    other columns are carried along. target: rows to forecast, with `size` and `exposure`. prior: of the size exponent,
-    counted once.
+    candidates: a row for each possible run, with columns N and D; other columns are carried along. target: rows with N
+    and D. Of two plans the better one: each time the run that narrows most for its FLOPs, or that narrows most. A
+    candidate may come again (another seed). Both end when nothing affordable narrows the interval by 1% or more.
 
-    A candidate may come again (another seed). Ends when nothing affordable narrows the interval by 1% or more, so the
-    budget need not be spent whole; greedy choices need not be the best set.
-
-    Adds flops; half_width_now and half_width_after, before the row's run and with it: of the new-run interval, mean
-    over the target rows, in the metric's unit and within its limits, and the same _on_scale, on the fit's scale without
-    limits; shrinkage, the share by which the latter falls; shrinkage_per_flop; cumulative_flops. Raises ValueError
-    where there is nothing to choose from, nothing to judge noise by, a number that no run can have, or
-    where the budget buys no candidate.
+    Adds flops; half_width_now and half_width_after, of the mean over the target rows in the metric's unit, before the
+    row's run and with it; shrinkage, the share by which it falls; shrinkage_per_flop; cumulative_flops. Raises
+    ValueError where there is nothing to choose from or the budget buys no candidate.
     """
-    choice = _Choice.of(draws, cost, candidates.reset_index(drop=True), target, level, prior, size, exposure)
-    flops, known = choice.flops, choice.goal.theory.information
+    if candidates.empty or target.empty:
+        raise ValueError("there are no rows to choose from, or none to forecast; give at least one of each")
+    flops = (cost.flops_per_unit(candidates["N"]) * candidates["D"]).to_numpy(float)
     if not budget_flops >= flops.min():
         raise ValueError(f"budget_flops is {budget_flops:g}; the cheapest candidate costs {flops.min():g}, give more")
-    left, steps = float(budget_flops), []
-    while True:
-        table = choice.judged(known, len(steps))
-        worth = table[(table["flops"] <= left) & (table["shrinkage"] >= SMALLEST_SHRINKAGE)]
-        if worth.empty:
+    places = pd.concat([candidates[["N", "D"]], target[["N", "D"]]]).to_numpy(float)
+    doubt = Doubt.of(average.few, *places.T)
+    made = average.forecast(target[["N", "D"]].reset_index(drop=True), level).query("kind == 'new_run'")
+    width = float((made["hi"] - made["lo"]).mean() / 2)
+    plans = [_greedy(doubt, flops, len(target), budget_flops, prices) for prices in (flops, np.ones_like(flops))]
+    steps = min(plans, key=lambda plan: plan[-1][2] if plan else np.inf)
+    now = np.sqrt(doubt.of_runs(np.arange(len(flops), len(places)))).mean()
+    chosen = candidates.iloc[[place for place, _, _ in steps]].reset_index(drop=True)
+    before, after = (np.array([step[side] for step in steps], float) for side in (1, 2))
+    spent = flops[[place for place, _, _ in steps]]
+    return chosen.assign(
+        flops=spent,
+        half_width_now=width * before / now,
+        half_width_after=width * after / now,
+        shrinkage=1 - after / before,
+        shrinkage_per_flop=(1 - after / before) / spent,
+        cumulative_flops=spent.cumsum(),
+    )
+
+
+def _greedy(
+    doubt: Doubt, flops: NDArray, targets: int, budget: float, prices: NDArray
+) -> list[tuple[int, float, float]]:
+    """A plan's candidates in order, with the targets' standard deviation before and after each."""
+    count, left, steps = len(flops), budget, []
+    at = np.arange(count, count + targets)
+    while len(steps) < MOST_RUNS:
+        now, after = np.sqrt(doubt.of_runs(at)).mean(), doubt.narrowed(at)[:count]
+        shrinkage = 1 - after / now
+        worth = np.where((flops <= left) & (shrinkage >= SMALLEST_SHRINKAGE), shrinkage / prices, -1.0)
+        place = int(worth.argmax())
+        if worth[place] < 0:
             break
-        best = worth["shrinkage_per_flop"].idxmax()
-        steps.append(table.loc[[best]])
-        left, known = left - flops[best], known + choice.informations[best]
-    chosen = pd.concat(steps, ignore_index=True) if steps else table.iloc[:0]
-    return chosen.assign(cumulative_flops=chosen["flops"].cumsum())
+        steps.append((place, float(now), float(after[place])))
+        doubt, left = doubt.after(place), left - flops[place]
+    return steps
 
 
-def candidate_runs(
-    fit: Fit,
-    sizes: pd.DataFrame | pd.Series,
-    *,
-    size: str = "params_non_embedding",
-    exposure: str = "exposure",
-) -> pd.DataFrame:
+def candidate_runs(table: pd.DataFrame, target: float) -> pd.DataFrame:
     """Runs that a ladder suggests: every rung, and a new one at the geometric middle of each neighbouring pair.
 
-    sizes: a Series of sizes by rung, or a table with columns rung (may be missing) and `size`. Each at the largest
-    fitted exposure, and at half and twice that where the law has an exposure. Returns columns rung, `size`, `exposure`,
-    checkpoints, kind ("another seed" or "new rung"). Raises ValueError where there is no rung or no `size`.
+    table: a series' rows, with rung, N and D; target: the size to be forecast, which is the last one's neighbour. Each
+    at the longest exposure, and at half and twice that where there are several. Returns columns rung, N, D, kind
+    ("another seed" or "new rung").
     """
-    ladder = _ladder(sizes, size)
-    middles = np.sqrt(ladder.to_numpy()[1:] * ladder.to_numpy()[:-1])
-    names = [f"between {low} and {high}" for low, high in zip(ladder.index, ladder.index[1:], strict=False)]
-    trained = fit.data["N"].unique()
-    rows = [(rung, N, "another seed" if np.isclose(N, trained).any() else "new rung") for rung, N in ladder.items()]
-    rows += [(rung, N, "new rung") for rung, N in zip(names, middles, strict=True)]
-    largest, most = fit.data["D"].max(), int(fit.data.groupby("run").size().max())
-    runs = []
-    for share in (1.0, 0.5, 2.0) if "D" in fit.law.axes else (1.0,):
-        possible = len(_possible_exposures(fit, share * largest))
-        runs += [(rung, N, share * largest, min(possible, most + (share > 1)), kind) for rung, N, kind in rows]
-    return pd.DataFrame(runs, columns=["rung", size, exposure, "checkpoints", "kind"])
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Candidates with their FLOPs (candidates,) and information (candidates, k, k), and what they are judged by."""
-
-    candidates: pd.DataFrame
-    flops: NDArray
-    informations: NDArray
-    goal: Goal
-
-    @classmethod
-    def of(
-        cls,
-        draws: Draws,
-        cost: Cost,
-        candidates: pd.DataFrame,
-        target: pd.DataFrame,
-        level: float,
-        prior: Belief | None,
-        size: str,
-        exposure: str,
-    ) -> "_Choice":
-        """Arguments and errors as in `plan_runs`."""
-        theory = Theory.of(draws, prior, level)
-        for name, rows in (("target", target), ("candidates", candidates)):
-            _check_rows(theory, name, rows, size, exposure)
-        N, D = candidates[size].to_numpy(float), candidates[exposure].to_numpy(float)
-        counts = candidates["checkpoints"].tolist() if "checkpoints" in candidates else [None] * len(N)
-        informations = []
-        for run_N, end, count in zip(N, D, counts, strict=True):
-            exposures = _exposures(theory.fit, end, count)
-            informations.append(theory.of_run(np.full(len(exposures), run_N), exposures))
-        goal = Goal.of(theory, target, size, exposure)
-        return cls(candidates, cost.flops_per_unit(N) * D, np.stack(informations), goal)
-
-    def judged(self, known: NDArray, added: int) -> pd.DataFrame:
-        """Candidates with what each would do, `added` runs after the fitted ones and with the information `known`."""
-        now_on_scale, now = self.goal.half_widths(known, added)
-        after_on_scale, after = self.goal.half_widths(known + self.informations, added + 1)
-        shrinkage = 1 - after_on_scale / now_on_scale
-        columns = (self.flops, now, after, now_on_scale, after_on_scale, shrinkage, shrinkage / self.flops)
-        return self.candidates.assign(**dict(zip(RUN_COLUMNS, columns, strict=True)))
-
-
-def _possible_exposures(fit: Fit, end: float) -> NDArray:
-    """The fitted design's exposures short of `end`, then `end`; alone where no fitted run has two rows."""
-    fitted = np.unique(fit.data["D"]) if fit.rows > fit.runs else np.array([])
-    return np.r_[fitted[fitted < end * (1 - SAME_EXPOSURE)], end]
-
-
-def _exposures(fit: Fit, end: float, count: float | None) -> NDArray:
-    """Exposures (count,) of a run's checkpoints, spread evenly over the possible ones with `end` as the last."""
-    possible = _possible_exposures(fit, end)
-    if count is None:
-        return possible
-    if not (1 <= count <= len(possible) and float(count).is_integer()):
-        raise ValueError(f"checkpoints is {count} at exposure {end:g}; give a whole number from 1 to {len(possible)}")
-    indices = np.linspace(len(possible) - 1, 0, int(count)).round().astype(int)
-    return possible[indices[::-1]]
-
-
-def _check_rows(theory: Theory, name: str, rows: pd.DataFrame, size: str, exposure: str) -> None:
-    """Raise ValueError where rows are missing or the law cannot speak of their sizes and exposures."""
-    if rows.empty:
-        raise ValueError(f"{name} has no rows; give at least one run")
-    for axis, column in (("N", size), ("D", exposure)):
-        if column not in rows:
-            raise ValueError(f"column {column!r} is missing from {name}; add it, or name the one to use")
-        values = rows[column].to_numpy(float)
-        wrong = ~(np.isfinite(values) & (values > 0))
-        if wrong.any():
-            raise ValueError(f"{column} is {values[wrong][0]} in {name}; give positive finite numbers")
-        fitted = theory.fit.data[axis].to_numpy(float)
-        strange = ~np.isclose(values[:, None], fitted, rtol=SAME_EXPOSURE).any(1)
-        if axis not in theory.fit.law.axes and strange.any():
-            law = theory.fit.law.name
-            raise ValueError(f"{column} is {values[strange][0]:g} in {name}, which a {law} law was not fitted at")
-
-
-def _ladder(sizes: pd.DataFrame | pd.Series, size: str) -> pd.Series:
-    """Sizes by rung, each once, from the smallest."""
-    if isinstance(sizes, pd.DataFrame):
-        if size not in sizes:
-            raise ValueError(f"column {size!r} is missing from sizes; add it, or name the one to use")
-        names = sizes["rung"] if "rung" in sizes else sizes[size].map("{:g}".format)
-        sizes = pd.Series(sizes[size].to_numpy(float), names)
-    if sizes.empty:
-        raise ValueError("sizes has no rows; give at least one rung")
-    return sizes.astype(float).drop_duplicates().sort_values()
+    ladder = table.groupby("rung")["N"].first().sort_values()
+    ends, names = np.append(ladder.to_numpy(float), target), [*ladder.index, "the one to forecast"]
+    rows = [(rung, N, "another seed") for rung, N in ladder.items()]
+    rows += [
+        (f"between {names[place]} and {names[place + 1]}", np.sqrt(ends[place] * ends[place + 1]), "new rung")
+        for place in range(len(ladder))
+        if ends[place + 1] > ends[place]
+    ]
+    shares = (1.0, 0.5, 2.0) if table["D"].nunique() > 1 else (1.0,)
+    runs = [(rung, N, share * table["D"].max(), kind) for share in shares for rung, N, kind in rows]
+    return pd.DataFrame(runs, columns=["rung", "N", "D", "kind"])

@@ -283,12 +283,17 @@ def next_run_sentence(planned: pd.DataFrame) -> str:
     """Say which run to train next, and what it would be worth."""
     if planned.empty:
         return "No single run would narrow the forecast by one percent or more."
-    first = planned.iloc[0]
+    rows = planned[planned["objective"] == planned["objective"].iloc[0]]
+    first, last = rows.iloc[0], rows.iloc[-1]
+    more = (
+        f"; the {len(rows)} runs of the table together would make it ±{last['half_width_after']:.4f}"
+        if len(rows) > 1
+        else ""
+    )
     return (
-        f"Most certainty for each FLOP: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) and "
-        f"{first['D']:,.0f} pairs ({first['objective']}); the interval's half width would go from "
-        f"{first['half_width_now']:.4f} to {first['half_width_after']:.4f}. With few runs any further one helps most "
-        "by saying how much runs differ, so the cheapest come first; this supposes noise as large at every size."
+        f"Train this before the large one: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) "
+        f"and {first['D']:,.0f} pairs ({first['objective']}). It would narrow the forecast from "
+        f"±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}{more}, if noise is as large at every size."
     )
 
 

@@ -190,8 +190,8 @@ def _next_run(planned: pd.DataFrame) -> list[str]:
     first = planned.iloc[0]
     return [
         f"Train this next: {first['kind']} at {si(first['N'])} parameters and {si(first['D'])} pairs "
-        f"({first['objective']}, {first['flops']:.1e} FLOPs): of single runs it narrows the forecast most for its "
-        f"cost, from ±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}."
+        f"({first['objective']}, {first['flops']:.1e} FLOPs): it would narrow the forecast from "
+        f"±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}."
     ]
 
 
