@@ -20,6 +20,7 @@ from .cost import Cost
 
 SMALLEST_SHRINKAGE = 0.01  # a run that narrows the interval by less is not worth planning
 MOST_RUNS = 20  # of a plan
+ROUNDING = 1e-9  # of FLOPs that are to fit into a budget
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def plan_runs(
     if candidates.empty or target.empty:
         raise ValueError("there are no rows to choose from, or none to forecast; give at least one of each")
     flops = (cost.flops_per_unit(candidates["N"]) * candidates["D"]).to_numpy(float)
-    if not budget_flops >= flops.min():
+    if not budget_flops >= flops.min() * (1 - ROUNDING):
         raise ValueError(f"budget_flops is {budget_flops:g}; the cheapest candidate costs {flops.min():g}, give more")
     places = pd.concat([candidates[["N", "D"]], target[["N", "D"]]]).to_numpy(float)
     doubt = Doubt.of(average.few, *places.T)
@@ -119,7 +120,7 @@ def _greedy(
     while len(steps) < MOST_RUNS:
         now, after = np.sqrt(doubt.of_runs(at)).mean(), doubt.narrowed(at)[:count]
         shrinkage = 1 - after / now
-        worth = np.where((flops <= left) & (shrinkage >= SMALLEST_SHRINKAGE), shrinkage / prices, -1.0)
+        worth = np.where((flops <= left * (1 + ROUNDING)) & (shrinkage >= SMALLEST_SHRINKAGE), shrinkage / prices, -1.0)
         place = int(worth.argmax())
         if worth[place] < 0:
             break

@@ -41,10 +41,12 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     elsewhere = (
         f" (on public ladders of others: {100 * held:.0f} times in 100)" if held == held else ""
     )  # known for the usual level alone
+    decisive = int((~runs["persistence"].between(runs["lo"], runs["hi"])).sum())
     return (
         f"On all metrics and tests, every new run fell inside its {runs['level'].iloc[0]:.0%} interval in "
         f"{counted(runs['hit'].sum(), len(runs), 'forecast')}{elsewhere}; "
-        f"the median interval is {width:.0%} of the value wide."
+        f"the median interval is {width:.0%} of the value wide, and {counted(decisive, len(runs), 'interval')} "
+        "exclude “no change”, the largest fitted rung's value."
     )
 
 
