@@ -45,7 +45,7 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     return (
         f"On all metrics and tests, every new run fell inside its {runs['level'].iloc[0]:.0%} interval in "
         f"{counted(runs['hit'].sum(), len(runs), 'forecast')}{elsewhere}; "
-        f"the median interval is {width:.0%} of the value wide, and {counted(decisive, len(runs), 'interval')} "
+        f"the median interval is {width:.0%} of the value wide, and {counted(decisive, len(runs))} "
         "exclude “no change”, the largest fitted rung's value."
     )
 
