@@ -95,7 +95,7 @@ rule collection:
     output:
         update(results(paths.collection_file, paths.ladder_file, paths.contract_file)),
         update(results(paths.references_file, paths.rehearsal_file)),
-    params: settings=digest([study.settings_of(run) for run in study.runs], study.evaluation.model_dump(), GIVEN)
+    params: settings=digest([study.settings_of(run) for run in study.runs], *study.measuring, GIVEN)
     threads: workflow.cores
     log: paths.log_file(RESULTS, "collection")
     shell: STAGE + PREPARE
@@ -132,7 +132,7 @@ rule evaluate:
         notebook=update(paths.notebook_file(RUN, "2_evaluate")),
         result=update(paths.measurements_file(RUN)),
         per_query=update(paths.per_query_file(RUN)),
-    params: settings=digest(study.evaluation.model_dump()), beside="*.run.gz"
+    params: settings=digest(*study.measuring), beside="*.run.gz"
     threads: study.training.threads if study.training else 1
     priority: 20
     resources: gpu=GPU
@@ -144,7 +144,7 @@ rule system:
     input: paths.collection_file(RESULTS)
     output: result=update(paths.measurements_file(SYSTEM)), per_query=update(paths.per_query_file(SYSTEM))
     params:
-        settings=lambda wildcards: digest(study.evaluation.model_dump(), study.systems[wildcards.system].model_dump()),
+        settings=lambda wildcards: digest(*study.measuring, study.systems[wildcards.system].model_dump()),
         beside="*.run.gz",
     threads: study.training.threads if study.training else 1
     priority: 5
@@ -177,6 +177,7 @@ rule forecast:
         update(results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file)),
         update(results(paths.rung_differences_file, paths.rungs_on_tests_file, paths.measurements_file)),
         update(results(paths.systems_file, where=study.systems)),
+        update(results(paths.with_first_stage_file, where=study.with_first_stage)),
         notebook=update(paths.notebook_file(RESULTS, "4_forecast")),
         result=update(paths.forecasts_file(RESULTS)),
     params: settings=digest(CSV, cells("4_forecast"))

@@ -46,7 +46,8 @@ def dictionary() -> dict[str, Described]:
             if common := re.search(r"Common: ([^.]+)\.", prose):
                 columns = {name: shared[name] for name in re.findall(r"`([^`]+)`", common[1])} | columns
             files |= {name: Described(studies, columns, optional) for name in re.findall(r"`([^`]+)`", heading)}
-    files["measurements.parquet"].columns = files["RUN/measurements.parquet"].columns
+    of_run = files["RUN/measurements.parquet"]
+    files["measurements.parquet"].columns, files["measurements.parquet"].optional = of_run.columns, of_run.optional
     return files
 
 

@@ -19,7 +19,7 @@ from .changes import changes_on_reading
 from .design import held_out_design
 from .fit import Fitted, held_out_rows, of_first_collection, series_left_out
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
-from .on_tests import rungs_on_tests
+from .on_tests import rungs_on_tests, rungs_with_first_stage
 from .other_queries import on_other_queries
 from .predictability import judge_study
 from .results import finite, read_table, write_table
@@ -150,7 +150,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     """Open the held-out rungs, score the sealed forecasts and return them all.
 
     Writes `forecasts.csv` (the averages), `forecasts_by_law.csv`, `baselines.csv`, `measurements.parquet`,
-    `rungs_on_tests.csv` and `changes.csv`.
+    `rungs_on_tests.csv`, `changes.csv` and, where asked for, `with_first_stage.csv`.
 
     Raises:
         SealBroken: the forecasts, or what they rest on, are not what was sealed.
@@ -158,6 +158,7 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     table = study_measurements(study, fitted_only=False)
     write_table(paths.changes_file(study.folder), changes_on_reading(study, fitted, table))
     rungs_on_tests(study, table)
+    rungs_with_first_stage(study, table)
     if not fitted:
         return _score_nothing(study, table)
     sealed = open_sealed_forecasts(study, fitted)

@@ -1,14 +1,23 @@
 """Every rung on every test, beside what its documents score in the order as retrieved and in a random one."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from rankscale_utils.measurements.per_query import per_query
-from rankscale_utils.measurements.table import OWN, SERIES_COLUMNS, headline, measured_rows
+from rankscale_utils.measurements.table import (
+    INTERPOLATED,
+    OWN,
+    RANK_FUSED,
+    SERIES_COLUMNS,
+    headline,
+    measured_rows,
+)
 from rankscale_utils.study import paths
-from rankscale_utils.study.study import Study
+from rankscale_utils.study.study import Run, Study
 
-from .results import write_table
+from .results import read_table, write_table
 from .significance import paired
 
 OTHERS = {"first_stage": "over_first_stage", "random_order": "over_random"}
@@ -23,22 +32,57 @@ def rungs_on_tests(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     far it lies above another order of the same documents, with the paired 95 % interval over queries, not corrected for
     how many there are. Without values of single queries there are no intervals.
     """
+    found = on_tests(study, table, study.runs, [headline(study, table)])
+    write_table(paths.rungs_on_tests_file(study.folder), found)
+    return found
+
+
+def rungs_with_first_stage(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Write `with_first_stage.csv` and return it: as `rungs_on_tests`, what rungs and the first stage reach together.
+
+    Nothing is written of a study that does not measure it.
+    """
+    if not study.with_first_stage:
+        return pd.DataFrame()
+    found = on_tests(study, table, study.runs, reached_together(headline(study, table)))
+    write_table(paths.with_first_stage_file(study.folder), found)
+    return found
+
+
+def read_with_first_stage(study: Study) -> pd.DataFrame:
+    """Return `with_first_stage.csv`; no rows where the study does not measure it."""
+    return read_table(paths.with_first_stage_file(study.folder)) if study.with_first_stage else pd.DataFrame()
+
+
+def run_with_first_stage(study: Study, run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """Return what `rungs_with_first_stage` does of one run, whose measurements are `table`."""
+    if not study.with_first_stage or table.empty:
+        return pd.DataFrame()
+    return on_tests(study, table, [run], reached_together(headline(study, table)))
+
+
+def reached_together(metric: str) -> list[str]:
+    """Return the names of what models reach together with the first stage by a metric; none of one that is so."""
+    return [] if metric.endswith((INTERPOLATED, RANK_FUSED)) else [metric + INTERPOLATED, metric + RANK_FUSED]
+
+
+def on_tests(study: Study, table: pd.DataFrame, runs: Sequence[Run], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return what `rungs_on_tests` does, of these runs and metrics; table: their measurements."""
     rows = measured_rows(table)
-    rows = rows[(rows["metric"] == headline(study, table)) & (rows["score"] == OWN)]
+    rows = rows[rows["metric"].isin(metrics) & (rows["score"] == OWN)]
     last = rows[rows["exposure"] == rows.groupby(KEYS)["exposure"].transform("max")]
     last = last.reindex(columns=[*dict.fromkeys([*last, *OTHERS])])
     means = {"params_non_embedding": "first", "exposure": "first", "run": "nunique", "value": "mean"}
     found = last.groupby(KEYS, sort=False).agg(means | dict.fromkeys(OTHERS, "first")).rename(columns={"run": "runs"})
     found = found.assign(**{over: found["value"] - found[other] for other, over in OTHERS.items()})
-    found = found.join(_intervals(study, last), on=KEYS) if study.runs else found.assign(**dict.fromkeys(ENDS, np.nan))
-    found = found.sort_values("params_non_embedding", kind="stable").reset_index()
-    write_table(paths.rungs_on_tests_file(study.folder), found)
-    return found
+    told = _intervals(study, last, runs) if len(runs) else None
+    found = found.assign(**dict.fromkeys(ENDS, np.nan)) if told is None else found.join(told, on=KEYS)
+    return found.sort_values("params_non_embedding", kind="stable").reset_index()
 
 
-def _intervals(study: Study, last: pd.DataFrame) -> pd.DataFrame:
+def _intervals(study: Study, last: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
     """Return how many queries there are, and the ends of every paired interval, by `KEYS`."""
-    values = measured_rows(per_query(study, study.runs)).reindex(
+    values = measured_rows(per_query(study, runs)).reindex(
         columns=[*KEYS, "run", "exposure", "query_id", "value", *OTHERS]
     )
     values = values.merge(last[[*KEYS, "run", "exposure"]], on=[*KEYS, "run", "exposure"])

@@ -53,7 +53,7 @@ class Basis:
         settings = [study.forecasting.model_dump(), study.held_out.model_dump()]
         truth = [study.forecasting.model_dump(include=OF_THE_TRUTH), study.held_out.model_dump()]
         truth += [study.settings_of(run) for run in held_out]
-        return cls(data_sha256, digest(settings), digest(truth, study.evaluation.model_dump()))
+        return cls(data_sha256, digest(settings), digest(truth, *study.measuring))
 
     def unlike(self, other: "Basis") -> str:
         """Say what another basis has that this one has not."""

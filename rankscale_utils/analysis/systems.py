@@ -17,8 +17,9 @@ from .significance import holm, paired
 
 PLACE = ["collection", "task", "metric", "score"]
 COLUMNS = ["system", "family", "pretrained", "params", "params_non_embedding", "pair_tokens", "cut", *PLACE, "value",
-           "lo", "hi", "first_stage", "objective", "rung", "rung_value", "forecast", "forecast_lo", "forecast_hi",
-           "difference", "difference_lo", "difference_hi", "p", "p_holm"]  # fmt: skip
+           "lo", "hi", "first_stage", "over_first_stage", "over_first_stage_lo", "over_first_stage_hi", "objective",
+           "rung", "rung_value", "forecast", "forecast_lo", "forecast_hi", "difference", "difference_lo",
+           "difference_hi", "p", "p_holm"]  # fmt: skip
 
 
 def compare_systems(study: Study, scored: pd.DataFrame) -> pd.DataFrame:
@@ -37,10 +38,14 @@ def compare_systems(study: Study, scored: pd.DataFrame) -> pd.DataFrame:
         of_queries = measured_rows(read_parquet(paths.per_query_file(folder)))
         for measured in measured_rows(read_parquet(paths.measurements_file(folder))).to_dict("records"):
             place = pd.Series({column: measured[column] for column in PLACE})
-            own = of_queries[(of_queries[PLACE] == place).all(axis=1)].set_index("query_id")["value"]
+            mine = of_queries[(of_queries[PLACE] == place).all(axis=1)].set_index("query_id")
+            own, over = mine["value"], (mine["value"] - mine["first_stage"]).dropna()
             ends = dict(zip(("lo", "hi"), mean_with_interval(own)[1:], strict=True))
-            mine = ladder[(ladder[PLACE] == place).all(axis=1)]
-            rows += [measured | ends | beside for beside in _beside_the_largest(mine, own, forecasts)]
+            if len(over) > 1:
+                names = {"difference": "", "lo": "_lo", "hi": "_hi"}
+                ends |= {f"over_first_stage{ending}": paired(over)[name] for name, ending in names.items()}
+            rungs = ladder[(ladder[PLACE] == place).all(axis=1)]
+            rows += [measured | ends | beside for beside in _beside_the_largest(rungs, own, forecasts)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     corrected = [holm(p) for _, p in table.groupby("metric")["p"]]
     table = table.assign(p_holm=pd.concat(corrected) if corrected else np.nan)

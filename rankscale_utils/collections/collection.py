@@ -11,15 +11,18 @@ from tokenizers import Tokenizer
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import cached_folder, digest, read_json
 from rankscale_utils.study import paths
+from rankscale_utils.study.collection import CollectionForm
 from rankscale_utils.study.study import Study
 
 from . import cuts, materialise, singles
 from .groups import TrainingQueries
 from .materialise import stored_texts, write_candidates
 from .notes import collection_changes, collection_notes
-from .retrieval import Retrieved, retrieve_test, retrieve_training
+from .retrieval import Retrieved, own_split, retrieve_test, retrieve_training
 from .sources import open_source
 from .tokens import Pairs, StudyTokenizer, Texts, study_tokenizer
+
+DEV = "(dev)"  # in a test's place: queries that are neither trained nor tested
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Collection:
     candidates: Path
     tokens: Path
 
+    def facts(self, test: str) -> dict:
+        """Return what is known of a test, or of the queries `DEV`."""
+        return read_json(self.candidates / "manifest.json")["tests"][test]
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there are queries that are neither trained nor tested, under the name `DEV`."""
+        return DEV in read_json(self.candidates / "manifest.json")["tests"]
+
     @property
     def manifest(self) -> dict:
         """What the collection is made of: counts, the content's hash, and under `tests` each test's own facts.
@@ -38,7 +50,7 @@ class Collection:
         `changes` all that was dropped, filled in or read otherwise (what, count, where).
         """
         manifest, cuts = read_json(self.candidates / "manifest.json"), read_json(self.tokens / "cuts.json")
-        tests = {name: test | {"cut": cuts[name]} for name, test in manifest["tests"].items()}
+        tests = {name: test | {"cut": cuts[name]} for name, test in manifest["tests"].items() if name != DEV}
         manifest |= {"cut": cuts[""], "tests": tests}
         return manifest | {"notes": collection_notes(manifest), "changes": collection_changes(manifest)}
 
@@ -61,17 +73,15 @@ class Collection:
 
     def test_candidates(self, test: str) -> pd.DataFrame:
         """A test's candidates, see `retrieval.test`, with query_row and document_row."""
-        return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}.parquet")
+        return pd.read_parquet(self.candidates / f"{self.facts(test)['file']}.parquet")
 
     def test_judgments(self, test: str) -> pd.DataFrame:
         """Every judgment of a test's queries: query_id, document_id, relevance."""
-        return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}-judgments.parquet")
+        return pd.read_parquet(self.candidates / f"{self.facts(test)['file']}-judgments.parquet")
 
     def own_documents(self, test: str) -> list[str]:
         """A test's queries that are documents themselves, under the same id, and never their own candidates."""
-        return pd.read_parquet(self.candidates / f"{self.manifest['tests'][test]['file']}-own.parquet")[
-            "query_id"
-        ].tolist()
+        return pd.read_parquet(self.candidates / f"{self.facts(test)['file']}-own.parquet")["query_id"].tolist()
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the token ids."""
@@ -108,6 +118,8 @@ def open_collection(study: Study) -> Collection:
     for name, form in (study.evaluation.tests or {"": study.collection}).items():
         source = open_source(study, form, "test")
         tests[name or source.label] = retrieve_test(study, source, form)
+    if (asked := study.with_first_stage) and (form := asked.dev or _set_apart(study)):
+        tests[DEV] = retrieve_test(study, open_source(study, form, "dev"), form, asked.queries)
     found = [Path(materialise.__file__), training.folder.name, {name: test.folder.name for name, test in tests.items()}]
     found += ["whole"] * (searched := "bi_encoder" in study.families)
     texts = cached_folder(
@@ -128,6 +140,11 @@ def open_collection(study: Study) -> Collection:
     collection = Collection(texts, candidates, tokens)
     _check_groups(study, collection.manifest)
     return collection
+
+
+def _set_apart(study: Study) -> CollectionForm | None:
+    """Return the collection that is trained on where it sets queries apart that are neither trained nor tested."""
+    return study.collection if own_split(study.collection) else None
 
 
 def _check_groups(study: Study, manifest: dict) -> None:

@@ -51,16 +51,18 @@ def retrieve_training(study: Study, source: Source) -> Retrieved:
     return _cached(source, ["train", *settings], lambda folder: _retrieve_training(folder, study, source))
 
 
-def retrieve_test(study: Study, source: Source, form: CollectionForm) -> Retrieved:
-    """Return a test: its queries, all their judgments, and their candidates as retrieved.
+def retrieve_test(study: Study, source: Source, form: CollectionForm, most: int | None = None) -> Retrieved:
+    """Return a test: its queries, `most` of them, all their judgments, and their candidates as retrieved.
 
     Tables: queries (query_id, text), judgments (query_id, document_id, relevance), candidates (query_id, document_id,
-    rank: from 1; relevance; retrieved; positive). For the contrastive entropy alone there are documents that were not
-    retrieved, and have no rank: the query's positive (of the highest grade, the best-ranked), and other queries'
-    candidates where the query's own hold fewer than depth − 1 negatives.
+    rank: from 1; score: the first stage's; relevance; retrieved; positive). For the contrastive entropy alone there are
+    documents that were not retrieved, and have no rank: the query's positive (of the highest grade, the best-ranked),
+    and other queries' candidates where the query's own hold fewer than depth − 1 negatives.
     """
-    settings = [study.first_stage.model_dump(), study.evaluation.depth, relevant_from(form), study.evaluation.queries]
-    return _cached(source, ["test", *settings], lambda folder: _retrieve_test(folder, study, source, form))
+    wanted = study.evaluation.queries if own_split(form) else _wanted(form)
+    wanted = min(filter(None, (wanted, most)), default=None)
+    settings = [study.first_stage.model_dump(), study.evaluation.depth, relevant_from(form), wanted]
+    return _cached(source, ["test", *settings], lambda folder: _retrieve_test(folder, study, source, form, wanted))
 
 
 def relevant_from(form: CollectionForm) -> int:
@@ -85,9 +87,8 @@ def _wanted(form: CollectionForm) -> int | None:
     return form.queries if isinstance(form, IrDatasets) else None
 
 
-def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionForm) -> None:
+def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionForm, wanted: int | None) -> None:
     lowest, depth = relevant_from(form), study.evaluation.depth
-    wanted = study.evaluation.queries if own_split(form) else _wanted(form)
     queries, judgments, counts = _judged_queries(source, wanted, lowest)
     own = own_documents(source, queries)
     found, *of_run = candidates_of(study, source, queries, depth, own)
@@ -122,7 +123,7 @@ def _retrieve_test(folder: Path, study: Study, source: Source, form: CollectionF
 
 def _scored(found: pd.DataFrame, judgments: pd.DataFrame, lowest: int, depth: int) -> pd.DataFrame:
     """Return the candidates and what the contrastive entropy needs beside them, see `test`."""
-    table = found.drop(columns="score").merge(judgments, on=["query_id", "document_id"], how="outer")
+    table = found.merge(judgments, on=["query_id", "document_id"], how="outer")
     table["retrieved"] = table["rank"].notna()
     relevant = table[table["relevance"] >= lowest].sort_values(["relevance", "rank"], ascending=[False, True])
     table["positive"] = table.index.isin(relevant.drop_duplicates("query_id").index)

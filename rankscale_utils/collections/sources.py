@@ -18,7 +18,7 @@ from .splits import Tables
 from .trec_files import OwnFiles
 
 
-def open_source(study: Study, form: CollectionForm, split: Literal["train", "test"]) -> Source:
+def open_source(study: Study, form: CollectionForm, split: Literal["train", "dev", "test"]) -> Source:
     """Return the source of a collection as a study writes it; `split` matters to those that are split by us.
 
     Raises:

@@ -29,12 +29,12 @@ def split_of(module: str) -> str:
 class Tables:
     """One split of a collection that lies prepared as tables: the docstrings, or a file of pairs.
 
-    Candidates of the test come from all documents, those of training from the training documents alone.
+    Candidates of dev and test come from all documents, those of training from the training documents alone.
     """
 
     label: str
     folder: Path
-    split: Literal["train", "test"]
+    split: Literal["train", "dev", "test"]
 
     @property
     def corpus(self) -> str:
@@ -64,7 +64,7 @@ class Tables:
 
     def documents(self) -> Iterator[tuple[str, str]]:
         """Yield (id, text)."""
-        table = self._documents if self.split == "test" else self._documents[self._documents["split"] == "train"]
+        table = self._documents if self.split != "train" else self._documents[self._documents["split"] == "train"]
         return zip(table["document_id"], table["text"], strict=True)
 
     def texts_of(self, ids: Sequence[str]) -> Iterator[str | None]:
@@ -75,7 +75,7 @@ class Tables:
     def scored(self) -> Scored | None:
         """Yield the negatives that a file of pairs brings for its training queries, in its order."""
         path = self.folder / "negatives.parquet"
-        if self.split == "test" or not path.exists():
+        if self.split != "train" or not path.exists():
             return None
         table = pd.read_parquet(path)
         table = table[table["query_id"].isin(self.queries()["query_id"])]

@@ -3,6 +3,8 @@
 import ir_measures
 
 from rankscale_utils.collections import Collection
+from rankscale_utils.collections.collection import DEV
+from rankscale_utils.measurements.directions import rising
 from rankscale_utils.study.study import Study
 
 from .metrics import first_stage_scores, judged_at_10, open_test, reference_values
@@ -48,8 +50,25 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
         f"{test.entropy}-T": "the same after dividing the logits by one temperature a checkpoint, the best for half of "
         "the queries, chosen by the hash of their ids; the value is the other half's",
         **(_dense_contract(study, said) if "bi_encoder" in study.families else {}),
+        **(_together(study, collection) if study.with_first_stage else {}),
         "significance": "paired t-test over queries, neighbouring rungs at the last exposure, Holm's correction",
         "content": f"SHA-256 of the training data {collection.manifest['sha256']}",
+    }
+
+
+def _together(study: Study, collection: Collection) -> dict[str, str]:
+    """Return what is measured of a model together with the first stage, and on what its weight is learnt."""
+    learnt = "on each half of these queries for the other half, chosen by the hash of their ids"
+    if collection.has_dev:
+        facts = collection.facts(DEV)
+        learnt = (
+            f"for each checkpoint on {facts['test_queries']:,} queries of {facts['collection']}, which are not tested"
+        )
+    return {
+        "with first stage": "a model's scores and the first stage's, standardised within a query's candidates, weighed "
+        f"so that {next(filter(rising, study.evaluation.metrics))} is highest: the weight, one of 0, 0.05, … 1, is "
+        f"learnt {learnt}",
+        "by rank fusion": "Σ 1 / (60 + rank) over both orders (Cormack et al., SIGIR 2009): nothing is learnt",
     }
 
 

@@ -39,7 +39,7 @@ class DenseScorer:
         """
         self.settings, self.tests, self.entropy = study.evaluation, tests, study.evaluation.entropy
         self.queries, self.documents = singles(collection.pairs(), study.text)
-        self.corpora = {test.name: collection.manifest["tests"][test.name]["corpus"] for test in tests}
+        self.corpora = {test.name: collection.facts(test.name)["corpus"] for test in tests}
         self.own = {test.name: collection.own_documents(test.name) for test in tests}
         self.rows, self.ids = {}, {}
         for corpus, found in collection.document_ids().groupby("corpus"):

@@ -9,7 +9,13 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import read_json, write_parquet
 from rankscale_utils.machine.progress import Progress
-from rankscale_utils.measurements.table import OVER_RANDOM, REFERENCES, RERANK, SEARCH, write_measurements
+from rankscale_utils.measurements.table import (
+    OVER_RANDOM,
+    REFERENCES,
+    RERANK,
+    SEARCH,
+    write_measurements,
+)
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import open_checkpoint
 from rankscale_utils.study import paths
@@ -19,6 +25,7 @@ from rankscale_utils.study.study import Run, Study
 from .metrics import Ranked, Test
 from .scorers import scorer
 from .trec_runs import write_run
+from .with_first_stage import together
 
 OF_QUERIES = (
     "collection",
@@ -50,7 +57,7 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
     for checkpoint in ends:
         path = paths.checkpoint_file(folder, checkpoint["exposure"])
         open_checkpoint(model, path)
-        for ranked in scoring.rank(model, last=checkpoint is ends[-1]):
+        for ranked in together(scoring.rank(model, last=checkpoint is ends[-1]), bool(study.with_first_stage)):
             write_run(paths.run_file(path, ranked.test.name, ranked.task == SEARCH), ranked, run.name)
             excluded = reason_against(ledger["status"], ranked)
             columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, excluded)
@@ -58,7 +65,7 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
             measured.append(ranked.means().assign(**columns))
         progress.advance(1)
     if not measured:
-        return _write_nothing(folder, study, ledger, scoring.tests[0])
+        return _write_nothing(folder, study, ledger, scoring.tests[-1])
     table = pd.concat(measured, ignore_index=True)
     write_parquet(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
     write_measurements(paths.measurements_file(folder), table)

@@ -13,7 +13,7 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
 from rankscale_utils.measurements.per_query import mean_with_interval
-from rankscale_utils.measurements.table import OWN, REFERENCES, RERANK
+from rankscale_utils.measurements.table import INTERPOLATED, OWN, RANK_FUSED, REFERENCES, RERANK
 from rankscale_utils.study.study import Study
 
 from .random_order import hands_of, random_order
@@ -28,9 +28,10 @@ INVERSE_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and the h
 class Test:
     """A test as tables.
 
-    candidates: query_id, document_id, rank, query_row, document_row, retrieved, relevance, positive; one row a scored
-    pair, the candidates by rank. Rows that were not retrieved serve the contrastive entropy alone: `positive` marks
-    each query's relevant document, and others fill up its negatives. judgments: ir-measures' columns.
+    candidates: query_id, document_id, rank, score (the first stage's), query_row, document_row, retrieved, relevance,
+    positive; one row a scored pair, the candidates by rank. Rows that were not retrieved serve the contrastive entropy
+    alone: `positive` marks each query's relevant document, and others fill up its negatives. judgments: ir-measures'
+    columns.
     relevant_from: the lowest grade that binary measures count as relevant.
     """
 
@@ -80,7 +81,7 @@ def open_test(study: Study, collection: Collection, name: str | None = None) -> 
     """Return the test of that name, the study's first one where none is given."""
     name = name or collection.tests[0]
     judgments = collection.test_judgments(name).rename(columns={"document_id": "doc_id"})
-    relevant_from = collection.manifest["tests"][name]["relevant_from"]
+    relevant_from = collection.facts(name)["relevant_from"]
     candidates, settings = collection.test_candidates(name), study.evaluation
     return Test(name, candidates, judgments, settings.metrics, settings.depth, relevant_from)
 
@@ -90,7 +91,8 @@ class Ranked(NamedTuple):
 
     scores: of the rows of `test.candidates`; values: query_id, metric, score (by which it ranks), value.
     limits: `reference_values`, whose metrics are its index; random_order, first_stage: what a random order and the one
-    as retrieved score, query by query; judged: see `judged_at_10`; task: of `measurements.table`.
+    as retrieved score, query by query; judged: see `judged_at_10`; task: of `measurements.table`. first_stage_weight:
+    of the scores that are interpolated, see `with_first_stage`.
     """
 
     test: Test
@@ -101,6 +103,7 @@ class Ranked(NamedTuple):
     first_stage: pd.DataFrame
     judged: float
     task: str = RERANK
+    first_stage_weight: float | None = None
 
     def per_query(self) -> pd.DataFrame:
         """Return `values` with what other orders of the same query score: first_stage and random_order."""
@@ -114,14 +117,21 @@ class Ranked(NamedTuple):
         """Return the mean over queries of every metric and score, with its limits and beside a random order.
 
         Columns metric, score, value, judged@10, those of `limits`, over_random_lo and over_random_hi: the paired 95 %
-        interval, over queries, of what the value is more than a random order's.
+        interval, over queries, of what the value is more than a random order's; where the model was measured together
+        with the first stage first_stage_weight too.
         """
         table = self.per_query()
         groups = table.assign(over=table["value"] - table["random_order"]).groupby(["metric", "score"], sort=False)
         ends = [mean_with_interval(over)[1:] for _, over in groups["over"]]
         means = groups["value"].mean().reset_index().join(self.limits[list(REFERENCES)], on="metric")
         ends = pd.DataFrame(ends, means.index, ["over_random_lo", "over_random_hi"])
-        return means.join(ends).assign(**{"judged@10": self.judged})
+        means = means.join(ends).assign(**{"judged@10": self.judged})
+        if self.first_stage_weight is None:
+            return means
+        together = means["metric"].str.endswith((INTERPOLATED, RANK_FUSED))
+        weight = pd.Series(self.first_stage_weight, means.index).where(means["metric"].str.endswith(INTERPOLATED))
+        judged = means["judged@10"].where(~together)  # of the model's own order
+        return means.assign(**{"judged@10": judged, "first_stage_weight": weight})
 
 
 def ranked_test(test: Test, scores: np.ndarray, limits: pd.DataFrame) -> Ranked:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rankscale_utils.collections import Collection
+from rankscale_utils.collections.collection import DEV
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.measurements.table import REFERENCES, RERANK
 from rankscale_utils.models.cross_encoder import CrossEncoder
@@ -20,6 +21,7 @@ from rankscale_utils.study.study import Study
 
 from .dense_scorer import DenseScorer
 from .metrics import Ranked, Test, metrics_per_query, open_test, ranked_test, reference_values
+from .with_first_stage import limits_together
 
 
 class PairScorer:
@@ -74,9 +76,17 @@ class Ed2lmScorer:
         return ranked._replace(values=pd.concat([ranked.values, *others], ignore_index=True))
 
 
-def scorer(study: Study, objective: str, collection: Collection) -> PairScorer | DenseScorer | Ed2lmScorer:
-    """Return what scores the tests of a study with the models of an objective."""
-    tests, family = [open_test(study, collection, name) for name in collection.tests], study.family_of(objective)
+def open_tests(study: Study, collection: Collection, *, dev: bool = True) -> list[Test]:
+    """Return a study's tests, behind the queries `DEV` where there are any and they are wanted."""
+    names = [DEV] * (dev and collection.has_dev) + collection.tests
+    return [open_test(study, collection, name) for name in names]
+
+
+def scorer(
+    study: Study, objective: str, collection: Collection, *, dev: bool = True
+) -> PairScorer | DenseScorer | Ed2lmScorer:
+    """Return what scores `open_tests` a study with the models of an objective."""
+    tests, family = open_tests(study, collection, dev=dev), study.family_of(objective)
     if family == "ed2lm":
         return Ed2lmScorer(study, collection, tests, scores_of_objective(objective, study.objectives[objective]))
     return DenseScorer(study, collection, tests) if family == "bi_encoder" else PairScorer(collection, tests)
@@ -87,9 +97,10 @@ def references(study: Study, collection: Collection) -> pd.DataFrame:
 
     Columns as in `references.csv`; whatever the tests lack is said here, before any run.
     """
-    rows = [
-        limits.rename_axis("metric").reset_index().assign(family=family, collection=test, task=task)
-        for family, objective in {study.family_of(name): name for name in study.objectives}.items()
-        for test, task, limits in scorer(study, objective, collection).tasks
-    ]
+    rows, tests = [], {test.name: test for test in open_tests(study, collection, dev=False)}
+    for family, objective in {study.family_of(name): name for name in study.objectives}.items():
+        for test, task, limits in scorer(study, objective, collection, dev=False).tasks:
+            if study.with_first_stage and task == RERANK:
+                limits = limits_together(limits, tests[test])
+            rows.append(limits.rename_axis("metric").reset_index().assign(family=family, collection=test, task=task))
     return pd.concat(rows, ignore_index=True)[["family", "collection", "task", "metric", *REFERENCES, "standard_error"]]

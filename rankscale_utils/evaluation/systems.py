@@ -16,8 +16,10 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .evaluate import reason_against
-from .metrics import open_test, ranked_test, reference_values
+from .metrics import ranked_test, reference_values
+from .scorers import open_tests
 from .trec_runs import write_run
+from .with_first_stage import together
 
 OF_QUERIES = ("system", "family", "collection", "task", "excluded")  # columns beside each query's value
 
@@ -30,15 +32,16 @@ def evaluate_system(study: Study, name: str, collection: Collection, device: tor
     published, folder = read_system(study, name), paths.system_folder(study.folder, name)
     published.model.to(device)
     counts = parameters(published.model)
-    tests = [open_test(study, collection, test) for test in collection.tests]
+    tests = open_tests(study, collection)
     rows = [np.concatenate([test.candidates[f"{kind}_row"] for test in tests]) for kind in ("query", "document")]
     say(f"{study.name}: {name} scores {len(rows[0]):,} pairs")
     pairs = own_pairs(published, collection, *rows)
     ends = np.cumsum([len(test.candidates) for test in tests])[:-1]
     scores = np.split(score_published(published, pairs, *rows), ends)
     measured, per_query = [], []
-    for test, found in zip(tests, scores, strict=True):
-        ranked = ranked_test(test, found, reference_values(test))
+    ranked_tests = (ranked_test(test, found, reference_values(test)) for test, found in zip(tests, scores, strict=True))
+    for ranked in together(ranked_tests, bool(study.with_first_stage)):
+        test = ranked.test
         write_run(paths.run_file(checkpoint_of_system(study, name), test.name), ranked, name)
         columns = {
             "study": study.name,

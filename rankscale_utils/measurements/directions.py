@@ -47,7 +47,7 @@ def rising(metric: str, stated: Directions = UNSTATED) -> bool:
 
 def known_direction(metric: str) -> str | None:
     """Return the direction that a name tells; None where it tells none, or both."""
-    if re.split(r"[(@]", metric.strip(), maxsplit=1)[0] in MEASURES:
+    if re.split(r"[(@\s]", metric.strip(), maxsplit=1)[0] in MEASURES:
         return RISES
     words = re.findall(r"[^\W\d_]+\d*", metric.lower())
     told = {RISES: any(map(RISING.fullmatch, words)), FALLS: any(map(FALLING.fullmatch, words))}

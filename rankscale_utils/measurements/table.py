@@ -13,6 +13,7 @@ from .directions import UNSTATED, Directions, rising
 
 RERANK, SEARCH = "rerank", "search"  # tasks: order the first stage's candidates, or find documents among all
 OWN = "own"  # the score that an objective's models rank by
+INTERPOLATED, RANK_FUSED = " with first stage", " by rank fusion"  # end metrics that a model reaches together with it
 AS_IT_IS = "as it is"  # in place of an objective: the model was finished before the study
 REQUIRED = ("objective", "rung", "params", "exposure", "collection", "metric", "value")
 WORDS = ("objective", "rung", "collection", "metric")
@@ -87,6 +88,9 @@ SCHEMA = pa.DataFrameSchema(
         },
         "judged@10": pa.Column(
             float, required=False, nullable=True, coerce=True, description="judged share of a ranking's first ten"
+        ),
+        "first_stage_weight": pa.Column(
+            float, required=False, nullable=True, coerce=True, description="where scores are interpolated"
         ),
         "excluded": pa.Column(str, required=False, description="why a row is no measurement; empty when it is one"),
     },

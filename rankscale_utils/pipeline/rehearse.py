@@ -14,7 +14,7 @@ from rankscale_utils.study.study import Study
 def prepared_for(study: Study) -> str:
     """Return a hash of what a study is prepared for, all but what follows training, and of its references."""
     settings = [study.settings_of(run) for run in study.runs]
-    return digest(settings, study.evaluation.model_dump(), paths.references_file(study.folder))
+    return digest(settings, *study.measuring, paths.references_file(study.folder))
 
 
 def rehearse_study(study: Study, ladder: dict, references: pd.DataFrame) -> None:

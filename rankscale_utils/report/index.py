@@ -15,6 +15,7 @@ from rankscale_utils.analysis.fit import (
     of_first_collection,
 )
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
+from rankscale_utils.analysis.on_tests import read_with_first_stage
 from rankscale_utils.analysis.predictability import judge_study
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.systems import read_systems
@@ -35,6 +36,7 @@ from .glossary import explained, glossary
 from .nothing import nothing_sentence, remedy_sentence
 from .page import TEMPLATE, inline_svg, title_of
 from .prose import legible, other_seals
+from .with_first_stage import together_sentences
 
 LADDER_NOTE = (
     "Filled marks are runs that the laws were fitted to, the line is their average with the interval of its mean; open "
@@ -118,12 +120,21 @@ def index_page(study: Study) -> dict[str, Any]:
         "pages": _pages(study),
         "references": references.references_table(measured).data,
         "on_tests": tests_table.tests_table(on_tests).data,
-        "banner": [explained(sentence) for sentence in first_screen.against_first_stage(on_tests)],
+        "banner": [explained(sentence) for sentence in _banner(study, on_tests)],
         "glossary": glossary(),
         "runs": _runs(study, first_collection(measured), metric),
         "runs_note": runs_sentence(study),
         "provenance": _provenance(study, scored),
     }
+
+
+def _banner(study: Study, on_tests: pd.DataFrame) -> list[str]:
+    """Return how models stand to the first stage's own order, and what the best of them reaches together with it."""
+    said = first_screen.against_first_stage(on_tests)
+    above = first_screen.above(first_screen.rows_with_first_stage(on_tests)) if said else []
+    if not said or not study.runs or (not study.with_first_stage and any(above)):
+        return said
+    return [" ".join([*said, *together_sentences(read_with_first_stage(study), asked=bool(study.with_first_stage))])]
 
 
 def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 
 from .collection import PairsFile
-from .evaluation import Evaluation
+from .evaluation import Evaluation, WithFirstStage
 from .forecasting import HeldOut
 from .ladder import Pretrained, Rung
 from .objectives import DISTILLED, FAMILY_OF, Objective
@@ -82,6 +82,16 @@ def annotations_without_retriever(annotations: Annotations | None, earlier: dict
     ladder = list(earlier.get("ladder", {}))
     if unknown := [rung for rung in annotations.rungs if ladder and rung not in ladder]:
         yield f"rungs {unknown} are not on the ladder {ladder}: name rungs of it"
+
+
+def unusable_dev(wanted: WithFirstStage | None, earlier: dict) -> Iterator[str]:
+    """Queries that a weight is learnt on are neither trained nor tested."""
+    if wanted and earlier.get("measurements"):
+        yield "a study that brings its measurements measures nothing: remove with_first_stage"
+    if wanted and wanted.dev is not None and not isinstance(wanted.dev, str | PairsFile):
+        tests = getattr(earlier.get("evaluation"), "tests", {})
+        if wanted.dev in (earlier.get("collection"), *tests.values()):
+            yield "dev is trained or tested on: name a collection of other queries"
 
 
 def systems_without_tests(systems: dict, earlier: dict) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What a model reads of a text, which documents it reranks, and what is measured."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import Stemmer
 from pydantic import Field
@@ -93,6 +93,22 @@ class Evaluation(Part):
     def _unknown(metrics: tuple[str, ...], _: dict) -> Iterator[str]:
         if unknown := [metric for metric in metrics if not _is_measure(metric)]:
             yield f"{unknown} are no rising measures in ir-measures' notation: write nDCG@10, RR@10, AP, R@5, P@10 …"
+
+
+class WithFirstStage(Part):
+    """What models reach together with the first stage: scores interpolated by one weight, and ranks fused."""
+
+    dev: CollectionForm | None = Field(
+        None,
+        description="the collection whose queries the weight is learnt on, which are neither trained nor tested; "
+        "absent: those that a collection which is split here sets apart, or each half of a test's for the other half",
+    )
+    queries: Whole = Field(300, gt=0, description="of it, chosen by the hash of their text")
+
+
+def asked_for(given: Any) -> Any:
+    """Return a section's fields for yes, and nothing for no."""
+    return ({} if given else None) if isinstance(given, bool) else given
 
 
 def _is_measure(name: str) -> bool:

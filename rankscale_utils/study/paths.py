@@ -275,6 +275,7 @@ def _csv(name: str) -> Callable[[Path], Path]:
     return lambda study: study / f"{name}.csv"
 
 
+with_first_stage_file = _csv("with_first_stage")  # what models and the first stage reach together
 systems_file = _csv("systems")  # the models that exist beside the ladder
 families_file = _csv("families")  # which family wins within which budget
 predictability_file = _csv("predictability")  # which series can be forecast from their fitted runs, and why others not

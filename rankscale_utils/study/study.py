@@ -1,9 +1,9 @@
 """A study, validated, its grid of runs, and its paths: the one place that knows where things lie."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
@@ -11,7 +11,7 @@ from rankscale_utils.machine.files import digest
 from . import checks, paths
 from .collection import CollectionForm, Docstrings
 from .decoder import DecoderSettings
-from .evaluation import Evaluation, FirstStage, Text
+from .evaluation import Evaluation, FirstStage, Text, WithFirstStage, asked_for
 from .fields import FolderName, Part, refusal
 from .forecasting import Allocation, Forecasting, HeldOut
 from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained
@@ -63,6 +63,9 @@ class Study(Part):
     objectives: dict[ObjectiveName, Objective] = Field(default_factory=dict)
     annotations: Annotations | None = Field(None, description="runs on annotated pairs of several numbers and sources")
     evaluation: Evaluation = Evaluation()
+    with_first_stage: Annotated[WithFirstStage | None, BeforeValidator(asked_for)] = Field(
+        None, description="yes, or its fields: models are measured together with the first stage too"
+    )
     systems: Systems = Field(default_factory=dict, description="models that exist, measured beside the ladder")
     held_out: HeldOut
     forecasting: Forecasting = Forecasting()
@@ -73,6 +76,7 @@ class Study(Part):
     _ladder = refusal("ladder")(checks.mixed_ladder)
     _objectives = refusal("objectives")(checks.unmet_objectives)
     _annotations = refusal("annotations")(checks.annotations_without_retriever)
+    _with_first_stage = refusal("with_first_stage")(checks.unusable_dev)
     _systems = refusal("systems")(checks.systems_without_tests)
     _held_out = refusal("held_out")(checks.too_little_left)
 
@@ -163,6 +167,12 @@ class Study(Part):
             "objective": self.objectives[run.objective].model_dump(exclude={"seeds"}, exclude_none=True),
         }
 
+    @property
+    def measuring(self) -> list[dict[str, Any]]:
+        """All that decides what is measured of a model."""
+        asked = [self.with_first_stage.model_dump(mode="json")] if self.with_first_stage else []
+        return [self.evaluation.model_dump(), *asked]
+
     def annotated_by(self, source: str) -> list[Any]:
         """Return all that decides a source's pairs, beside the collection."""
         counts = [self.annotations.counts[-1 if source == "human" else -2]]
@@ -217,6 +227,7 @@ class Study(Part):
         """The files of the collection and of the tests, and the field that names each."""
         forms = {"collection": self.collection}
         forms |= {f"evaluation.tests.{name}": test for name, test in self.evaluation.tests.items()}
+        forms |= {"with_first_stage.dev": self.with_first_stage.dev} if self.with_first_stage else {}
         files = {self.beside(path): field for field, form in forms.items() for path in getattr(form, "files", [])}
         named = self.annotations.files if self.annotations else {}
         return files | {self.beside(path): f"annotations.files.{name}" for name, path in named.items()}

@@ -1,0 +1,56 @@
+"""What pages say of models together with the first stage."""
+
+import pandas as pd
+from IPython.display import HTML
+
+from rankscale_utils.measurements.table import INTERPOLATED, first_collection
+
+from . import tables
+
+SAME = ["objective", "rung", "collection", "task", "score"]  # columns of one model on one test
+ASK = "What the two reach together is measured where the study says `with_first_stage: yes`."
+
+
+def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:
+    """Say what the best model reaches together with the first stage, on the first collection; or how to ask for it.
+
+    found: from `analysis.on_tests.rungs_with_first_stage`; asked: whether the study measures it.
+    """
+    if not asked:
+        return [ASK]
+    rows = first_collection(found[found["metric"].str.endswith(INTERPOLATED)]) if len(found) else found
+    if rows.empty:
+        return []
+    best = rows.loc[rows["value"].idxmax()]
+    fused = found[found["metric"].ne(best["metric"]) & found[SAME].eq(best[SAME]).all(axis=1)]
+    by_ranks = f"; by their ranks alone {fused['value'].iloc[0]:.4f}{_apart(fused.iloc[0])}" if len(fused) else ""
+    return [
+        f"Together with the first stage, scores interpolated, {best['rung']} trained {best['objective']} reaches "
+        f"{best['metric'].removesuffix(INTERPOLATED)} {best['value']:.4f}, where the first stage alone has "
+        f"{best['first_stage']:.4f}{_apart(best)}{by_ranks}."
+    ]
+
+
+def _apart(row: pd.Series) -> str:
+    """Return how far a value is from the first stage's own, in brackets with its interval where there is one."""
+    if pd.isna(row["over_first_stage_lo"]):
+        return f" ({row['over_first_stage']:+.4f})"
+    return f" ({row['over_first_stage']:+.4f} [{row['over_first_stage_lo']:+.4f}, {row['over_first_stage_hi']:+.4f}])"
+
+
+def together_table(found: pd.DataFrame) -> HTML:
+    """Return what every rung reaches together with the first stage on every test; nothing where it was not measured."""
+    if found.empty:
+        return HTML("")
+    return tables.styled(
+        found,
+        **tables.collection_column(found),
+        metric="metric",
+        objective="objective",
+        rung="rung",
+        first_stage="first stage|.4f",
+        value="together|.4f",
+        over_first_stage="more than the first stage|+.4f",
+        over_first_stage_lo="from|+.4f",
+        over_first_stage_hi="to|+.4f",
+    )
