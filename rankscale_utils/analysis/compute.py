@@ -153,8 +153,8 @@ def isoflop_tables(
     mine = rows_of_series(one, table)
     low, high = mine["N"].min() / 3, mine["N"].max() * 3
     curves = laws.isoflop(one.average, cost, levels, np.geomspace(low, high, 60))
-    reach = mine["D"].min() / 3, mine["D"].max() * 3
-    curves = curves[curves["exposure"].between(*reach)]
+    shown = mine["D"].min() / 3, mine["D"].max() * 3
+    curves = curves[curves["exposure"].between(*shown)]
     measured = []
     for size, rows in mine.groupby("N"):
         values = rows.groupby("D")["value"].mean()
@@ -163,7 +163,7 @@ def isoflop_tables(
         found = np.interp(np.log(inside), np.log(spent), values)
         measured.append(pd.DataFrame({"flops": inside, "size": size, "value": found}))
     optima = laws.optimal(one.average, cost, levels, reach(one))
-    return curves, optima[optima["exposure"].between(*reach)], pd.concat(measured)
+    return curves, optima[optima["exposure"].between(*shown)], pd.concat(measured)
 
 
 def _measured(one: Fitted, table: pd.DataFrame, cost: laws.Cost) -> list[laws.Measured]:
