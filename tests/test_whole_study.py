@@ -28,7 +28,9 @@ TINY = {
     "held_out": {"rungs": ["w16"]},
     "forecasting": {"metrics": ["nDCG@10", "CE9"], "draws": 100},
     "systems": {"theirs": "theirs"},
+    "with_first_stage": True,
 }
+CHAPTERS = {"Every study", "Studies that train", "Studies with systems", "Studies measured with the first stage"}
 # What is smaller of params/nfcorpus_dense.yaml; few pairs, so that inverse cloze has as many.
 SMALLER = {
     "collection": {"ir_datasets": "beir/nfcorpus/train", "queries": 300},
@@ -95,11 +97,11 @@ def test_every_stage_leaves_its_result(root):
         assert (runs / result).stat().st_size > 0, result
     assert len(list(runs.glob("*/ledger.json"))) == 5
     assert len(list(runs.glob("*/*.run.gz"))) == 5 * 3
-    assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 4  # runs, exposures, metrics
+    assert len(pd.read_parquet(runs / "measurements.parquet")) == 5 * 3 * 8  # runs, exposures, metrics
 
 
 def test_every_file_and_column_is_described(root):
-    assert undescribed(root / "runs" / "tiny", {"Every study", "Studies that train", "Studies with systems"}) == []
+    assert undescribed(root / "runs" / "tiny", CHAPTERS) == []
 
 
 def test_every_notebook_was_executed_without_an_error(root):
