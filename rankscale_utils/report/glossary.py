@@ -11,6 +11,9 @@ TERMS = {
     "first stage": "The search that finds each query's candidates, such as BM25. A reranker only reorders them.",
     "nDCG@10": "Quality of the first ten documents of a ranking, from 0 to 1: relevant documents count more the higher "
     "they stand.",
+    "RR@10": "One over the rank of the first relevant document among the first ten, from 0 to 1.",
+    "contrastive entropy": "CE19: how surprised the model is, in nats, by which of 20 documents is relevant; 0 is best. "
+    "CE19-T: after its scores were rescaled once.",
     "random order": "The candidates shuffled: what a model that learnt nothing scores, on average.",
     "ceiling": "What a perfect order of the candidates scores. No reranker passes it.",
     "held out": "Not used by any fit, and in a study that trains not even trained before its forecast is sealed.",

@@ -29,7 +29,7 @@ from rankscale_utils.study.study import Study
 from . import allocate as allocate_page
 from . import annotations as annotations_page
 from . import families as families_page
-from . import figures, first_screen, ladder, references, strange_runs, tables, tests_table, verdicts
+from . import figures, first_screen, ladder, references, strange_runs, tables, take, tests_table, verdicts
 from . import forecast as forecast_page
 from . import systems as systems_page
 from .glossary import explained, glossary
@@ -122,6 +122,9 @@ def index_page(study: Study) -> dict[str, Any]:
         "on_tests": tests_table.tests_table(on_tests).data,
         "banner": [explained(sentence) for sentence in _banner(study, on_tests)],
         "glossary": glossary(),
+        "downloads": take.downloads(study),
+        "citation": take.citation(study, scored),
+        "works": take.works(),
         "runs": _runs(study, first_collection(measured), metric),
         "runs_note": runs_sentence(study),
         "provenance": _provenance(study, scored),

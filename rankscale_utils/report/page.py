@@ -95,6 +95,7 @@ def render_page(notebook: Path, study: Study, target: Path, crumbs: list[str]) -
         "home": home.as_posix(),
         "crumbs": crumbs,
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
         "provenance": provenance(nb),
     }
     html, _ = _exporter().from_notebook_node(nb, resources={"page": page})

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -23,14 +24,24 @@ def render_study(study: Study) -> Path:
     """Render every page of a study, as many at once as there are cores, and, last, its index; return its path."""
     with ProcessPoolExecutor(cores()) as processes:
         list(processes.map(_render, *zip(*_pages(study), strict=True)))
+    return render_index(study)
+
+
+def render_index(study: Study) -> Path:
+    """Render the first page of a study, of what its notebooks wrote; return its path."""
+    index = paths.index_file(study.reports)
+    with whole_file(index) as temporary:
+        temporary.write_text(filled("index.html.j2", index_page(study)), encoding="utf-8")
+    return index
+
+
+def filled(template: str, values: dict[str, Any]) -> str:
+    """Return a template of a page with its values."""
     templates = Environment(
         loader=FileSystemLoader(TEMPLATE, encoding="utf-8"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     templates.filters |= {"written": written, "explained": explained}
-    index = paths.index_file(study.reports)
-    with whole_file(index) as temporary:
-        temporary.write_text(templates.get_template("index.html.j2").render(index_page(study)), encoding="utf-8")
-    return index
+    return templates.get_template(template).render(values)
 
 
 def _pages(study: Study) -> Iterator[tuple[Study, Path, Path]]:

@@ -11,6 +11,7 @@ from rankscale_utils.measurements.table import labelled
 from .prose import legible, si, written
 
 _TEXT = ' class="text"'
+NO_TEX = "tex2jax_ignore mathjax_ignore"  # in JupyterLab dollars would begin formulas
 
 
 def collection_column(table: pd.DataFrame) -> dict[str, str]:
@@ -35,7 +36,7 @@ def styled(table: pd.DataFrame, **columns: str) -> HTML:
         "<tr>" + "".join(_cell(row[name], form) for name, (_, _, form) in heads.items()) + "</tr>"
         for row in labelled(table).to_dict("records")
     )
-    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return HTML(f"<table class='{NO_TEX}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def _cell(value: object, form: str) -> str:
@@ -55,7 +56,7 @@ def facts(**values: object) -> HTML:
         f'<tr><td>{escape(name.replace("_", " "))}</td><td class="text">{escape(legible(str(value)))}</td></tr>'
         for name, value in values.items()
     )
-    return HTML(f"<table>{rows}</table>")
+    return HTML(f"<table class='{NO_TEX}'>{rows}</table>")
 
 
 def contract_tables(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
@@ -68,4 +69,4 @@ def contract_tables(by_test: Mapping[str, Mapping[str, str]]) -> HTML:
 def finding(*sentences: str) -> HTML:
     """Return sentences computed from data, set apart from the prose, a paragraph each; nothing where there are none."""
     paragraphs = "".join(f"<p>{escape(legible(sentence))}</p>" for sentence in sentences)
-    return HTML(f'<div class="finding">{paragraphs}</div>' if sentences else "")
+    return HTML(f'<div class="finding {NO_TEX}">{paragraphs}</div>' if sentences else "")

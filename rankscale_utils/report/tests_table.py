@@ -27,7 +27,9 @@ def tests_table(on_tests: pd.DataFrame) -> HTML:
     text = {"test", "objective"}
     head = "".join(f"<th{' class=text' if name in text else ''}>{escape(name)}</th>" for name in heads)
     body = "".join(
-        _row(key, rows.set_index("rung"), rungs, list(others)) for key, rows in table.groupby(KEYS, sort=False)
+        _row(key, rows.set_index("rung"), rungs, list(others))
+        for _, of_test in table.groupby("collection", sort=False)
+        for key, rows in of_test.groupby(KEYS, sort=False)
     )
     return HTML(f"<table class='on-tests'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 

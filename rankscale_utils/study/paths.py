@@ -5,8 +5,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(os.environ.get("RANKSCALE_ROOT", Path(__file__).resolve().parents[2]))
+CHECKOUT = Path(__file__).resolve().parents[2]
+IN_CHECKOUT = (CHECKOUT / "Snakefile").is_file()
+ROOT = Path(os.environ.get("RANKSCALE_ROOT", CHECKOUT if IN_CHECKOUT else Path.cwd()))
 NO_NAME = re.compile(r"[^\w.]+")  # what a test's name may hold and a file's should not
+
+
+def shipped_folder() -> Path:
+    """Where notebooks, Snakefile, studies and CITATION.cff lie: the checkout, or what the wheel carries of it."""
+    return CHECKOUT if IN_CHECKOUT else Path(__file__).resolve().parents[1] / "shipped"
 
 
 def cache_folder() -> Path:

@@ -56,7 +56,7 @@ def test_sentences_keep_their_words_and_lose_what_is_no_number():
     )
     kept = "infAP, nan-query, SHA-256 1234567890123456…, 1,028,051,000 parameters at 0.42416339224151633."
     assert legible(kept.replace("nan-query", "nanoGPT")) == kept.replace("nan-query", "nanoGPT")
-    assert tables.finding(f"R² {np.nan:.3f}.").data == '<div class="finding"><p>R² –.</p></div>'
+    assert tables.finding(f"R² {np.nan:.3f}.").data == f'<div class="finding {tables.NO_TEX}"><p>R² –.</p></div>'
     assert (si(np.nan), times(np.nan)) == ("–", "– times")
 
 

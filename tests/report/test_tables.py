@@ -40,7 +40,9 @@ def test_facts_are_rows_of_a_name_and_a_value():
 
 
 def test_a_finding_is_its_sentences_a_paragraph_each():
-    assert tables.finding("a < b.", "It rose.").data == '<div class="finding"><p>a &lt; b.</p><p>It rose.</p></div>'
+    assert tables.finding("a < b.", "It rose.").data == (
+        f'<div class="finding {tables.NO_TEX}"><p>a &lt; b.</p><p>It rose.</p></div>'
+    )
     assert tables.finding().data == ""
 
 
