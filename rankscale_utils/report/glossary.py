@@ -12,8 +12,8 @@ TERMS = {
     "nDCG@10": "Quality of the first ten documents of a ranking, from 0 to 1: relevant documents count more the higher "
     "they stand.",
     "RR@10": "One over the rank of the first relevant document among the first ten, from 0 to 1.",
-    "contrastive entropy": "CE19: how surprised the model is, in nats, by which of 20 documents is relevant; 0 is best. "
-    "CE19-T: after its scores were rescaled once.",
+    "contrastive entropy": "CE19: how surprised a model is, in nats, by which of 20 documents is relevant; best is 0. "
+    "CE19-T: after scores were rescaled once.",
     "random order": "The candidates shuffled: what a model that learnt nothing scores, on average.",
     "ceiling": "What a perfect order of the candidates scores. No reranker passes it.",
     "held out": "Not used by any fit, and in a study that trains not even trained before its forecast is sealed.",

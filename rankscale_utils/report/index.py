@@ -19,7 +19,6 @@ from rankscale_utils.analysis.on_tests import read_with_first_stage
 from rankscale_utils.analysis.predictability import judge_study
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.systems import read_systems
-from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs, study_measurements
 from rankscale_utils.measurements.table import at_chance, failed, first_collection, headline, labelled
@@ -29,11 +28,11 @@ from rankscale_utils.study.study import Study
 from . import allocate as allocate_page
 from . import annotations as annotations_page
 from . import families as families_page
-from . import figures, first_screen, ladder, references, strange_runs, tables, take, tests_table, verdicts
+from . import figures, first_screen, ladder, notes, references, strange_runs, tables, take, tests_table, verdicts
 from . import forecast as forecast_page
 from . import systems as systems_page
 from .glossary import explained, glossary
-from .nothing import nothing_sentence, remedy_sentence
+from .nothing import nothing_sentence
 from .page import TEMPLATE, inline_svg, title_of
 from .prose import legible, other_seals
 from .with_first_stage import together_sentences
@@ -111,12 +110,7 @@ def index_page(study: Study) -> dict[str, Any]:
         ],
         "contract": tables.contract_tables(read_json(paths.contract_file(study.folder))).data if study.runs else "",
         "changes": _changes(study),
-        "notes": [
-            *_left_out(study),
-            *_of_chance(study, on_tests),
-            *references.absent(measured),
-            *_collection_notes(study),
-        ],
+        "notes": notes.data_notes(study, measured, on_tests),
         "pages": _pages(study),
         "references": references.references_table(measured).data,
         "on_tests": tests_table.tests_table(on_tests).data,
@@ -127,7 +121,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "works": take.works(),
         "runs": _runs(study, first_collection(measured), metric),
         "runs_note": runs_sentence(study),
-        "provenance": _provenance(study, scored),
+        "provenance": notes.provenance(study, scored),
     }
 
 
@@ -160,33 +154,6 @@ def _changes(study: Study) -> str:
     """Return a table of what was dropped, filled in or read otherwise, or nothing where nothing was."""
     table = read_table(paths.changes_file(study.folder))
     return tables.styled(table, what="what", count="how many|,", where="where").data if len(table) else ""
-
-
-def _left_out(study: Study) -> list[str]:
-    """Say which series could not be fitted or forecast, why, and what to try."""
-    rows = labelled(read_table(paths.left_out_file(study.folder)))
-    remedies = [remedy_sentence(rows).strip()] if len(rows) and remedy_sentence(rows) else []
-    return remedies + [
-        f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
-        for row in rows.to_dict("records")
-    ]
-
-
-def _of_chance(study: Study, on_tests: pd.DataFrame) -> list[str]:
-    """Say which fitted rungs end no better than a random order."""
-    if on_tests.empty:
-        return []
-    rows = labelled(on_tests[at_chance(on_tests, study.forecasting.directions)])
-    rows = rows[~rows["rung"].isin(study.held_out.rungs)]
-    return [
-        f"{row['rung']} trained {row['objective']} ends no better than a random order by {row['metric']} on "
-        f"{row['collection']}, and laws are fitted to it all the same."
-        for row in rows.to_dict("records")
-    ]
-
-
-def _collection_notes(study: Study) -> list[str]:
-    return read_json(paths.collection_file(study.folder)).get("notes", []) if study.runs else []
 
 
 def as_svg(axes: Axes) -> str:
@@ -297,27 +264,3 @@ def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]
         said += ["no better than a random order"] if at_chance(last).any() else []
         rows.append(shown | {"name": run.name, "held_out": run not in fitted, "status": ", ".join(filter(None, said))})
     return rows
-
-
-def _provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
-    facts = {}
-    if len(scored):
-        seal = scored.iloc[0]
-        facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
-    if study.measurements is not None:
-        return facts | {"source": study.measurements_file.name}
-    manifest = read_json(paths.collection_file(study.folder))
-    return (
-        facts
-        | {
-            "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
-            "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
-        }
-        | _packages(manifest)
-    )
-
-
-def _packages(manifest: dict[str, Any]) -> dict[str, str]:
-    """Return what the docstrings were taken from, where they are the collection."""
-    packages = ", ".join(f"{name} {version}" for name, version in manifest.get("packages", {}).items())
-    return {"made of": f"the docstrings of {packages}"} if packages else {}

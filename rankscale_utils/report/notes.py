@@ -1,0 +1,73 @@
+"""What a study's first page says of its data, and where its numbers come from."""
+
+from typing import Any
+
+import pandas as pd
+
+from rankscale_utils.analysis.results import read_table
+from rankscale_utils.machine.device import hardware
+from rankscale_utils.machine.files import read_json
+from rankscale_utils.measurements.table import at_chance, labelled
+from rankscale_utils.study import paths
+from rankscale_utils.study.study import Study
+
+from . import references
+from .nothing import remedy_sentence
+
+
+def data_notes(study: Study, measured: pd.DataFrame, on_tests: pd.DataFrame) -> list[str]:
+    """Return what to know of the data, a sentence each; measured: all measurements; on_tests: of that analysis."""
+    absent = references.absent(measured)
+    return [*_left_out(study), *_of_chance(study, on_tests), *absent, *_collection_notes(study)]
+
+
+def _left_out(study: Study) -> list[str]:
+    """Say which series could not be fitted or forecast, why, and what to try."""
+    rows = labelled(read_table(paths.left_out_file(study.folder)))
+    remedies = [remedy_sentence(rows).strip()] if len(rows) and remedy_sentence(rows) else []
+    return remedies + [
+        f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
+        for row in rows.to_dict("records")
+    ]
+
+
+def _of_chance(study: Study, on_tests: pd.DataFrame) -> list[str]:
+    """Say which fitted rungs end no better than a random order."""
+    if on_tests.empty:
+        return []
+    rows = labelled(on_tests[at_chance(on_tests, study.forecasting.directions)])
+    rows = rows[~rows["rung"].isin(study.held_out.rungs)]
+    return [
+        f"{row['rung']} trained {row['objective']} ends no better than a random order by {row['metric']} on "
+        f"{row['collection']}, and laws are fitted to it all the same."
+        for row in rows.to_dict("records")
+    ]
+
+
+def _collection_notes(study: Study) -> list[str]:
+    return read_json(paths.collection_file(study.folder)).get("notes", []) if study.runs else []
+
+
+def provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
+    """Return what the study's numbers rest on: seal, measurements, collection, machine."""
+    facts = {}
+    if len(scored):
+        seal = scored.iloc[0]
+        facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
+    if study.measurements is not None:
+        return facts | {"source": study.measurements_file.name}
+    manifest = read_json(paths.collection_file(study.folder))
+    return (
+        facts
+        | {
+            "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
+            "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
+        }
+        | _packages(manifest)
+    )
+
+
+def _packages(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what the docstrings were taken from, where they are the collection."""
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.get("packages", {}).items())
+    return {"made of": f"the docstrings of {packages}"} if packages else {}
