@@ -1,4 +1,4 @@
-"""Finished models as they were published: rerankers with one label, and bi-encoders of sentence-transformers.
+"""Finished models as they were published: rerankers with one score, and bi-encoders of sentence-transformers.
 
 Both keep everything of their own: tokenizer, longest text, prompts, pooling, and the layers behind it.
 """
@@ -17,6 +17,7 @@ from transformers.utils import cached_file
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
+from rankscale_utils.study.decoder import DecoderSettings
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
 
@@ -24,7 +25,19 @@ from .bi_encoder import BiEncoder
 from .checks import refuse_other_scores, refuse_padded
 from .classifier import is_classifier
 from .cross_encoder import CrossEncoder
-from .pretrained import for_scores, most_tokens, read_classifier, read_config, read_encoder, read_tokenizer, reading
+from .decoder import reranker_of
+from .pair_layout import PairLayout
+from .pretrained import (
+    for_scores,
+    is_decoder,
+    most_tokens,
+    read_classifier,
+    read_config,
+    read_encoder,
+    read_tokenizer,
+    reading,
+)
+from .pretrained_decoder import for_decoder, read_decoder
 
 POOLINGS: dict[str, Literal["cls", "mean"]] = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
 ACTIVATIONS = {kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU)}
@@ -73,19 +86,26 @@ def read_system(study: Study, name: str) -> Published:
         StudyError: it cannot be measured as it is.
     """
     system = study.systems[name]
-    return read_published(f"systems.{name}", study.source_of(system.pretrained), system.pair_tokens)
+    source = study.source_of(system.pretrained)
+    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder)
 
 
-def read_published(field: str, source: str, pair_tokens: int | None = None) -> Published:
+def read_published(
+    field: str, source: str, pair_tokens: int | None = None, decoder: DecoderSettings | None = None
+) -> Published:
     """Return the finished model of an id or folder in float32; without `pair_tokens` it reads as much as it can.
+
+    decoder: how it scores where it is a decoder.
 
     Raises:
         StudyError: it is neither kind of model, needs what is not known here, or cannot be read.
     """
     config = read_config(field, source)
     modules = [(one["type"].rpartition(".")[2], one["path"]) for one in _json_of(source, "modules.json") or ()]
+    if is_decoder(config):
+        return _read_decoder(field, source, config, pair_tokens, decoder or DecoderSettings())
     if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder:
-        raise StudyError(f"{field} = {source!r} is a {config.model_type} model: a system is an encoder such as BERT.")
+        raise StudyError(f"{field} = {source!r} is a {config.model_type} model: a system is an encoder or decoder.")
     if not is_classifier(config) and "Pooling" not in dict(modules):
         raise StudyError(
             f"{field} = {source!r} has neither a head for scores nor, in modules.json, a pooling: it is no finished "
@@ -100,6 +120,25 @@ def read_published(field: str, source: str, pair_tokens: int | None = None) -> P
     apart = tuple(min(settings.get(f"{kind}_length") or longest, longest) for kind in ("query", "document"))
     model = _read_bi_encoder(field, source, config, modules)
     return Published(model, tokenizer, special, False, longest, apart, _prompts(source), lower)
+
+
+def _read_decoder(
+    field: str, source: str, config: PretrainedConfig, pair_tokens: int | None, settings: DecoderSettings
+) -> Published:
+    if not is_classifier(config) and not settings.verdict:
+        raise StudyError(
+            f"{field} = {source!r} has no head for scores: set {field}.decoder.score: yes_no, whose words its language "
+            "model was trained to say, or name a reranker that is finished."
+        )
+    layout, longest = read_tokenizer(field, source, settings.prompt), longest_read(field, source, config, pair_tokens)
+    if longest < (wanted := PairLayout.of(layout[0]).special + 2):
+        raise StudyError(
+            f"{field}.pair_tokens = {longest}: its prompt and a word of both texts take {wanted}: raise it."
+        )
+    config = for_decoder(field, source, config, settings)
+    refuse_other_scores(field, source, read_decoder(field, source, config))  # which is used up
+    model = reranker_of(read_decoder(field, source, config)).eval()
+    return Published(model, *layout, longest, (longest, longest))
 
 
 def _read_reranker(field: str, source: str, config: PretrainedConfig) -> CrossEncoder:

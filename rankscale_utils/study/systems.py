@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from .decoder import DecoderSettings
 from .fields import FolderName, Part, Whole
 from .ladder import named_source
 
@@ -12,6 +13,9 @@ class ExistingModel(Part):
     """A reranker or bi-encoder that others trained."""
 
     pretrained: str = Field(min_length=1)
+    decoder: DecoderSettings = Field(
+        DecoderSettings(), description="of a decoder, the prompt that it was trained with, and what of it is the score"
+    )
     pair_tokens: Whole | None = Field(
         None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"
     )

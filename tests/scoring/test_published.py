@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.errors import StudyError
 from rankscale_utils.models.published import read_published
 from rankscale_utils.scoring.published import cut_share, published_system, score_published
+from rankscale_utils.study.decoder import DecoderSettings
 from tests.models.tiny import save_encoder
+from tests.models.tiny_decoders import save_decoder
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer  # noqa: E402
@@ -85,6 +88,27 @@ def test_a_reranker_scores_as_sentence_transformers_does(tmp_path, architecture)
     np.testing.assert_allclose(score_published(published, pairs, *ROWS), theirs, atol=1e-5, rtol=0)
     assert theirs.std() > 1e-3
     assert published.family == "cross_encoder"
+
+
+@torch.inference_mode()
+def test_a_decoder_says_yes_or_no_after_its_prompt(tmp_path):
+    folder = save_decoder(tmp_path / "decoder", "qwen3", 16)
+    with pytest.raises(StudyError, match=r"^systems\.theirs = .* has no head for scores: set systems\.theirs\.decoder"):
+        read_published("systems.theirs", str(folder))
+    published = read_published("systems.theirs", str(folder), decoder=DecoderSettings(score="yes_no"))
+    model, plain = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    (yes,), (no,) = (plain.encode(word, add_special_tokens=False) for word in ("yes", "no"))
+    ours, whole = score_published(published, pairs_of(published), *ROWS), 0
+    for query, document, score in zip(*ROWS, ours, strict=True):
+        ids = published.tokenizer.encode(QUERIES[query], DOCUMENTS[document]).ids
+        if len(ids) <= published.pair_tokens:
+            logits = model(torch.tensor([ids])).logits[0, -1]
+            assert score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
+            whole += 1
+    assert whole > len(ours) / 2
+    assert ours.std() > 1e-3
+    with pytest.raises(StudyError, match=r"pair_tokens = 8: its prompt and a word of both texts take \d+: raise it"):
+        read_published("systems.theirs", str(folder), 8, DecoderSettings(template="qwen3-reranker"))
 
 
 def test_a_model_reads_as_much_as_it_can_and_says_what_it_cuts(tmp_path):
