@@ -2,6 +2,7 @@
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
+# make site              writes reports/published/index.html, which leads to every published study
 # make test              runs the tests
 # make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
 # make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
@@ -17,7 +18,7 @@ TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://dow
 
 LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: study plan publish test fuzz bench lab kernels lint lock clean
+.PHONY: study plan publish site test fuzz bench lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock requirements.hashes pyproject.toml
@@ -37,6 +38,9 @@ plan: .venv/ready
 
 publish: .venv/ready
 	@$(BIN)/python -m rankscale_utils.report.publish "$(STUDY)"
+
+site: .venv/ready
+	@$(BIN)/python -m rankscale_utils.report.site
 
 test: .venv/ready
 	$(BIN)/ruff check .

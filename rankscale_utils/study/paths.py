@@ -46,6 +46,11 @@ def site_folder() -> Path:
     return ROOT / "reports" / "site"
 
 
+def site_index() -> Path:
+    """The page that leads to every published study."""
+    return ROOT / "reports" / "published" / "index.html"
+
+
 def lock_file(folder: Path) -> Path:
     """What a process holds while it works in the folder of a study or run."""
     return folder / ".lock"
@@ -252,24 +257,9 @@ def fixed_lengths_file(study: Path) -> Path:
     return study / "fixed_lengths.csv"
 
 
-def annotation_laws_file(study: Path) -> Path:
-    """The coefficients of the laws of annotated pairs."""
-    return study / "annotation_laws.csv"
-
-
-def annotation_exponents_file(study: Path) -> Path:
-    """Every source's data exponent beside that of human pairs."""
-    return study / "annotation_exponents.csv"
-
-
 def annotation_worth_file(study: Path) -> Path:
     """How many pairs of a source equal one human pair."""
     return study / "annotation_worth.csv"
-
-
-def annotation_budgets_file(study: Path) -> Path:
-    """The best size and annotations for a budget."""
-    return study / "annotation_budgets.csv"
 
 
 def annotations_file(study: Path) -> Path:
@@ -300,10 +290,10 @@ ALLOCATION_FILES = {
     "next_runs": _csv("next_runs"),
 }
 ANNOTATION_FILES = {
-    "coefficients": annotation_laws_file,
-    "exponents": annotation_exponents_file,
+    "coefficients": _csv("annotation_laws"),
+    "exponents": _csv("annotation_exponents"),
     "worth": annotation_worth_file,
-    "budgets": annotation_budgets_file,
+    "budgets": _csv("annotation_budgets"),
     "scored": annotations_file,
 }
 

@@ -1,0 +1,28 @@
+import pytest
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.report import site
+from rankscale_utils.study import paths
+
+PAGE = """<h1>A &amp; B</h1><p class="banner">No <a class="term" href="#x">model</a> here.</p>
+<section class="tile good"><h2>What will w48 score?</h2><p class="said">0.3223</p></section>
+<table><tr><th>sealed</th><td>2026-11-28T16:06:21+00:00, SHA-256 abc</td></tr></table>"""
+
+
+def test_every_published_study_has_its_answers_and_a_link(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with pytest.raises(StudyError, match="make publish STUDY=name"):
+        site.write_site()
+    folder = paths.site_folder() / "demo"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text(PAGE)
+    (folder / "index.png").write_bytes(b"png")
+    page = site.write_site()
+    html = page.read_text()
+    assert page == tmp_path / "reports" / "published" / "index.html"
+    assert '<a href="../site/demo/index.html">A &amp; B</a>' in html
+    assert "<p>No model here.</p>" in html
+    assert "<dt>What will w48 score?</dt><dd>0.3223</dd>" in html
+    assert "study demo, sealed 2026-11-28" in html
+    assert 'src="data:image/png;base64,cG5n"' in html
+    assert (page.parent / "../site/demo/index.html").resolve().exists()
