@@ -2,7 +2,7 @@
 
 python -m benchmarks.scoring [--pairs 1000] [--repeats 5] [--shapes MiniLM-L6 Ettin-17M …]
 Every side starts from the words of the pairs and ends with their scores; repeats take turns. Beside a GPU all sides
-compute there in bfloat16, and int8, which is the CPU's, is left out.
+compute there in bfloat16, and int8 and bf16, which are the CPU's, are left out.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks import common
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.models.counts import pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.scoring.packed import in_int8
+from rankscale_utils.scoring.packed import bf16_pays, in_bf16, in_int8
 from rankscale_utils.scoring.pairs import score_pairs
 
 BATCHES = (
@@ -68,7 +68,9 @@ def of_shape(shape: str, found: common.Corpus, tokens: common.StudyTokenizer, re
     looped = CrossEncoder(common.encoder(shape, common.VOCABULARY), reads="cls").eval()
     looped.load_state_dict(model.state_dict())
     looped.encoder.set_attn_implementation("sdpa")
-    rounded = {"int8": partial(ours, in_int8(model), found, tokens)} if common.DEVICE.type == "cpu" else {}
+    on_cpu, smaller = common.DEVICE.type == "cpu", {"int8": in_int8, "bf16": in_bf16}
+    kinds = [kind for kind in smaller if on_cpu and (kind == "int8" or bf16_pays(model))]
+    rounded = {kind: partial(ours, smaller[kind](model), found, tokens) for kind in kinds}
     for one in (model, looped):
         one.to(common.DEVICE, common.DTYPE)
     sides = {
@@ -93,7 +95,7 @@ def of_shape(shape: str, found: common.Corpus, tokens: common.StudyTokenizer, re
         "plain loop, padded": common.ratio(seconds["plain"], seconds["ours"]),
         "of the matrix product's FLOP/s": f"{np.median(reached) / matrix_rate():.0%}",
     }
-    return row | ({"int8 against ours": common.ratio(seconds["ours"], seconds["int8"])} if rounded else {})
+    return row | {f"{kind} against ours": common.ratio(seconds["ours"], seconds[kind]) for kind in rounded}
 
 
 def main() -> None:

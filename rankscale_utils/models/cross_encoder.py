@@ -64,7 +64,10 @@ class CrossEncoder(nn.Module):
     def forward(self, *given: Inputs | Tensor) -> Tensor:
         """Return raw scores (pairs,) from `inputs`, or from what makes them."""
         inputs = given[0] if isinstance(given[0], Inputs) else self.inputs(*given)
-        return self.head(self.pooled(inputs)).squeeze(-1)
+        read = self.pooled(inputs)
+        return self.head(read.to(next(self.head.parameters()).dtype)).squeeze(
+            -1
+        )  # an encoder may be of another precision
 
     def pooled(self, inputs: Inputs) -> Tensor:
         """Return what is read of every pair: (pairs, hidden)."""

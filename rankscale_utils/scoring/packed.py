@@ -4,6 +4,8 @@ oneDNN multiplies by weights whose blocks lie as its kernels read them, and appl
 of the result while it is in the cache.
 """
 
+import copy
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
+TOKENS_TRIED, PASSES_TRIED = 512, 4  # of a layer, to see in which numbers it is faster: some milliseconds
 
 
 class _Linear(nn.Module):
@@ -95,9 +98,18 @@ def _swaps(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 def _suits(model: nn.Module) -> bool:
     first = next(model.parameters())
-    on_cpu = first.device.type == "cpu" and first.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    suits = first.dtype == torch.float32 or (first.dtype == torch.bfloat16 and _has_bf16())
+    return first.device.type == "cpu" and suits and torch.backends.mkldnn.is_available() and _is_wide(model)
+
+
+def _is_wide(model: nn.Module) -> bool:
     widths = [module.in_features for module in model.modules() if type(module) is nn.Linear]
-    return on_cpu and bool(widths) and min(widths) >= NARROWEST
+    return bool(widths) and min(widths) >= NARROWEST
+
+
+def _has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -117,6 +129,44 @@ def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _is_gelu(linear: nn.Module, activation: nn.Module) -> bool:
     return type(linear) is nn.Linear and isinstance(activation, GELUActivation)
+
+
+def bf16_pays(model: CrossEncoder) -> bool:
+    """Whether layers as wide as a float32 model's are faster in bfloat16 on this CPU, by a short measurement."""
+    first = next(model.parameters())
+    if first.device.type != "cpu" or first.dtype != torch.float32 or not _is_wide(model) or not _has_bf16():
+        return False
+    widest = max(
+        (module for module in model.modules() if type(module) is nn.Linear), key=lambda one: one.weight.numel()
+    )
+    weights = {dtype: widest.weight.detach().to(dtype) for dtype in (torch.bfloat16, torch.float32)}
+    layers = {dtype: _Linear(weight, None) for dtype, weight in weights.items()}
+    inputs = {dtype: torch.ones(TOKENS_TRIED, widest.in_features, dtype=dtype) for dtype in layers}
+    return _seconds(layers[torch.bfloat16], inputs[torch.bfloat16]) < _seconds(
+        layers[torch.float32], inputs[torch.float32]
+    )
+
+
+@torch.inference_mode()
+def _seconds(layer: _Linear, inputs: Tensor) -> float:
+    """The shortest of a few passes; the first one makes the kernel."""
+    taken = []
+    for _ in range(PASSES_TRIED):
+        begin = time.perf_counter()
+        layer(inputs)
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
+
+
+def in_bf16(model: CrossEncoder) -> CrossEncoder:
+    """Return a packed copy for the CPU whose encoder computes in bfloat16 and adds up in float32, as its head does.
+
+    Its scores are not those of training, so what it costs in quality is to be measured.
+    """
+    copied = copy.deepcopy(model).eval()
+    copied.encoder.to(torch.bfloat16)
+    pack(copied.encoder)
+    return copied
 
 
 def in_int8(model: CrossEncoder) -> CrossEncoder:

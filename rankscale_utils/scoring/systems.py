@@ -7,6 +7,7 @@ what was measured.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import bm25s
 import numpy as np
@@ -27,7 +28,7 @@ from rankscale_utils.study.evaluation import FirstStage, Text
 from .decoder import DecoderScorer
 from .document_states import Content, DocumentStates, Precision, encode_collection
 from .embeddings import embed
-from .packed import in_int8, pack
+from .packed import bf16_pays, in_bf16, in_int8, pack
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,26 @@ def systems_of(
     document states are stored. kind: the score of an ED2LM, one of `ed2lm.SCORES`.
     """
     if isinstance(model, CrossEncoder):
-        both = _device(model).type == "cpu" and _dtype(model) == torch.float32
-        rounded = [cross_encoder_systems(model, pairs, rung, int8=True)] if both else []  # before the layers are packed
+        exact = _device(model).type == "cpu" and _dtype(model) == torch.float32
+        kinds = [name for name, pays in (("int8", exact), ("bf16", bf16_pays(model))) if pays]
+        rounded = [cross_encoder_systems(model, pairs, rung, kind) for kind in kinds]  # before the layers are packed
         return [cross_encoder_systems(model, pairs, rung), *rounded]
     if isinstance(model, BiEncoder):
         return [bi_encoder_systems(model, *singles(pairs, text), held, rung)]
     return ed2lm_systems(model, *singles(pairs, text, "ed2lm"), held, folder, rung, kind)
 
 
-def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int8: bool = False) -> System:
-    """Return the system that reads query and document together: a copy with weights of 8 bits, or the model packed."""
+def cross_encoder_systems(
+    model: CrossEncoder, pairs: Pairs, rung: str = "", rounded: Literal["int8", "bf16"] | None = None
+) -> System:
+    """Return the system that reads query and document together: a copy in smaller numbers, or the model packed."""
     counted, size, name, dtype = pass_flops(model), parameters(model).non_embedding, "cross-encoder", _dtype(model)
     layout = pairs.tokenizer.layout
-    if int8:
-        model, name, dtype = in_int8(model), f"{name}, int8", torch.qint8
-    else:
+    if rounded is None:
         pack(model)
+    else:
+        in_numbers, dtype = {"int8": (in_int8, torch.qint8), "bf16": (in_bf16, torch.bfloat16)}[rounded]
+        model, name = in_numbers(model), f"{name}, {rounded}"
 
     @torch.inference_mode()
     def score(query_row: int, document_rows: np.ndarray) -> np.ndarray:
@@ -90,7 +95,7 @@ def cross_encoder_systems(model: CrossEncoder, pairs: Pairs, rung: str = "", int
         shared = np.minimum(len(layout.before) + query + len(layout.between), length)
         return float(counted.forward(shared) / documents + counted.behind(shared, length))
 
-    return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=not int8)
+    return System(name, "cross_encoder", rung, dtype, size, 0, score, cost, as_evaluated=rounded is None)
 
 
 def bi_encoder_systems(

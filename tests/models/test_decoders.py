@@ -129,7 +129,7 @@ def test_a_served_decoder_scores_alike_and_reads_a_query_once(of, way, tmp_path)
     study = of("qwen3", way, query_tokens=12)
     tokenizer, pairs = tokenised(study, tmp_path / "tokens")
     model = build_model(study, study.run("listwise-w16-s0"), tokenizer.tokenizer.get_vocab_size()).eval()
-    rounded, system = cross_encoder_systems(model, pairs, int8=True), cross_encoder_systems(model, pairs)
+    rounded, system = cross_encoder_systems(model, pairs, rounded="int8"), cross_encoder_systems(model, pairs)
     ours = score_pairs(model, pairs, *ROWS).reshape(5, 5)
     for query in range(5):
         np.testing.assert_allclose(system.score(query, np.arange(5)), ours[query], atol=1e-5, rtol=0)

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.scoring.packed import _AddAndNorm, _Glu, _Linear, in_int8, pack, packed
+from rankscale_utils.scoring.packed import _AddAndNorm, _Glu, _Linear, bf16_pays, in_bf16, in_int8, pack, packed
 
 SHAPE = {"vocab_size": 300, "hidden_size": 256, "intermediate_size": 384, "num_attention_heads": 4, "pad_token_id": 0}
 TOKENS = {"bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
@@ -78,3 +78,19 @@ def test_int8_rounds_a_copy(model):
         scores = rounded(*BATCH)
     assert 1e-4 < (scores - before).abs().max() < 0.1 * before.abs().max()
     assert torch.equal(model(*BATCH), before)
+
+
+@torch.inference_mode()
+def test_bf16_rounds_a_copy_whose_head_stays_exact(model):
+    before, rounded = model(*BATCH), in_bf16(model)
+    scores = rounded(*BATCH)
+    assert scores.dtype == torch.float32
+    assert {parameter.dtype for parameter in rounded.head.parameters()} == {torch.float32}
+    assert 1e-5 < (scores - before).abs().max() < 0.1 * before.abs().max()
+    assert torch.equal(model(*BATCH), before)
+
+
+def test_bf16_is_chosen_only_where_it_can_pay(model):
+    small = AutoConfig.for_model("bert", **(SHAPE | {"hidden_size": 64}), num_hidden_layers=1)
+    assert not bf16_pays(CrossEncoder(AutoModel.from_config(small)))
+    assert not bf16_pays(model.double())
