@@ -8,7 +8,7 @@ size law of arXiv 2603.04816. Exponents and best sizes are judged where the trut
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -60,23 +60,41 @@ def truth(kind: str, metric: str, objective: int, N: np.ndarray, D: np.ndarray) 
     return 0.47 + 0.02 * objective - 0.25 * left if metric == "nDCG@10" else 1.4 + 1.8 * left
 
 
+@dataclass(frozen=True)
+class World:
+    """One kind of truth for one objective and metric, and how noisy its runs and their checkpoints are."""
+
+    kind: str
+    metric: str
+    objective: int
+    noise: tuple[float, float]
+
+    def run(self, N: float, D: np.ndarray, rung: str, seed: int, rng: np.random.Generator) -> pd.DataFrame:
+        """A run's rows."""
+        level = 1 + rng.normal(0, self.noise[0]) + rng.normal(0, self.noise[1], len(D))
+        values = truth(self.kind, self.metric, self.objective, np.full(len(D), N), D) * level
+        values = np.clip(values, 1e-3, CEILING - 1e-3) if self.metric == "nDCG@10" else values
+        return pd.DataFrame({"rung": rung, "run": f"{rung}-{seed}", "N": N, "D": D, "value": values})
+
+    def series(self, runs: Sequence[pd.DataFrame]) -> Series:
+        """Runs as laws see them."""
+        up, limits, scale = METRICS[self.metric]
+        labels = {"objective": f"objective {self.objective}", "metric": self.metric, "collection": "simulated"}
+        return Series(labels, pd.concat(runs, ignore_index=True), up, limits, scale)
+
+
 def simulated(kind: str, rungs: int, seeds: int, noise: tuple[float, float], rng: np.random.Generator) -> Ladder:
     """One ladder whose fitted rungs grow by a constant ratio, and two runs of every rung beyond."""
     sizes, series, held_out = SMALLEST * RATIO ** np.arange(rungs), [], []
-    for objective, (metric, (up, limits, scale)) in product(range(2), METRICS.items()):
-
-        def run(N: float, D: np.ndarray, name: str, seed: int, which: tuple = (metric, objective)) -> pd.DataFrame:
-            level = 1 + rng.normal(0, noise[0]) + rng.normal(0, noise[1], len(D))
-            values = truth(kind, *which, np.full(len(D), N), D) * level
-            values = np.clip(values, 1e-3, CEILING - 1e-3) if which[0] == "nDCG@10" else values
-            return pd.DataFrame({"rung": name, "run": f"{name}-{seed}", "N": N, "D": D, "value": values})
-
-        runs = [run(N, EXPOSURES, f"r{i}", seed) for i, N in enumerate(sizes) for seed in range(seeds)]
+    for objective, metric in product(range(2), METRICS):
+        world = World(kind, metric, objective, noise)
+        runs = [world.run(N, EXPOSURES, f"r{i}", seed, rng) for i, N in enumerate(sizes) for seed in range(seeds)]
         later = [
-            run(sizes[-1] * times, EXPOSURES[-1:], f"{times} times", seed) for times in BEYOND for seed in range(2)
+            world.run(sizes[-1] * times, EXPOSURES[-1:], f"{times} times", seed, rng)
+            for times in BEYOND
+            for seed in range(2)
         ]
-        labels = {"objective": f"objective {objective}", "metric": metric, "collection": "simulated"}
-        series.append(Series(labels, pd.concat(runs, ignore_index=True), up, limits, scale))
+        series.append(world.series(runs))
         held_out.append(pd.concat(later, ignore_index=True))
     return Ladder(kind, seeds, series, held_out)
 
