@@ -132,6 +132,7 @@ rule evaluate:
         notebook=update(paths.notebook_file(RUN, "2_evaluate")),
         result=update(paths.measurements_file(RUN)),
         per_query=update(paths.per_query_file(RUN)),
+        depths=update(paths.run_depths_file(RUN)),
     params: settings=digest(*study.measuring), beside="*.run.gz"
     threads: study.training.threads if study.training else 1
     priority: 20
@@ -202,10 +203,11 @@ rule speedup:
     input:
         measured(LADDER),
         systems(),
+        depths=[paths.run_depths_file(RESULTS / run) for run in LADDER],
         seals=rules.fit.output.seals,
         notebook=ancient(NOTEBOOKS / "6_speedup.ipynb"),
     output:
-        update(results(paths.fixed_lengths_file)),
+        update(results(paths.fixed_lengths_file, paths.depths_file)),
         notebook=update(paths.notebook_file(RESULTS, "6_speedup")),
         result=update(paths.speed_file(RESULTS)),
         per_query=update(paths.speed_per_query_file(RESULTS)),

@@ -22,6 +22,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import own_end
 from rankscale_utils.study.study import Run, Study
 
+from .depths import measure_depths
 from .metrics import Ranked, Test
 from .scorers import scorer
 from .trec_runs import write_run
@@ -41,7 +42,7 @@ OF_QUERIES = (
 
 
 def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.device) -> pd.DataFrame:
-    """Measure every checkpoint of a run; write its TREC runs, per-query values and, last, its measurements.
+    """Measure every checkpoint of a run; write its TREC runs, values by query and depth and, last, its measurements.
 
     A run on annotated pairs is measured at its own end alone. A checkpoint whose scores do not tell documents apart,
     and every checkpoint of a run that failed, is kept in the table with the reason in `excluded`; a run that failed
@@ -52,7 +53,7 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
     model = build_model(study, run, collection.tokenizer().get_vocab_size()).to(device).eval()
     scoring = scorer(study, run.objective, collection)
     progress = Progress(f"{run.name} scoring", len(ledger["checkpoints"]), "checkpoints")
-    measured, per_query = [], []
+    measured, per_query, by_depth = [], [], []
     ends = [own_end(ledger["checkpoints"])] if run.source and ledger["checkpoints"] else ledger["checkpoints"]
     for checkpoint in ends:
         path = paths.checkpoint_file(folder, checkpoint["exposure"])
@@ -63,11 +64,15 @@ def evaluate_run(study: Study, run: Run, collection: Collection, device: torch.d
             columns = _columns(study, ledger, checkpoint, ranked.test, ranked.task, excluded)
             per_query.append(ranked.per_query().assign(**{name: columns[name] for name in OF_QUERIES}))
             measured.append(ranked.means().assign(**columns))
+            if checkpoint is ends[-1] and ranked.task == RERANK and np.isfinite(ranked.scores).all():
+                of_depths = measure_depths(study, ranked.test, ranked.scores)
+                by_depth.append(of_depths.assign(**{name: columns[name] for name in OF_QUERIES}))
         progress.advance(1)
     if not measured:
         return _write_nothing(folder, study, ledger, scoring.tests[-1])
     table = pd.concat(measured, ignore_index=True)
     write_parquet(paths.per_query_file(folder), pd.concat(per_query, ignore_index=True))
+    write_parquet(paths.run_depths_file(folder), pd.concat([_no_depths(), *by_depth], ignore_index=True))
     write_measurements(paths.measurements_file(folder), table)
     return table
 
@@ -80,8 +85,14 @@ def _write_nothing(folder: Path, study: Study, ledger: dict, test: Test) -> pd.D
     nothing = pd.DataFrame([{"metric": "", "score": "", "value": 0.0, **columns, **limits}]).iloc[:0]
     of_queries = ["metric", "score", "value", "first_stage", "random_order", *OF_QUERIES]
     write_parquet(paths.per_query_file(folder), nothing[of_queries].assign(query_id=""))
+    write_parquet(paths.run_depths_file(folder), _no_depths())
     write_measurements(paths.measurements_file(folder), nothing)
     return nothing
+
+
+def _no_depths() -> pd.DataFrame:
+    """Return a table of values by depth that has its columns and no rows."""
+    return pd.DataFrame(columns=["query_id", "metric", "value", "depth", *OF_QUERIES])
 
 
 def _columns(study: Study, ledger: dict, checkpoint: dict, test: Test, task: str, excluded: str) -> dict:

@@ -11,7 +11,6 @@ import torch
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.machine.files import result_file, write_parquet
-from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.per_query import over_queries
 from rankscale_utils.measurements.table import AS_IT_IS, DEFAULTS
 from rankscale_utils.models.build import build_model
@@ -26,7 +25,7 @@ from rankscale_utils.study.objectives import score_of_objective
 from rankscale_utils.study.study import Run, Study
 
 from .clock import KEYS, Query, benchmark_calls, seconds_of
-from .depths import DEPTHS, depths_of, quality_by_depth
+from .depths import DEPTHS, depths_of, metric_of_depths, quality_by_depth
 from .metrics import Test, first_stage_scores, open_test
 from .systems import checkpoint_of_system
 from .trec_runs import scores_of_run
@@ -114,8 +113,7 @@ def measure_study(
     whose order is the first stage's, at these depths and at the test's own, which laws are of.
     """
     pairs, test = collection.pairs(), open_test(study, collection)
-    chosen, held = study.forecasting.headline, np.unique(test.candidates["document_row"])
-    metric = chosen if chosen in test.metrics else next(filter(rising, test.metrics))
+    metric, held = metric_of_depths(study, test), np.unique(test.candidates["document_row"])
     depths, found, reached = [*depths, test.depth], [], []
     with tempfile.TemporaryDirectory() as folder:
         for objective in first_objectives(study).values():

@@ -10,6 +10,7 @@ from .baselines import p0_forecast, persistence
 from .broken import BrokenLaw, broken_law
 from .calibration import coverage
 from .cost import Cost
+from .depth import DepthLaw, depth_law
 from .design import candidate_runs, plan_runs
 from .equal_compute import Measured, equal_compute, isoflop, measured_at_equal_compute, parabola
 from .fitting import Fit, fit
@@ -43,6 +44,7 @@ __all__ = [
     "Belief",
     "BrokenLaw",
     "Cost",
+    "DepthLaw",
     "Draws",
     "Fit",
     "Kaplan",
@@ -71,6 +73,7 @@ __all__ = [
     "compare_exponents",
     "coverage",
     "data_law",
+    "depth_law",
     "draws_by_source",
     "equal_compute",
     "expanding",

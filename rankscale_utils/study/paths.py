@@ -76,6 +76,11 @@ def per_query_file(run: Path) -> Path:
     return run / "per_query.parquet"
 
 
+def run_depths_file(run: Path) -> Path:
+    """The headline metric of every query when fewer candidates are reranked, at the last checkpoint."""
+    return run / "depths.parquet"
+
+
 def resume_file(run: Path) -> Path:
     """What an interrupted run goes on from."""
     return run / "resume.pt"
@@ -217,21 +222,6 @@ def baselines_file(study: Path) -> Path:
     return study / "baselines.csv"
 
 
-def multiverse_file(study: Path) -> Path:
-    """The headline forecast under every other choice of the analyst."""
-    return study / "multiverse.csv"
-
-
-def rung_differences_file(study: Path) -> Path:
-    """Neighbouring rungs compared query by query."""
-    return study / "rung_differences.csv"
-
-
-def rungs_on_tests_file(study: Path) -> Path:
-    """Every rung on every test, beside the order as retrieved and a random one."""
-    return study / "rungs_on_tests.csv"
-
-
 def exponents_file(study: Path) -> Path:
     """How the best size and exposure grow with compute."""
     return study / "exponents.csv"
@@ -276,6 +266,10 @@ with_first_stage_file = _csv("with_first_stage")  # what models and the first st
 systems_file = _csv("systems")  # the models that exist beside the ladder
 families_file = _csv("families")  # which family wins within which budget
 predictability_file = _csv("predictability")  # which series can be forecast from their fitted runs, and why others not
+multiverse_file = _csv("multiverse")  # the headline forecast under every other choice of the analyst
+rung_differences_file = _csv("rung_differences")  # neighbouring rungs compared query by query
+rungs_on_tests_file = _csv("rungs_on_tests")  # every rung on every test, beside the order as retrieved and a random one
+depths_file = _csv("depths")  # quality against the number of candidates reranked, by rung
 strange_runs_file = _csv("strange_runs")  # the fitted runs that are unlike the others
 equal_size_file = _csv("equal_size")  # the families compared at the sizes of one of them
 

@@ -490,3 +490,16 @@ def test_opening_the_test_leaves_the_collection_as_it_was(trained):
     before = collection.test_candidates("docstrings/test")
     open_test(trained, collection)
     pd.testing.assert_frame_equal(collection.test_candidates("docstrings/test"), before)
+
+
+def test_every_depth_is_measured_between_the_order_as_retrieved_and_the_metric_itself(trained, collection):
+    run = next(run for run in trained.runs if run.name == RUN)
+    table = evaluate_run(trained, run, collection, CPU)
+    ends = table[(table["exposure"] == table["exposure"].max()) & (table["metric"] == "nDCG@10")].iloc[0]
+    depths = pd.read_parquet(paths.run_depths_file(trained.run_folder(run)))
+    means = depths.groupby("depth")["value"].mean()
+    assert means.index.tolist() == [1, 2, 3, 5, 10]
+    assert means[1] == pytest.approx(ends["first_stage"], abs=1e-12)
+    assert means[10] == pytest.approx(ends["value"], abs=1e-12)
+    assert set(depths["metric"]) == {"nDCG@10"}
+    assert depths["query_id"].nunique() == 40
