@@ -171,7 +171,9 @@ def forecasts(name: str, family: Family, before: Known) -> pd.DataFrame:
             for one, average in zip(whole, averages(seen, before, DRAWS), strict=True):
                 at = one.last[one.last["rung"].isin(design.held_out)][["rung", "N", "D", "value"]]
                 made = average.forecast(at)
-                made = made[made["kind"] == "new_run"].assign(p0=_p0(average.series, at))
+                made = made[made["kind"] == "new_run"].assign(p0=_p0(average.series, at), rising=one.rising)
+                trend = laws.trend(average.series, before)
+                made = made.assign(predictable=trend.chance <= laws.CHANCE and not trend.turns)
                 rows.append(made.assign(family=name, fitted=len(design.fitted), test=one.labels.get("collection")))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
@@ -202,6 +204,22 @@ def judged(made: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         table[name] = groups[name].mean()
         table[f"{name}, median"] = groups[name].median()
     return table.assign(width=groups["width"].median(), score=groups["score"].mean()).reset_index()
+
+
+def verdicts(made: pd.DataFrame) -> pd.DataFrame:
+    """Whether series that were called unpredictable by their fitted rungs (`laws.trend`) are forecast worse.
+
+    nearer: share of forecasts nearer to the truth than no change; improved: of rungs that were better than the largest
+    fitted one; skill: 1 less the mean error over that of no change.
+    """
+    truth, unchanged = made["value"], made["persistence"]
+    rows = made.assign(
+        nearer=(made["forecast"] - truth).abs() < (unchanged - truth).abs(),
+        improved=(truth > unchanged) == made["rising"],
+    )
+    table = judged(rows, ["predictable"]).set_index("predictable")
+    table = table.join(rows.groupby("predictable")[["nearer", "improved"]].mean())
+    return table.assign(skill=1 - table["ours"] / table["unchanged"]).sort_index(ascending=False).reset_index()
 
 
 def main() -> None:
@@ -258,7 +276,26 @@ def _report(made: pd.DataFrame, found: Known) -> str:
         "`python -m benchmarks.bank`.\n\n" + "\n".join(lines) + "\n\n## What was learnt\n\n"
         "Medians, and standard deviations of natural logarithms: over all ladders, and among series of one family.\n\n"
         "| of | median | spread | within |\n|---|---|---|---|\n" + "\n".join(beliefs) + "\n\n"
-        f"Discrepancy {found.discrepancy:g}.\n"
+        f"Discrepancy {found.discrepancy:g}.\n\n{_of_verdicts(made)}"
+    )
+
+
+def _of_verdicts(made: pd.DataFrame) -> str:
+    """The table of verdicts in Markdown."""
+    lines = [
+        f"| {'predictable' if row['predictable'] else 'not predictable'} | {row['forecasts']} | {row['ours']:.1%} "
+        f"({row['ours, median']:.1%}) | {row['unchanged']:.1%} ({row['unchanged, median']:.1%}) | {row['skill']:.2f} | "
+        f"{row['nearer']:.0%} | {row['improved']:.0%} | {row['held']:.0%} |"
+        for row in verdicts(made).to_dict("records")
+    ]
+    return (
+        "## Can it be told before?\n\n"
+        "A series is called predictable where its fitted rungs improve with size beyond their noise (pure noise looks "
+        f"as good in at most {laws.CHANCE:.0%} of such ladders) and do not turn back. Mean (and median) errors of ours "
+        "and of no change; skill of the means; how many forecasts were nearer than no change; how many held-out rungs "
+        "were better than the largest fitted one; how many intervals held.\n\n"
+        "| verdict | forecasts | ours | no change | skill | nearer | better | held |\n"
+        "|---|---|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n"
     )
 
 
