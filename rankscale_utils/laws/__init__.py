@@ -26,6 +26,7 @@ from .past import expanding, judged
 from .posterior import Posterior
 from .query_resampling import query_errors, query_shifts
 from .refitting import refit
+from .repeated import RepeatedFit, effective_exposure, fit_repeated
 from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, best_so_far
 from .series import Series
@@ -59,6 +60,7 @@ __all__ = [
     "Posterior",
     "Powers",
     "Reach",
+    "RepeatedFit",
     "Series",
     "Sigmoid",
     "SigmoidLaw",
@@ -75,11 +77,13 @@ __all__ = [
     "data_law",
     "depth_law",
     "draws_by_source",
+    "effective_exposure",
     "equal_compute",
     "expanding",
     "exponents",
     "far_runs",
     "fit",
+    "fit_repeated",
     "forecast",
     "held_elsewhere",
     "isoflop",
