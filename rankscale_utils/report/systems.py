@@ -3,7 +3,7 @@
 import pandas as pd
 from IPython.display import HTML
 
-from rankscale_utils.measurements.table import OWN, first_collection
+from rankscale_utils.measurements.table import INTERPOLATED, OWN, first_collection
 
 from . import tables
 
@@ -15,11 +15,28 @@ def systems_sentences(table: pd.DataFrame, metric: str, timed: pd.DataFrame | No
     """
     if table.empty:
         return ["This study names no `systems`, models that exist, to be measured beside the ladder."]
-    rows = first_collection(table[(table["metric"] == metric) & (table["score"] == OWN)])
-    return [_sentence(row, timed) for row in rows.to_dict("records")]
+    rows, beside = (
+        first_collection(table[(table["metric"] == name) & (table["score"] == OWN)])
+        for name in (metric, metric + INTERPOLATED)
+    )
+    together = {(row["system"], row["objective"]): row for row in beside.to_dict("records")}
+    return [
+        _sentence(row) + _latencies(row, timed) + _together(together.get((row["system"], row["objective"])))
+        for row in rows.to_dict("records")
+    ]
 
 
-def _sentence(row: dict, timed: pd.DataFrame | None) -> str:
+def _together(row: dict | None) -> str:
+    """Say what both reach together with the first stage, where that was measured."""
+    if row is None:
+        return ""
+    return (
+        f" Together with the first stage {row['rung']} reaches {row['rung_value']:.4f} and {row['system']} "
+        f"{row['value']:.4f}: {_apart(row)}."
+    )
+
+
+def _sentence(row: dict) -> str:
     forecast = (
         f"forecast to reach {row['forecast']:.4f} [{row['forecast_lo']:.4f}, {row['forecast_hi']:.4f}], "
         if pd.notna(row["forecast"])
@@ -28,7 +45,7 @@ def _sentence(row: dict, timed: pd.DataFrame | None) -> str:
     return (
         f"Train {row['rung']}, or take {row['system']} as it is? {row['rung']} with the {row['objective']} objective, "
         f"{forecast}reached {row['metric']} {row['rung_value']:.4f}; {row['system']} reaches {row['value']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}.{_latencies(row, timed)}"
+        f"[{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}."
     )
 
 
@@ -59,10 +76,13 @@ def _latencies(row: dict, timed: pd.DataFrame | None) -> str:
 
 
 def systems_table(table: pd.DataFrame, metrics: list[str]) -> HTML:
-    """Return every system beside the largest rung of every objective, by these metrics; nothing without systems."""
+    """Return every system beside the largest rung of every objective; nothing without systems.
+
+    By these metrics, and by what is reached together with the first stage where that was measured.
+    """
     if table.empty:
         return HTML("")
-    rows = table[table["metric"].isin(metrics)]
+    rows = table[table["metric"].isin([*metrics, *(metric + INTERPOLATED for metric in metrics)])]
     return tables.styled(
         rows,
         system="system",
@@ -72,10 +92,13 @@ def systems_table(table: pd.DataFrame, metrics: list[str]) -> HTML:
         cut="pairs that it cuts|.1%",
         **tables.collection_column(rows),
         metric="metric",
-        first_stage="first stage|.4f",
         value="measured|.4f",
         lo="from|.4f",
         hi="to|.4f",
+        first_stage="first stage|.4f",
+        over_first_stage="more than that|+.4f",
+        over_first_stage_lo="from|+.4f",
+        over_first_stage_hi="to|+.4f",
         objective="objective",
         rung="rung",
         forecast="forecast|.4f",

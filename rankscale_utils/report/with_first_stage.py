@@ -12,7 +12,7 @@ ASK = "What the two reach together is measured where the study says `with_first_
 
 
 def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:
-    """Say what the best model reaches together with the first stage, on the first collection; or how to ask for it.
+    """Say what the largest model reaches together with the first stage, on the first collection; or how to ask for it.
 
     found: from `analysis.on_tests.rungs_with_first_stage`; asked: whether the study measures it.
     """
@@ -21,7 +21,8 @@ def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:
     rows = first_collection(found[found["metric"].str.endswith(INTERPOLATED)]) if len(found) else found
     if rows.empty:
         return []
-    best = rows.loc[rows["value"].idxmax()]
+    largest = rows[rows["params_non_embedding"] == rows["params_non_embedding"].max()]
+    best = largest.loc[largest["value"].idxmax()]  # of its objectives
     fused = found[found["metric"].ne(best["metric"]) & found[SAME].eq(best[SAME]).all(axis=1)]
     by_ranks = f"; by their ranks alone {fused['value'].iloc[0]:.4f}{_apart(fused.iloc[0])}" if len(fused) else ""
     return [
