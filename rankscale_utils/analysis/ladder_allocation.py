@@ -85,7 +85,7 @@ def allocate(
     """
     ladder = open_ladder(measurements, held_out, settings | {"level": level})
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair
-    given, usable = ladder.settings, usable_measurements(ladder.table, ladder.settings)
+    given, usable = ladder.settings, usable_measurements(ladder.every, ladder.settings)
     series = of_first_collection(fit_series(ladder.fitted, given))
     cost, counted = training_cost(usable, tokens)
     best = best_at_budgets(series, cost, budgets_asked(usable, cost) if budgets is None else budgets, given.level)

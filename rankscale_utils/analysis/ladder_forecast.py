@@ -53,9 +53,9 @@ def forecast(
     pandas.DataFrame
         A row a series and rung with forecast, lo and hi (of one new run), level; coverage (the share of such intervals
         that held the truth on public ladders of others), past_coverage (the same in the ladder's own past, of
-        past_intervals);
-        no_change, p0_size and p0_joint (what the baselines say); and, where the rung was measured, actual, error
-        (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and skill_to_p0.
+        past_intervals); no_change, p0_size and p0_joint (what the baselines say); and, where the rung was measured,
+        actual, error (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and
+        skill_to_p0. A warning names each series that is left out, as a study's page does, and why.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def forecast(
       rung  forecast  actual
     0   1b      0.49     NaN
     """
-    ladder = open_ladder(measurements, held_out, settings | {"level": level})
-    rows, rungs, given = ladder
-    if not rungs and at is None:
+    if not held_out and at is None:
         raise StudyError("nothing is to be forecast: name rungs in held_out, or give runs to come as a table, at.")
+    ladder = open_ladder(measurements, held_out, settings | {"level": level}, planned=at is not None)
+    rows, rungs, given = ladder.table, ladder.held_out, ladder.settings
     designs = [measured_design(rows, rungs, given)] if rungs else []
     planned = None if at is None else planned_runs(at, ladder, designs)
     series = fit_series(ladder.fitted, given)

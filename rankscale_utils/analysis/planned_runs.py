@@ -80,7 +80,7 @@ def _refuse_other_sizes(runs: pd.DataFrame, ladder: Ladder) -> None:
                 f"{AT.at(planned.index[0], row)}: rung {rung} has params = {planned.iloc[0]:.15g} and {params:.15g}: "
                 "correct one of them, or name another rung."
             )
-        measured = ladder.table.loc[ladder.table["rung"] == rung, "params"]
+        measured = ladder.every.loc[ladder.every["rung"] == rung, "params"]
         if len(measured) and not np.isclose(measured, params, rtol=1e-3).any():
             raise StudyError(
                 f"{AT.at(row)}: rung {rung} has params = {params:.15g}, but {measured.iloc[0]:.15g} in the "

@@ -146,3 +146,44 @@ def test_budgets_that_are_none_are_refused(table, budgets):
 def test_two_exposures_divide_no_budget(table):
     with pytest.raises(StudyError, match="no metric has a law of size and exposure together"):
         allocate(table, [1e15], draws=100)
+
+
+def odd(table, **values):
+    """Return rows of a further objective, with other values."""
+    return table.assign(objective="other", **values)
+
+
+@pytest.mark.parametrize(
+    ("further", "reason"),
+    [
+        (lambda table: odd(table[table["rung"].isin(["17m", "32m"])]), "2 fitted rungs measured: a size law needs 3"),
+        (lambda table: odd(table[~table["rung"].isin(["150m", "400m"])]), "no row of it on 150m or 400m"),
+        (lambda table: odd(table, value=0.25), "nDCG@10 is 0.25 in every run"),
+        (lambda table: odd(table, value=0.0), "nDCG@10 is 0 in every run"),
+        (lambda table: odd(table, value=1.0), "nDCG@10 is its ceiling, 1, in every run"),
+        (lambda table: odd(table, random_order=0.6), "better than that of a random order, 0.6000"),
+    ],
+)
+def test_a_series_that_a_study_would_leave_out_is_left_out_with_its_reason(table, forecasts, further, reason):
+    both = pd.concat([table, further(table)], ignore_index=True)
+    with pytest.warns(UserWarning, match=f"left out: nDCG@10 of other on dev: .*{reason}") as warned:
+        made = forecast(both, held_out=["150m", "400m"], **FEW)
+    assert [warning.filename for warning in warned] == [__file__]
+    pd.testing.assert_frame_equal(made, forecasts, check_exact=True)
+
+
+def test_a_ladder_without_a_series_to_fit_is_refused_with_the_reasons(table):
+    said = "no series can be fitted: nDCG@10 of listwise on dev: nDCG@10 is 0.25 in every run"
+    for ask in (forecast, fit, allocate):
+        with pytest.raises(StudyError, match=said):
+            ask(table.assign(value=0.25), held_out=["400m"])
+
+
+def test_a_series_without_held_out_rows_is_forecast_where_runs_to_come_are_asked_for(table):
+    fitted = table[~table["rung"].isin(["150m", "400m"])]
+    planned = pd.DataFrame({"rung": ["1b"], "params": [1e9], "exposure": 4e3})
+    made = forecast(pd.concat([table, odd(fitted)]), held_out=["150m", "400m"], at=planned, **FEW)
+    assert made.groupby("objective")["rung"].apply(list).to_dict() == {
+        "listwise": ["150m", "400m", "1b"],
+        "other": ["1b"],
+    }
