@@ -1,6 +1,8 @@
 """The cells of a user's CSV or table, each row under the number by which its owner finds it."""
 
 import csv
+import gzip
+import zlib
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -10,12 +12,14 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
+from rankscale_utils.machine.files import read_parquet
 
 from .changes import Change
-from .table import DEFAULTS, NUMBERS, WORDS
+from .table import DEFAULTS, NUMBERS, SCHEMA, WORDS
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL", "<NA>"]  # of a number that there is not
 LABELS = [*WORDS, *DEFAULTS]
+UNNAMED = "column "  # before the place of one that has no name, as spreadsheets leave behind
 
 
 class Origin(NamedTuple):
@@ -38,18 +42,20 @@ class Cells(NamedTuple):
 
 
 def cells_of_file(path: Path) -> Cells:
-    """Return a CSV's cells; lines are numbered as an editor shows them.
+    """Return the cells of a CSV (also .gz), whose lines are numbered as an editor shows them, or of a .parquet's rows.
 
     Raises:
         StudyError: it is no CSV in UTF-8, has no rows, or a column twice.
     """
+    if path.suffix.lower() == ".parquet":
+        return cells_of_table(read_parquet(path), path.name)
     text = _text(path)
     return _cells(text, Origin(path.name, "line"), _lines(text))
 
 
-def cells_of_table(table: pd.DataFrame) -> Cells:
+def cells_of_table(table: pd.DataFrame, name: str = "measurements") -> Cells:
     """Return a table's cells as if it had been written as a CSV; rows are numbered by their place."""
-    return _cells(table.to_csv(index=False), Origin("measurements"), range(len(table)))
+    return _cells(table.to_csv(index=False), Origin(name), range(len(table)))
 
 
 def _cells(text: str, origin: Origin, numbers: Sequence[int]) -> Cells:
@@ -75,6 +81,8 @@ def _cells(text: str, origin: Origin, numbers: Sequence[int]) -> Cells:
         raise StudyError(f"{name} has rows with more cells than there are column names: name every column.")
     if len(numbers) == len(table):  # else a quote is never closed, and the table has what pandas makes of it
         table.index = pd.Index(numbers)
+    hollow = [name for name in table if name.startswith(UNNAMED) and table[name].isna().all()]
+    table = table.drop(columns=hollow)
     words = [column for column in table if pd.api.types.is_string_dtype(table[column])]
     stripped = table.assign(**{column: table[column].str.strip() for column in words})
     labels = [column for column in words if column in LABELS]
@@ -83,6 +91,7 @@ def _cells(text: str, origin: Origin, numbers: Sequence[int]) -> Cells:
     changes = [
         Change("blanks around a label were dropped", blanks, name),
         Change("rows without a single cell were passed over", len(table) - len(whole), name),
+        Change("columns without a name or a cell were passed over", len(hollow), name),
     ]
     return Cells(whole, origin, changes)
 
@@ -102,23 +111,34 @@ def _lines(text: str) -> list[int]:
 def _column_names(text: str, name: str) -> list[str]:
     """Return the names in a CSV's first line, without blanks around them."""
     columns = [column.strip() for column in next(csv.reader(StringIO(text)), [])]
-    if not columns:
+    if not any(columns):
         raise pd.errors.EmptyDataError
+    columns = [column or f"{UNNAMED}{place}" for place, column in enumerate(columns, 1)]
     if twice := [column for column in columns if columns.count(column) > 1]:
         places = [str(place) for place, column in enumerate(columns, 1) if column == twice[0]]
         raise StudyError(
             f"{name} has the column {twice[0]} twice, as its columns {' and '.join(places)}: remove one of them, or "
             "rename it."
         )
+    known = {column.casefold(): column for column in SCHEMA.columns}
+    for column in columns:
+        if column != (usual := known.get(column.casefold(), column)) and usual not in columns:
+            raise StudyError(
+                f"{name} has the column {column}, which only case tells from {usual}: rename it to {usual}."
+            )
     return columns
 
 
 def _text(path: Path) -> str:
     """Return a file's text, once it is in UTF-8 and commas part its cells."""
-    lines = path.read_bytes().splitlines()
+    lines = _bytes(path).splitlines()
     for number, line in enumerate(lines, 1):
         if (text := decode_utf8(line)) is None:
             raise StudyError(f"{path.name} {instead_of_utf8(lines[0], line, number)}.")
+        if number == 1 and text.lstrip()[:1] in ("{", "["):
+            raise StudyError(
+                f"{path.name} is JSON: save it as a CSV, such as by pandas.read_json(FILE).to_csv(FILE, index=False)."
+            )
         if number == 1 and "," not in text:
             for sign, name in ((";", "semicolons"), ("\t", "tabs")):
                 if sign in text:
@@ -128,3 +148,14 @@ def _text(path: Path) -> str:
                         ".to_csv(FILE, index=False)."
                     )
     return b"\n".join(lines).decode("utf-8-sig")
+
+
+def _bytes(path: Path) -> bytes:
+    """Return a file's bytes, unpacked where its name ends in .gz."""
+    data = path.read_bytes()
+    if path.suffix.lower() != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise StudyError(f"{path.name} cannot be unpacked: {error}; replace the file.") from None

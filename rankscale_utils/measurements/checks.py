@@ -1,5 +1,7 @@
 """Whether measurements can be used: every number a number, every key one value, nothing beyond its limits."""
 
+import re
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,9 @@ from .cells import LABELS, Origin
 from .directions import RISES, UNSTATED, Directions, known_direction
 from .table import DEFAULTS, NUMBERS, ONE_ROW, REFERENCES, RERANK, SCHEMA, SEARCH, SERIES_COLUMNS, failed, limits
 
+LEAST_PARAMS = 1000  # of a ranker; fewer are millions, or billions
+UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
+OTHER_UNIT = 100  # a size that is wrong by more is in another unit than its rung's name
 ROUNDING = 5e-4  # by which a value may pass its ceiling, as either may be written with three digits
 
 
@@ -96,18 +101,59 @@ def _refuse_beyond_limits(table: pd.DataFrame, origin: Origin, stated: Direction
     directions = {metric: stated.get(metric) or known_direction(metric) for metric in table["metric"].unique()}
     rises = (table["metric"].map(directions) == RISES) & ~failed(table)
     most = limits(rises=True)[1]
-    if (wrong := rises & (table["value"] > most)).any():
+    for column in [column for column in ("value", *REFERENCES) if column in table]:
+        if (wrong := rises & (table[column] > most)).any():
+            row = table[wrong].iloc[0]
+            raise StudyError(
+                f"{origin.at(wrong.idxmax())}: {_quantity(row, column)} is above {most:g}, the most that it can be: "
+                "give it as a share, not in percent."
+            )
+        if "ceiling" in table and (wrong := rises & (table[column] > table["ceiling"] + ROUNDING)).any():
+            row = table[wrong].iloc[0]
+            raise StudyError(
+                f"{origin.at(wrong.idxmax())}: {_quantity(row, column)} is above its ceiling, {row['ceiling']:g} "
+                "in the same row, which no reranking of these candidates can pass: correct one of them."
+            )
+
+
+def _quantity(row: pd.Series, column: str) -> str:
+    return f"{row['metric']} = {row[column]}" if column == "value" else f"{column} = {row[column]} of {row['metric']}"
+
+
+def refuse_other_units(table: pd.DataFrame, origin: Origin) -> None:
+    """Make sure that sizes count parameters, and not millions of them: no ranker has 17.
+
+    Raises:
+        StudyError: a size cannot be, beside the other count of the same model or the name of its rung.
+    """
+    params, inner = table["params"], table["params_non_embedding"]
+    if (wrong := params < LEAST_PARAMS).any():
+        raise StudyError(
+            f"{origin.at(wrong.idxmax())}: params = {_written(params[wrong].iloc[0])}: no ranker is so small: count "
+            "single parameters, not thousands or millions."
+        )
+    if (wrong := inner > params).any():
         row = table[wrong].iloc[0]
         raise StudyError(
-            f"{origin.at(wrong.idxmax())}: {row['metric']} = {row['value']} is above {most:g}, the most that it can "
-            "be: give it as a share, not in percent."
+            f"{origin.at(wrong.idxmax())}: params_non_embedding = {_written(row['params_non_embedding'])} is more than "
+            f"params = {_written(row['params'])}, which counts all parameters: correct one of them."
         )
-    if "ceiling" in table and (wrong := rises & (table["value"] > table["ceiling"] + ROUNDING)).any():
+    named = table["rung"].map(_size_in_name)
+    wrong = pd.concat([abs(np.log(named / count)) > np.log(OTHER_UNIT) for count in (params, inner)], axis=1).all(
+        axis=1
+    )
+    if wrong.any():
         row = table[wrong].iloc[0]
         raise StudyError(
-            f"{origin.at(wrong.idxmax())}: {row['metric']} = {row['value']} is above its ceiling, {row['ceiling']:g} "
-            "in the same row, which no reranking of these candidates can pass: correct one of them."
+            f"{origin.at(wrong.idxmax())}: rung {row['rung']} has params = {_written(row['params'])}: count single "
+            "parameters, or rename the rung."
         )
+
+
+def _size_in_name(rung: str) -> float:
+    """Return the size that a rung's name says, such as 17m or 1.5B."""
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb])", rung.lower())
+    return float(size[1]) * UNITS[size[2]] if size else np.nan
 
 
 def _refuse_repeats(table: pd.DataFrame, origin: Origin) -> None:
@@ -149,14 +195,22 @@ def _refuse_two_spellings(table: pd.DataFrame, origin: Origin) -> None:
     """`17M` and `17m` would be two rungs, and `ndcg@10` and `nDCG@10` two metrics, of half the rows each."""
     for column in LABELS:
         firsts = table.drop_duplicates(column)[column]
-        folded = firsts.map(lambda label: " ".join(label.split()).casefold())
+        folded = firsts.map(_folded)
         if (again := folded.duplicated()).any():
             second = again.idxmax()
             first = (folded == folded[second]).idxmax()
+            pair = [firsts[first], firsts[second]]
+            written = ascii if len({unicodedata.normalize("NFKC", label) for label in pair}) == 1 else repr
             raise StudyError(
-                f"{origin.at(first, second)}: {column} is {firsts[first]!r} and {firsts[second]!r}, which only case or "
-                "blanks tell apart: write one of them everywhere."
+                f"{origin.at(first, second)}: {column} is {' and '.join(map(written, pair))}, which only case, blanks "
+                "or signs that nobody sees tell apart: write one of them everywhere."
             )
+
+
+def _folded(label: str) -> str:
+    """Return a label without what readers do not see or take for the same: case, blanks, ways to write an accent."""
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", label) if unicodedata.category(sign) != "Cf")
+    return " ".join(seen.split()).casefold()
 
 
 def _first_like(table: pd.DataFrame, row: pd.Series, keys: list[str]) -> int:

@@ -15,7 +15,7 @@ from rankscale_utils.study.study import Run, Study
 from .arguments import table_or_file
 from .cells import Cells, Origin, cells_of_file, cells_of_table
 from .changes import Change
-from .checks import numbers, refuse_two_values, validated
+from .checks import numbers, refuse_other_units, refuse_two_values, validated
 from .directions import UNSTATED, Directions, check_directions
 from .table import OWN, REQUIRED, RERANK, measured_rows
 
@@ -29,13 +29,13 @@ def read_measurements(measurements: pd.DataFrame | Path | str) -> pd.DataFrame:
     Parameters
     ----------
     measurements
-        A CSV's path or a table with a row for every measurement, and the columns objective, rung, params (all
-        parameters), exposure (training pairs seen), collection, metric (in ir-measures' notation, or an entropy such
-        as CE64, in nats) and value (a share, not in percent). Where known also params_non_embedding (else params),
-        seed (else 0), queries, tokens and flops that training took, ceiling, first_stage and random_order (what a
-        perfect reranking, the order as retrieved and, on average, a random order score), task (rerank the candidates,
-        or search among all documents; else rerank), score (by which an ED2LM ranks; else own) and excluded (why a row
-        is no measurement). Others are carried along.
+        The path of a CSV (also .gz) or .parquet, or a table, with a row for every measurement, and the columns
+        objective, rung, params (all parameters), exposure (training pairs seen), collection, metric (in ir-measures'
+        notation, or an entropy such as CE64, in nats) and value (a share, not in percent). Where known also
+        params_non_embedding (else params), seed (else 0), queries, tokens and flops that training took, ceiling,
+        first_stage and random_order (what a perfect reranking, the order as retrieved and, on average, a random order
+        score), task (rerank the candidates, or search among all documents; else rerank), score (by which an ED2LM
+        ranks; else own) and excluded (why a row is no measurement). Others are carried along.
 
     Returns
     -------
@@ -117,6 +117,7 @@ def _read(cells: Cells, stated: Directions = UNSTATED) -> Reading:
     table["run"] = table["objective"] + "-" + table["rung"] + "-s" + table["seed"].astype(str)
     table = validated(table, origin, stated)
     refuse_two_values(table, origin)
+    refuse_other_units(table, origin)
     return Reading(table.reset_index(drop=True), changes)
 
 

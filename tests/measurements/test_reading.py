@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -395,9 +396,103 @@ def test_names_whose_dashes_make_one_run_of_two_are_refused(values):
 def test_two_spellings_of_one_label_are_refused_with_both_lines(brings, values, column, other):
     said = sentence_of(brings(changed(values, column, other, row=2)))
     assert said == (
-        f"ladder.csv, lines 2 and 4: {column} is {values[column][0]!r} and {other!r}, which only case or blanks tell "
-        "apart: write one of them everywhere."
+        f"ladder.csv, lines 2 and 4: {column} is {values[column][0]!r} and {other!r}, which only case, "
+        "blanks or signs that nobody sees tell apart: write one of them everywhere."
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "written"),
+    [
+        ("café", "cafe\u0301", r"'caf\xe9' and 'cafe\u0301'"),
+        ("17m", "17m\u200b", r"'17m' and '17m\u200b'"),
+        ("17m", "１７m", r"'17m' and '\uff11\uff17m'"),
+    ],
+)
+def test_labels_that_look_alike_are_one_label_in_two_spellings(values, first, other, written):
+    table = values.assign(collection=[first, other] * (len(values) // 2))
+    with pytest.raises(StudyError, match=re.escape(f"rows 0 and 1: collection is {written}, which only case")):
+        read_measurements(table)
+    assert set(read_measurements(values.assign(collection=other))["collection"]) == {other}  # as it was written
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"first_stage": 35.0},
+            "first_stage = 35.0 of nDCG@10 is above 1, the most that it can be: give it as a share",
+        ),
+        ({"ceiling": 62.0}, "ceiling = 62.0 of nDCG@10 is above 1"),
+        ({"random_order": 12}, "random_order = 12 of nDCG@10 is above 1"),
+        (
+            {"ceiling": 0.6, "first_stage": 0.7},
+            "first_stage = 0.7 of nDCG@10 is above its ceiling, 0.6 in the same row",
+        ),
+    ],
+)
+def test_what_values_are_compared_with_is_a_share_too(values, columns, said):
+    rising = values[values["metric"] == "nDCG@10"]
+    with pytest.raises(StudyError, match=f"^measurements, row 0: {said}"):
+        read_measurements(rising.assign(**columns))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.assign(params=table["params"] / 1e6), "row 0: params = 4: no ranker is so small: count"),
+        (lambda table: table.assign(params=table["params"].where(table["rung"] != "68m", 68)), "params = 68: no"),
+        (lambda table: table.assign(params=table["params"] * 1e3), "rung 17m has params = 4000000000: count single "),
+        (lambda table: table.assign(params_non_embedding=table["params"] * 2),
+         "params_non_embedding = 8000000 is more than params = 4000000, which counts all"),
+    ],
+)  # fmt: skip
+def test_sizes_count_single_parameters(values, change, said):
+    with pytest.raises(StudyError, match=said):
+        read_measurements(change(values))
+
+
+def test_a_rung_may_be_named_after_either_count_or_nothing(values):
+    for rung, params, inner in (("1m", 3e6, 1.1e6), ("17m", 1.68e7, 3.9e6), ("w48", 434_449, 38_065), ("7", 2e9, 1e9)):
+        table = values[values["rung"] == "1b"].assign(rung=rung, params=params, params_non_embedding=inner)
+        assert set(read_measurements(table)["rung"]) == {rung}
+
+
+def test_a_column_that_only_case_tells_from_a_known_one_is_refused(values):
+    with pytest.raises(StudyError, match="has the column Seed, which only case tells from seed: rename it to seed"):
+        read_measurements(values.assign(Seed=1))
+
+
+def test_columns_that_a_spreadsheet_left_behind_are_passed_over_and_counted(tmp_path, values):
+    lines = values.to_csv(index=False).splitlines()
+    (tmp_path / "ladder.csv").write_text("\n".join(f"{line},," for line in lines) + "\n", encoding="utf-8")
+    reading = read_ladder(tmp_path / "ladder.csv", (), ["1b"])
+    pd.testing.assert_frame_equal(reading.table, read_measurements(values))
+    assert (2, "columns without a name or a cell were passed over") in [
+        (each.count, each.what) for each in reading.changes
+    ]
+    values.to_csv(tmp_path / "ladder.csv")  # with R's or pandas' row numbers
+    assert read_measurements(tmp_path / "ladder.csv")["column 1"].tolist() == list(range(len(values)))
+
+
+def test_measurements_are_read_from_packed_files_too(tmp_path, values):
+    values.to_csv(tmp_path / "ladder.csv.gz", index=False)
+    values.to_parquet(tmp_path / "ladder.parquet")
+    wanted = read_measurements(values)
+    for name in ("ladder.csv.gz", "ladder.parquet"):
+        pd.testing.assert_frame_equal(read_measurements(tmp_path / name), wanted)
+    (tmp_path / "cut.csv.gz").write_bytes((tmp_path / "ladder.csv.gz").read_bytes()[:100])
+    with pytest.raises(StudyError, match=r"cut.csv.gz cannot be unpacked: .*; replace the file"):
+        read_measurements(tmp_path / "cut.csv.gz")
+    values.assign(value=50.0).to_parquet(tmp_path / "percent.parquet")
+    with pytest.raises(StudyError, match=r"percent.parquet, row 0: nDCG@10 = 50.0 is above 1"):
+        read_measurements(tmp_path / "percent.parquet")
+
+
+def test_json_is_named(tmp_path, values):
+    values.to_json(tmp_path / "ladder.csv", orient="records")
+    with pytest.raises(StudyError, match=r"ladder.csv is JSON: save it as a CSV, such as by pandas.read_json\(FILE\)"):
+        read_measurements(tmp_path / "ladder.csv")
 
 
 def test_a_value_above_its_ceiling_is_refused(brings, values):
