@@ -22,12 +22,14 @@ from .source import Scored, Source
 class Candidates(NamedTuple):
     """Candidates: query_id, document_id, rank (from 1), score; and what is to be told of the run that they are from.
 
-    unasked: its other queries; contrary: queries whose ranks are not the order of their scores.
+    unasked: its other queries; contrary: queries whose ranks are not the order of their scores; tied: those whose
+    documents have one score.
     """
 
     table: pd.DataFrame
     unasked: int = 0
     contrary: int = 0
+    tied: int = 0
 
 
 def candidates_of(study: Study, source: Source, queries: pd.DataFrame, depth: int, own: list[str]) -> Candidates:
@@ -44,7 +46,7 @@ def candidates_of(study: Study, source: Source, queries: pd.DataFrame, depth: in
     table = found.table
     kept = table[~table["query_id"].isin(own) | (table["query_id"] != table["document_id"])]
     kept = kept.assign(rank=kept.groupby("query_id", sort=False).cumcount() + 1)
-    return Candidates(kept[kept["rank"] <= depth].reset_index(drop=True), found.unasked, found.contrary)
+    return found._replace(table=kept[kept["rank"] <= depth].reset_index(drop=True))
 
 
 def without_a_match(found: pd.DataFrame) -> int:
@@ -104,4 +106,5 @@ def best_of_run(scored: Scored, queries: pd.DataFrame, depth: int | None, name: 
         query, document = table.loc[repeated.idxmax(), ["query_id", "document_id"]]
         raise StudyError(f"{name}: the run has document {document} twice for query {query}: remove one.")
     contrary = scored.contrary & wanted if isinstance(scored, RunReader) else ()
-    return Candidates(table, len(unasked), len(contrary))
+    spread = table.groupby("query_id")["score"].agg(["size", "nunique"])
+    return Candidates(table, len(unasked), len(contrary), int(((spread["size"] > 1) & (spread["nunique"] == 1)).sum()))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from ast import literal_eval
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -25,6 +26,8 @@ NAMES = {
     "grade": (("grade", "label", "relevance"),),
 }
 NEGATIVE_NAMES = re.compile(r"(hard_?)?neg(ative)?s?(_passages|_ctxs)?(_?\d+)?")  # negatives, negative_1, neg, …
+LIST = re.compile(r"""\[\s*["'].*["']\s*\]""", re.DOTALL)  # of texts, in JSON's notation or Python's
+QUOTED = re.compile(r'".+"')  # as spreadsheets write a cell with a comma or a quotation mark
 TRIPLE = ("query", "positive", "negative")  # a file of three texts a line that names no columns, as MS MARCO's triples
 REMEDY = "name the columns in the study, such as columns: {query: NAME, positive: NAME}"
 
@@ -56,14 +59,15 @@ class PairReader:
 
     Once the pairs were read, `used` says which columns held each role, and `unused` names the others; `named` is
     whether the file itself names its columns; `ungraded` counts lines whose grade is empty, so that it became 1, and
-    `short_lines` those with fewer cells than columns, the others being empty.
+    `short_lines` those with fewer cells than columns, the others being empty, and `quoted_lines` those of a .tsv with a
+    cell in quotation marks, which are read as part of its text.
     """
 
     def __init__(self, path: Path, columns: Columns | None = None) -> None:
         """Know the file, and the names that a study gives its columns."""
         self.path, self.columns = path, columns or Columns()
         self.named = True
-        self.ungraded = self.short_lines = 0
+        self.ungraded = self.short_lines = self.quoted_lines = 0
         self._roles: dict[tuple[str, ...], Roles] = {}  # by the names of a line's columns
 
     @property
@@ -95,7 +99,7 @@ class PairReader:
             )
 
     def _parsed(self) -> Iterator[list[Pair]]:
-        kind = self.path.name.removesuffix(".gz").rpartition(".")[2]
+        kind = self.path.name.lower().removesuffix(".gz").rpartition(".")[2]
         if kind == "parquet":
             return parse_all(self.path, _parquet_rows(self.path), self._pairs, "row")
         if kind == "jsonl":
@@ -145,6 +149,7 @@ class PairReader:
         if len(cells) > len(names):
             raise ValueError(f"{len(cells)} cells, but there are {len(names)} columns")
         self.short_lines += len(cells) < len(names)
+        self.quoted_lines += any(QUOTED.fullmatch(cell) for cell in cells)
         return dict(zip(names, map(_listed, [*cells, *[""] * (len(names) - len(cells))]), strict=True))
 
     def _roles_of(self, names: tuple[str, ...]) -> Roles:
@@ -204,13 +209,22 @@ def _text(value: Any) -> Any:
 
 
 def _listed(cell: str) -> str | list[str]:
-    """Return a cell, or the texts in it where it is a list of them in JSON."""
-    if not (cell.startswith('["') and cell.endswith('"]')):
+    """Return a cell, or the texts in it where it is a list of them in JSON.
+
+    Raises:
+        ValueError: it is a list in Python's notation, which nothing but Python reads.
+    """
+    if not LIST.fullmatch(cell):
         return cell
-    try:
-        return json.loads(cell)
-    except json.JSONDecodeError:
-        return cell
+    for read in (json.loads, literal_eval):
+        try:
+            texts = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if read is literal_eval and isinstance(texts, list):
+            raise ValueError(f"{cell!r:.60} is a list as Python shows it, not in JSON: write it by json.dumps")
+        return texts if isinstance(texts, list) else cell
+    return cell
 
 
 def _parquet_rows(path: Path) -> Iterable[tuple[int, dict]]:

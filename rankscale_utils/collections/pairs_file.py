@@ -73,6 +73,7 @@ def build_pairs(folder: Path, path: Path, columns: Columns) -> None:
         "negatives_also_positive": len(both),
         "lines_without_grade": reader.ungraded,
         "lines_cut_short": reader.short_lines,
+        "lines_quoted": reader.quoted_lines,
         "columns": reader.used,
         "columns_unused": reader.unused,
         "columns_unread": len(reader.unused),

@@ -13,11 +13,11 @@ from rankscale_utils.errors import StudyError
 from .lines import json_object, parse_all, read_lines, whole_number
 
 # The names by which the world's files call their columns; case does not matter.
-IDS = ("id", "_id", "doc_id", "docid", "document_id", "pid", "query_id", "qid")
+IDS = ("id", "_id", "doc_id", "docid", "docno", "document_id", "pid", "query_id", "qid")
 TEXTS = ("text", "contents", "body", "passage", "query", "question")
 JUDGMENT_NAMES = {
     "query_id": ("query-id", "query_id", "qid", "queryid", "topic"),
-    "document_id": ("corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "document_id", "pid"),
+    "document_id": ("corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "docno", "document_id", "pid"),
     "grade": ("score", "grade", "relevance", "rel", "label"),
     "": ("iteration", "iter", "q0"),
 }
@@ -101,6 +101,11 @@ def _header(path: Path) -> tuple[list[str], Iterator[tuple[int, str]]]:
     names = [name.strip().lower() for name in first[1].split("\t")] if first else []
     if set(names) & set(IDS) and set(names) & set(TEXTS):
         return _different(path, names), lines
+    if len(names) > 1 and set(names[1:]) <= {*TEXTS, "title"}:  # names of columns, not a text of one such word
+        raise StudyError(
+            f"{path.name}, line 1: {first[1][:80]!r} names a text and no id: call the column of ids "
+            "id, or remove the line."
+        )
     return [], chain([first] * (first is not None), lines)
 
 

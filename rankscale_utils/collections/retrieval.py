@@ -24,7 +24,7 @@ from .normal_text import normal_rows
 from .readers import RunReader
 from .source import Source
 
-OF_RUN = ("queries_of_the_run_unasked", "queries_ranked_otherwise")  # counts of a run
+OF_RUN = ("queries_of_the_run_unasked", "queries_ranked_otherwise", "queries_tied")  # counts of a run
 POOL = 100_000  # documents that random negatives come from
 
 
@@ -152,7 +152,7 @@ def _retrieve_training(folder: Path, study: Study, source: Source) -> None:
     lowest, depth = relevant_from(study.collection), study.training.groups.ranks
     queries, judgments, counts = _judged_queries(source, _wanted(study.collection), lowest, relevant=True)
     own = own_documents(source, queries)
-    by_words, of_run = False, [0, 0]
+    by_words, of_run = False, [0] * len(OF_RUN)
     if getattr(study.collection, "teacher", None):
         found, *of_run = _taught(study, queries)
         scored = judgments.merge(found[["query_id", "document_id", "score"]], on=["query_id", "document_id"])

@@ -81,8 +81,8 @@ class PairsFile(Part):
 def _form(given: Any) -> str | None:
     """Return which form of a collection is meant, in brackets, which keep it out of messages."""
     fields = given.model_fields_set if isinstance(given, Part) else given if isinstance(given, dict) else [given]
-    forms = ("docstrings", "ir_datasets", "pairs", "documents")
-    return next((f"[{form}]" for form in forms if form in fields), None)
+    forms = [form for form in ("docstrings", "ir_datasets", "pairs", "documents") if form in fields]
+    return f"[{forms[0]}]" if len(forms) == 1 else None
 
 
 CollectionForm = Annotated[
@@ -93,7 +93,7 @@ CollectionForm = Annotated[
     Discriminator(
         _form,
         custom_error_type="no_collection",
-        custom_error_message="write docstrings, {ir_datasets: ID}, {pairs: FILE}, or "
+        custom_error_message="write one of docstrings, {ir_datasets: ID}, {pairs: FILE}, or "
         "{documents: FILE, queries: FILE, judgments: FILE}",
     ),
 ]

@@ -86,6 +86,22 @@ def test_queries_and_positives_are_known_by_their_usual_names(tmp_path, query, p
 def test_a_list_of_texts_in_a_cell_is_a_list(tmp_path):
     lines = 'query\tpositive\tnegatives\nfind a pear\tthe tale of a pear\t["an apple", "a plum"]\n'
     assert list(PairReader(write(tmp_path / "p.tsv", lines))) == READ
+    assert list(PairReader(write(tmp_path / "P.TSV", lines))) == READ
+
+
+@pytest.mark.parametrize("cell", ["['an apple', 'a plum']", "['an apple' 'a plum']", """['an apple', "a plum's"]"""])
+def test_a_list_as_python_shows_it_is_refused_and_no_single_text(tmp_path, cell):
+    lines = f"query\tpositive\tnegatives\nfind a pear\tthe tale of a pear\t{cell}\n"
+    with pytest.raises(
+        StudyError, match=r"line 2: .* is a list as Python shows it, not in JSON: write it by json.dumps"
+    ):
+        list(PairReader(write(tmp_path / "p.tsv", lines)))
+
+
+@pytest.mark.parametrize("cell", ['["a"] and ["b"]', "['a'].append('b']", "[x for x in 'ab']"])
+def test_a_text_that_begins_as_a_list_stays_a_text(tmp_path, cell):
+    (pair,) = PairReader(write(tmp_path / "p.tsv", f"query\tpositive\nfind a pear\t{cell}\n"))
+    assert pair.positive == cell
 
 
 def test_a_label_is_a_grade_so_that_no_wrong_pair_counts_as_right(tmp_path):
@@ -154,6 +170,7 @@ def test_what_was_read_of_a_file_stands_in_the_manifest(new_study, tmp_path):
 
 def test_whatever_is_read_otherwise_than_written_is_counted(new_study, tmp_path):
     rows = [(p["query"], p["positive"], f"wrong {n}", "2") for n, p in enumerate(many_pairs())]
+    rows[9] = (rows[9][0], f'"{rows[9][1]}, and ""more"""', *rows[9][2:])
     rows += [rows[0], (rows[1][0], rows[1][1], "another wrong", ""), (rows[2][0], rows[2][1], rows[2][1], "1")]
     lines = ["\t".join(row) for row in rows] + [f"{rows[3][0].upper()}\t{rows[3][1]} too"]
     write(tmp_path / "params" / "p.tsv", "\n".join(["query\tpositive\tnegative\tgrade", *lines, ""]))
@@ -166,6 +183,7 @@ def test_whatever_is_read_otherwise_than_written_is_counted(new_study, tmp_path)
     assert tests == manifest["queries_by_split"]["test"] - 5
     assert found == {
         ("p.tsv, training", "lines_cut_short"): 1,
+        ("p.tsv, training", "lines_quoted"): 1,
         ("p.tsv, training", "lines_without_grade"): 2,
         ("p.tsv, training", "pairs_repeated"): 3,
         ("p.tsv, training", "negatives_repeated"): 1,

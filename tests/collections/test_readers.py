@@ -122,6 +122,7 @@ JSON_QRELS = '{"query-id": "q1", "corpus-id": "d1", "score": 1.0}\n{"query-id": 
         ("test.tsv.gz", BEIR_QRELS),
         ("qrels.txt", "q1 0 d1 1\r\nq2 0 d7 2\r\n"),
         ("named.txt", "qid iter docid rel\nq1 0 d1 1\nq2 0 d7 2\n"),
+        ("pyterrier.txt", "qid docno label\nq1 d1 1\nq2 d7 2\n"),
         ("test.jsonl", JSON_QRELS),
     ],
 )  # fmt: skip
@@ -258,6 +259,11 @@ def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, 
     write(folder / "judged.txt", (folder / "judged.txt").read_text() + "q1 0 d1 1\nq99 0 d1 1\nq3 0 gone 1\n")
     run = (folder / "run.txt").read_text().replace("q4 Q0", "q77 Q0")
     write(folder / "run.txt", run.replace("q5 Q0 d6 2 29", "q5 Q0 d6 2 31").replace("q6 Q0 d7 2 29", "q6 Q0 d7 2 30"))
+    level = [
+        [*line.split()[:4], "1", "t"] if line.startswith("q8 ") else line.split()
+        for line in (folder / "run.txt").read_text().splitlines()
+    ]
+    write(folder / "run.txt", "\n".join(map(" ".join, level)))
     given = trec_files | {"candidates": "data/run.txt"}
     study = new_study(collection=given, training=TRAINING, evaluation={"depth": 10, "tests": {"mine": given}})
     manifest = open_collection(study).manifest
@@ -268,6 +274,7 @@ def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, 
         ("asked, training", "queries_unjudged"): 2,  # q10 and q11
         ("asked, training", "queries_of_the_run_unasked"): 1,  # q77
         ("asked, training", "queries_ranked_otherwise"): 1,  # q5, and not q6, whose first two scores are equal
+        ("asked, training", "queries_tied"): 1,  # q8
         ("asked, training", "without_text"): 1,  # `gone`
         ("asked, training", "too_few_negatives"): 2,  # q4's, which the run lacks
         ("mine", "judgments_repeated"): 1,
@@ -275,6 +282,7 @@ def test_whatever_is_passed_over_or_filled_in_is_counted(new_study, trec_files, 
         ("mine", "queries_unjudged"): 2,
         ("mine", "queries_of_the_run_unasked"): 1,
         ("mine", "queries_ranked_otherwise"): 1,
+        ("mine", "queries_tied"): 1,
         ("mine", "queries_without_candidates"): 1,  # q4
         ("mine", "queries_filled_up"): 10,  # of ten candidates two are relevant
     }
@@ -285,6 +293,8 @@ def test_a_text_with_more_cells_than_names_is_refused(tmp_path):
     path = write(tmp_path / "docs.tsv", "id\ttext\nd1\tone\nd2\ttwo\tand more\n")
     with pytest.raises(StudyError, match=r"docs\.tsv has 1 line that cannot be used, the first line 3: 3 cells, but"):
         list(read_texts(path))
+    named = write(tmp_path / "docs.tsv", "docno\ttitle\ttext\nd1\tOn pears\tone\n")
+    assert list(read_texts(named)) == [("d1", "On pears one")]
     unnamed = write(tmp_path / "docs.txt", "d1\tone\nd2\ttwo\tand more\n")
     assert list(read_texts(unnamed)) == [("d1", "one"), ("d2", "two\tand more")]
 
@@ -298,6 +308,7 @@ def test_a_text_with_more_cells_than_names_is_refused(tmp_path):
         ("docs.jsonl", '{"id": 1.0, "text": "a"}', read_texts, "id 1.0 is no text and no whole number"),
         ("docs.jsonl", '{"id": true, "text": "a"}', read_texts, "id True is no text and no whole number"),
         ("docs.tsv", "id\ttext\ttext\nd1\ta\tb\n", read_texts, "line 1: two columns are called 'text': rename one"),
+        ("docs.tsv", "number\ttext\nd1\ta\n", read_texts, r"docs.tsv, line 1: 'number.ttext' names a text and no id"),
         ("test.tsv", "query-id\tcorpus-id\tscore\tscore\nq\td\t1\t0\n", read_judgments, "two columns are called"),
         ("test.tsv", "qid\tdocid\tscore\tlabel\nq\td\t9\t1\n", read_judgments, "score and label could each be"),
     ],
@@ -351,8 +362,9 @@ def test_ids_that_repeat_are_refused(new_study, trec_files, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"collection": {"pair": "x"}}, r"collection = .*: write docstrings, \{ir_datasets: id\}"),
-        ({"collection": "docstring"}, "collection = 'docstring': write docstrings"),
+        ({"collection": {"pair": "x"}}, r"collection = .*: write one of docstrings, \{ir_datasets: id\}"),
+        ({"collection": {"pairs": "p.tsv", "ir_datasets": "x"}}, "collection = .*: write one of docstrings"),
+        ({"collection": "docstring"}, "collection = 'docstring': write one of docstrings"),
         ({"collection": {"ir_datasets": "x", "candidate": "y"}}, "collection.candidate is not a field of a study, did "
          "you mean candidates"),
         ({"collection": {"ir_datasets": "beir/nfcorpus/train"}}, "has no test split of its own: add tests, such as"),
