@@ -17,6 +17,7 @@ from transformers import AutoConfig, PretrainedConfig
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.collections.readers import read_texts
+from rankscale_utils.collections.sources import open_source
 from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
@@ -27,7 +28,7 @@ from rankscale_utils.models.pretrained import bare_encoder, read_config
 from rankscale_utils.models.published import longest_read
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
-from rankscale_utils.study.collection import CollectionForm, TrecFiles
+from rankscale_utils.study.collection import CollectionForm, PairsFile, TrecFiles
 from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
@@ -37,7 +38,7 @@ from rankscale_utils.training.run import plan_branches, planned_steps
 H100 = 1e14  # FLOP/s sustained in bf16, assumed where this machine has no GPU
 MEMORY = 80e9  # bytes of a GPU, likewise
 REACHED = 0.5  # share of the matrix product's rate that the largest models' steps reach at best
-TEST_QUERIES = 7000  # of a test that does not say how many it has
+TEST_QUERIES = 7000  # of an id of ir_datasets whose test does not say how many it has
 STATE_BYTES = 16  # a parameter in training: its weight, its gradient and AdamW's two moments, float32 each
 RESUME_BYTES = 12  # a parameter in resume.pt: its weight and AdamW's two moments
 CHECKPOINT_BYTES = 4  # a parameter of a saved model
@@ -119,15 +120,20 @@ class PlannedWork:
 
 def pairs_of_tests(study: Study) -> int:
     """Return how many pairs a model scores once for all tests."""
-    queries = [queries_of_test(study, test) for test in study.evaluation.tests.values()]
-    return sum(queries or [study.evaluation.queries]) * study.evaluation.depth
+    tests = list(study.evaluation.tests.values()) or [study.collection]
+    return sum(queries_of_test(study, test) for test in tests) * study.evaluation.depth
 
 
 def queries_of_test(study: Study, test: CollectionForm) -> int:
-    """Return how many queries a test has: those in a file of one's own, else as many as it says or is assumed."""
+    """Return how many queries a test has: those in files of one's own, or as many as it says or is assumed.
+
+    Of a test that is split off here no more are used than the study asks for; the docstrings are taken to have as many.
+    """
+    if isinstance(test, PairsFile):
+        return min(len(open_source(study, test, "test").queries()), study.evaluation.queries)
     if isinstance(test, TrecFiles):
         return sum(1 for _ in read_texts(study.beside(test.queries)))
-    return getattr(test, "queries", None) or TEST_QUERIES
+    return study.evaluation.queries if test == "docstrings" else test.queries or TEST_QUERIES
 
 
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
@@ -294,7 +300,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         f"Assumed: a larger rung's steps are faster in proportion to its hidden size, up to {REACHED:.0%} of the "
         f"product's rate; evaluation runs at the rate of training; {STATE_BYTES} bytes a parameter for weights, "
         f"gradients and AdamW, and a GPU of {machine.memory / 1e9:.0f} GB; an H100 sustains {H100 / 1e12:.0f} TFLOP/s; "
-        f"a test that names no number of queries has {TEST_QUERIES:,}.",
+        f"a test of ir_datasets that names no number of queries has {TEST_QUERIES:,}.",
     ]
     return "\n".join(lines)
 
