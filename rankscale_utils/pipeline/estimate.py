@@ -16,8 +16,6 @@ from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
-from rankscale_utils.collections.readers import read_texts
-from rankscale_utils.collections.sources import open_source
 from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
@@ -28,17 +26,17 @@ from rankscale_utils.models.pretrained import bare_encoder, read_config
 from rankscale_utils.models.published import longest_read
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
-from rankscale_utils.study.collection import CollectionForm, PairsFile, TrecFiles
 from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
 from rankscale_utils.training.run import plan_branches, planned_steps
 
+from .planned_work import TEST_QUERIES, PlannedWork, pairs_of_tests
+
 H100 = 1e14  # FLOP/s sustained in bf16, assumed where this machine has no GPU
 MEMORY = 80e9  # bytes of a GPU, likewise
 REACHED = 0.5  # share of the matrix product's rate that the largest models' steps reach at best
-TEST_QUERIES = 7000  # of an id of ir_datasets whose test does not say how many it has
 STATE_BYTES = 16  # a parameter in training: its weight, its gradient and AdamW's two moments, float32 each
 RESUME_BYTES = 12  # a parameter in resume.pt: its weight and AdamW's two moments
 CHECKPOINT_BYTES = 4  # a parameter of a saved model
@@ -89,51 +87,6 @@ def estimate_costs(study: Study, machine: Machine, tokens: float) -> pd.DataFram
     tokens: of a training pair. Runs on annotated pairs are counted as if none came to its end early.
     """
     return pd.concat([_of_family(study, family, machine, tokens) for family in study.families], ignore_index=True)
-
-
-@dataclass(frozen=True)
-class PlannedWork:
-    """What a family's runs on the whole collection do on any rung, in pairs.
-
-    trained: cool-downs and sweeps included; scored: at evaluation; checkpoints: saved models.
-    """
-
-    trained: int
-    scored: int
-    checkpoints: int
-
-    @classmethod
-    def of(cls, study: Study, family: Family) -> "PlannedWork":
-        """Count the work of a study's objectives of one family."""
-        training = study.training
-        objectives = [objective for name, objective in study.objectives.items() if study.family_of(name) == family]
-        runs = sum(len(objective.seeds) for objective in objectives)
-        tried = sum(len(objective.learning_rate.sweep) for objective in objectives)
-        steps = planned_steps(plan_branches(study)) * runs
-        checkpoints = len(training.exposures) * runs
-        return cls(
-            trained=steps * training.groups.pairs_per_step + training.exposures[0] * tried,
-            scored=pairs_of_tests(study) * checkpoints,
-            checkpoints=checkpoints,
-        )
-
-
-def pairs_of_tests(study: Study) -> int:
-    """Return how many pairs a model scores once for all tests."""
-    tests = list(study.evaluation.tests.values()) or [study.collection]
-    return sum(queries_of_test(study, test) for test in tests) * study.evaluation.depth
-
-
-def queries_of_test(study: Study, test: CollectionForm) -> int:
-    """Return how many queries a test has: those in files of one's own, or as many as it says or is assumed.
-
-    Of a test that is split off here no more are used than the study asks for; the docstrings are taken to have as many.
-    """
-    if isinstance(test, PairsFile):
-        return min(len(open_source(study, test, "test").queries()), study.evaluation.queries)
-    if isinstance(test, TrecFiles):
-        return sum(1 for _ in read_texts(study.beside(test.queries)))
-    return study.evaluation.queries if test == "docstrings" else test.queries or TEST_QUERIES
 
 
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
