@@ -127,19 +127,9 @@ def contract_file(study: Path) -> Path:
     return study / "contract.json"
 
 
-def references_file(study: Path) -> Path:
-    """What else every metric of every test could be: by a random order, the first stage's and a perfect one."""
-    return study / "references.csv"
-
-
 def system_folder(study: Path, name: str) -> Path:
     """Where the measurements of a model that exists lie."""
     return study / "systems" / name
-
-
-def rehearsal_file(study: Path) -> Path:
-    """What a study will have to leave out, by its design alone."""
-    return study / "rehearsal.csv"
 
 
 def log_file(study: Path, name: str) -> Path:
@@ -177,21 +167,6 @@ def kept_fits_file(study: Path) -> Path:
     return study / "fits.npz"
 
 
-def backtest_file(study: Path) -> Path:
-    """The fitted rungs, forecast from smaller ones."""
-    return study / "backtest.csv"
-
-
-def left_out_file(study: Path) -> Path:
-    """The series that could not be fitted or forecast, and why."""
-    return study / "left_out.csv"
-
-
-def changes_file(study: Path) -> Path:
-    """What was dropped, filled in or read otherwise of the collection and the measurements."""
-    return study / "changes.csv"
-
-
 def sealed_forecasts_file(study: Path) -> Path:
     """The forecasts of the held-out rungs, sealed before their truth was readable; later ones lie beside them."""
     return study / "seals" / "sealed_forecasts.csv"
@@ -202,59 +177,9 @@ def sealed_annotations_file(study: Path) -> Path:
     return study / "seals" / "sealed_annotations.csv"
 
 
-def seals_file(study: Path) -> Path:
-    """Every seal of a study: what it rests on, when it was made, and whether pages show it."""
-    return study / "seals.csv"
-
-
-def forecasts_file(study: Path) -> Path:
-    """The averages' forecasts, scored."""
-    return study / "forecasts.csv"
-
-
-def forecasts_by_law_file(study: Path) -> Path:
-    """The forecasts of every averaged law, scored."""
-    return study / "forecasts_by_law.csv"
-
-
-def baselines_file(study: Path) -> Path:
-    """The baselines' forecasts, scored."""
-    return study / "baselines.csv"
-
-
-def exponents_file(study: Path) -> Path:
-    """How the best size and exposure grow with compute."""
-    return study / "exponents.csv"
-
-
-def equal_compute_file(study: Path) -> Path:
-    """The law's pick beside the rung that was really best at equal compute."""
-    return study / "equal_compute.csv"
-
-
-def speed_file(study: Path) -> Path:
-    """How fast and how well every system of a run reranks."""
-    return study / "speed.csv"
-
-
 def speed_per_query_file(study: Path) -> Path:
     """The systems' values on every query."""
     return study / "speed_per_query.parquet"
-
-
-def fixed_lengths_file(study: Path) -> Path:
-    """How fast models rerank documents of fixed lengths."""
-    return study / "fixed_lengths.csv"
-
-
-def annotation_worth_file(study: Path) -> Path:
-    """How many pairs of a source equal one human pair."""
-    return study / "annotation_worth.csv"
-
-
-def annotations_file(study: Path) -> Path:
-    """The forecasts of the runs on the most annotated pairs, scored."""
-    return study / "annotations.csv"
 
 
 def _csv(name: str) -> Callable[[Path], Path]:
@@ -262,6 +187,21 @@ def _csv(name: str) -> Callable[[Path], Path]:
     return lambda study: study / f"{name}.csv"
 
 
+references_file = _csv("references")  # every metric of every test by a random order, the first stage's, a perfect one
+rehearsal_file = _csv("rehearsal")  # what a study will have to leave out, by its design alone
+backtest_file = _csv("backtest")  # the fitted rungs, forecast from smaller ones
+left_out_file = _csv("left_out")  # the series that could not be fitted or forecast, and why
+changes_file = _csv("changes")  # what was dropped, filled in or read otherwise of the collection and the measurements
+seals_file = _csv("seals")  # every seal of a study: what it rests on, when it was made, and whether pages show it
+forecasts_file = _csv("forecasts")  # the averages' forecasts, scored
+forecasts_by_law_file = _csv("forecasts_by_law")  # the forecasts of every averaged law, scored
+baselines_file = _csv("baselines")  # the baselines' forecasts, scored
+exponents_file = _csv("exponents")  # how the best size and exposure grow with compute
+equal_compute_file = _csv("equal_compute")  # the law's pick beside the rung that was really best at equal compute
+speed_file = _csv("speed")  # how fast and how well every system of a run reranks
+fixed_lengths_file = _csv("fixed_lengths")  # how fast models rerank documents of fixed lengths
+annotation_worth_file = _csv("annotation_worth")  # how many pairs of a source equal one human pair
+annotations_file = _csv("annotations")  # the forecasts of the runs on the most annotated pairs, scored
 with_first_stage_file = _csv("with_first_stage")  # what models and the first stage reach together
 systems_file = _csv("systems")  # the models that exist beside the ladder
 families_file = _csv("families")  # which family wins within which budget
