@@ -3,6 +3,7 @@
 A file is refused once all of it was seen: nothing is skipped in silence, and the message names the first bad line.
 """
 
+import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -12,14 +13,16 @@ from typing import Any
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 
+csv.field_size_limit(2**31 - 1)  # a document may be longer than Python's reader takes
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line without its end) of every line that is not blank; .gz is unpacked.
+
+def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line without its end) of every line that is not blank, or of all; .gz is unpacked.
 
     Raises:
         StudyError: the file cannot be read, or is no UTF-8.
     """
-    opened = gzip.open if path.name.endswith(".gz") else open
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
     begin = b""
     try:
         with opened(path, "rb") as file:
@@ -27,10 +30,27 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 begin = begin or line[:8]
                 if (text := decode_utf8(line)) is None:
                     raise StudyError(f"{path.name} {instead_of_utf8(begin, line, number)}.")
-                if text.strip():
+                if blank or text.strip():
                     yield number, text.strip("\r\n")
     except (OSError, EOFError) as error:
         raise StudyError(f"{path} cannot be read: {error}; replace the file.") from None
+
+
+def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its first line, cells) of every row of a CSV that has a cell; quoted ones may be of many lines.
+
+    Raises:
+        StudyError: the file cannot be read, is no UTF-8, or a quote is never closed.
+    """
+    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, blank=True)), strict=True)
+    before = 0
+    try:
+        for cells in rows:
+            if any(cell.strip() for cell in cells):
+                yield before + 1, cells
+            before = rows.line_num
+    except csv.Error as error:
+        raise StudyError(f"{path.name}, line {before + 1}: {error}; correct the quotation marks.") from None
 
 
 def parse_all(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.collection import Columns
 
-from .lines import json_object, parse_all, read_lines, whole_number
+from .lines import json_object, parse_all, read_cells, read_lines, whole_number
 from .readers import TEXTS
 
 # The usual names of each role, those that say it for certain before those that only may; case does not matter.
@@ -51,7 +51,7 @@ class Roles(NamedTuple):
 
 
 class PairReader:
-    """The pairs of a .jsonl, .tsv (either also .gz) or .parquet file, in its order.
+    """The pairs of a .jsonl, .csv, .tsv (also .gz) or .parquet file, in its order.
 
     Queries, positives, negatives and grades stand under the names of `NAMES` and `NEGATIVE_NAMES`, or of `columns`. A
     positive may be a list, each of which makes a pair; any number of columns may hold negatives, a text or a list;
@@ -104,28 +104,34 @@ class PairReader:
             return parse_all(self.path, _parquet_rows(self.path), self._pairs, "row")
         if kind == "jsonl":
             return parse_all(self.path, read_lines(self.path), lambda line: self._pairs(json_object(line)))
+        if kind == "csv":
+            return self._rows(read_cells(self.path))
         if kind == "tsv":
-            names, lines = self._header(read_lines(self.path))
-            return parse_all(self.path, lines, lambda line: self._pairs(self._cells(line, names)))
-        raise StudyError(f"{self.path.name} is no file of pairs: use .jsonl, .tsv (either also .gz) or .parquet.")
+            return self._rows((number, self._split(line)) for number, line in read_lines(self.path))
+        raise StudyError(f"{self.path.name} is no file of pairs: use .jsonl, .csv, .tsv (also .gz) or .parquet.")
 
-    def _header(self, lines: Iterator[tuple[int, str]]) -> tuple[list[str], Iterator[tuple[int, str]]]:
-        """Return a .tsv's names and its further lines; three texts instead of names are a triple."""
-        first = next(lines, (1, ""))
-        names = [name.strip() for name in first[1].split("\t")]
+    def _rows(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[Pair]]:
+        names, rows = self._header(rows)
+        return parse_all(self.path, rows, lambda cells: self._pairs(self._by_name(cells, names)))
+
+    def _header(self, rows: Iterator[tuple[int, list[str]]]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+        """Return a table's names and its further rows; three texts instead of names are a triple."""
+        first = next(rows, (1, [""]))
+        names = [name.strip() for name in first[1]]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"{self.path.name}, line 1: two columns are called {sorted(repeated)[0]!r}: rename one.")
         roles = self._roles_of(tuple(names))
         absent = [role for role in ("query", "positive") if not getattr(roles, role)]
         if not absent:
-            return names, lines
+            return names, rows
         del self._roles[tuple(names)]
         if self.columns == Columns() and len(names) == len(TRIPLE) and all(" " in text for text in names):
             self.named = False
-            return list(TRIPLE), chain([first], lines)
+            return list(TRIPLE), chain([first], rows)
+        sign = "," if ".csv" in self.path.name.lower() else "\t"
         raise StudyError(
-            f"{self.path.name}, line 1: {first[1][:80]!r} names no column {' and no column '.join(absent)}: begin the "
-            f"file with a line such as query<TAB>positive, or {REMEDY}."
+            f"{self.path.name}, line 1: {sign.join(first[1])[:80]!r} names no column {' and no column '.join(absent)}: "
+            f"begin the file with a line such as query{'<TAB>' if sign != ',' else sign}positive, or {REMEDY}."
         )
 
     def _pairs(self, fields: dict[str, Any]) -> list[Pair]:
@@ -144,12 +150,15 @@ class PairReader:
         grade = 1 if given in (None, "") else whole_number(roles.grade, given)
         return [Pair(query, positive, negatives, grade) for positive in positives]
 
-    def _cells(self, line: str, names: list[str]) -> dict[str, Any]:
+    def _split(self, line: str) -> list[str]:
         cells = line.split("\t")
+        self.quoted_lines += any(QUOTED.fullmatch(cell) for cell in cells)
+        return cells
+
+    def _by_name(self, cells: list[str], names: list[str]) -> dict[str, Any]:
         if len(cells) > len(names):
             raise ValueError(f"{len(cells)} cells, but there are {len(names)} columns")
         self.short_lines += len(cells) < len(names)
-        self.quoted_lines += any(QUOTED.fullmatch(cell) for cell in cells)
         return dict(zip(names, map(_listed, [*cells, *[""] * (len(names) - len(cells))]), strict=True))
 
     def _roles_of(self, names: tuple[str, ...]) -> Roles:

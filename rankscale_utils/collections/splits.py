@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from rankscale_utils.machine.files import digest, read_json
@@ -73,13 +74,14 @@ class Tables:
         return map(texts.get, ids)
 
     def scored(self) -> Scored | None:
-        """Yield the negatives that a file of pairs brings for its training queries, in its order."""
+        """Yield the negatives that a file of pairs brings for its training queries: every line's first ones first."""
         path = self.folder / "negatives.parquet"
         if self.split != "train" or not path.exists():
             return None
         table = pd.read_parquet(path)
         table = table[table["query_id"].isin(self.queries()["query_id"])]
-        return zip(table["query_id"], table["document_id"], -table["rank"].astype(float), strict=True)
+        table = table.sort_values("rank", kind="stable")
+        return zip(table["query_id"], table["document_id"], -np.arange(len(table), dtype=float), strict=True)
 
     def counts(self) -> dict[str, int]:
         """Return nothing."""

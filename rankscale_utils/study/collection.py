@@ -64,7 +64,7 @@ class Columns(Part):
 
 
 class PairsFile(Part):
-    """A file of pairs (.jsonl, .tsv, also .gz, or .parquet): query, positive and, if known, negatives and grade.
+    """A file of pairs (.jsonl, .csv, .tsv, also .gz, or .parquet): query, positive and, if known, negatives and grade.
 
     Four fifths of the queries train, a tenth is never used (dev), and a tenth is the test, by the hash of their text.
     """

@@ -37,13 +37,30 @@ TABS = (
     "find a pear\tthe tale of a pear\tan apple\ta plum\t\r\n"
     "a fig\tfigs grow\t\t\t2\n"
 )
+COMMAS = (
+    'query,positive,negatives,grade\r\n"find a pear",the tale of a pear,"[""an apple"", ""a plum""]",\r\n'
+    ",,,\r\na fig,figs grow,,2\r\n"
+)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("p.jsonl", JSON_LINES), ("p.jsonl.gz", JSON_LINES), ("p.tsv", TABS), ("p.tsv.gz", TABS)]
-)
+    ("name", "text"),
+    [("p.jsonl", JSON_LINES), ("p.jsonl.gz", JSON_LINES), ("p.tsv", TABS), ("p.tsv.gz", TABS),
+     ("p.csv", COMMAS), ("P.CSV.gz", COMMAS)],
+)  # fmt: skip
 def test_pairs_are_read_from_every_kind_of_file(tmp_path, name, text):
     assert list(PairReader(write(tmp_path / name, text))) == PAIRS
+
+
+def test_a_cell_of_a_csv_may_be_of_many_lines(tmp_path):
+    table = pd.DataFrame({"query": ['what is "x", y?', "a fig"], "positive": ["one\n\ntwo", "long " * 50_000]})
+    table.to_csv(tmp_path / "p.csv", index=False)
+    assert [(pair.query, pair.positive) for pair in PairReader(tmp_path / "p.csv")] == list(
+        table.itertuples(index=False)
+    )
+    write(tmp_path / "p.csv", 'query,positive,grade\na,"b\n\nc",1\nd,e,high\n')
+    with pytest.raises(StudyError, match="the first line 5: grade 'high' is no whole number"):
+        list(PairReader(tmp_path / "p.csv"))
 
 
 def test_pairs_are_read_from_parquet(tmp_path):
@@ -65,7 +82,10 @@ def test_pairs_are_read_from_parquet(tmp_path):
         ("p.tsv", "asked\tfound\na\tb\n", "line 1: 'asked\\tfound' names no column query and no column "),
         ("p.tsv", "query\tpositive\na\tb\na\tb\tc\n", "line 3: 3 cells, but there are 2 columns"),
         ("p.tsv", "query\tpositive\na\tb\na\n", "line 3: positive is '', which holds no text"),
-        ("p.csv", "query,positive\n", "p.csv is no file of pairs: use .jsonl, .tsv"),
+        ("p.xml", "<query>", "p.xml is no file of pairs: use .jsonl, .csv, .tsv"),
+        ("p.csv", "query;positive\n", r"p.csv, line 1: 'query;positive' names no column query and no column positive: "
+         "begin the file with a line such as query,positive"),
+        ("p.csv", 'query,positive\na,"b\n', "p.csv, line 2: unexpected end of data; correct the quotation marks"),
     ],
 )  # fmt: skip
 def test_bad_lines_are_counted_and_the_first_is_shown(tmp_path, name, text, sentence):
@@ -403,3 +423,12 @@ def test_a_teacher_and_random_negatives_exclude_each_other(new_study, trec_files
         new_study(collection=given, training=TRAINING, evaluation={"depth": 10, "tests": {"mine": trec_files}})
     with pytest.raises(StudyError, match=r"tests\.mine\.teacher: only training has a teacher"):
         new_study(evaluation={"depth": 10, "tests": {"mine": given}})
+
+
+def test_negatives_that_lines_of_one_query_bring_keep_the_files_order(pairs_study):
+    """They were ordered by the ids of their documents, as every line's first negative had the same rank."""
+    lines = [pair | {"negatives": [f"{word} {n}"]} for n, pair in enumerate(many_pairs()) for word in ("one", "two")]
+    collection = open_collection(pairs_study(lines, training=TRAINING | {"groups": GROUPS | {"hard": 2}}))
+    items, texts = collection.training_queries(), collection.documents()["text"].to_numpy()
+    assert all([text.split()[0] for text in texts[hard[hard >= 0]]] == ["one", "two"] for hard in items.hard_rows)
+    assert ("pairs, training", "queries_tied") not in changes_of(collection.manifest)
