@@ -14,6 +14,8 @@ def lay_out(tokenizer: Tokenizer, prompt: str, normalizes: bool = True) -> None:
     blank before both texts belongs to their first words, as byte-level tokenizers have it, unless the tokenizer may
     get no normalizer of its own (`normalizes`), where the blank stays in the prompt.
     """
+    if any(map(_is_blank, kept := _normalizers(tokenizer))):  # of another prompt, in which the model was trained
+        tokenizer.normalizer = normalizers.Sequence([part for part in kept if not _is_blank(part)])
     begin = PairLayout.of(tokenizer).alone[0].ids
     before, rest = prompt.split("{query}")
     between, after = rest.split("{document}")
@@ -24,18 +26,30 @@ def lay_out(tokenizer: Tokenizer, prompt: str, normalizes: bool = True) -> None:
     if tuple(pieces[0][: len(begin)]) != begin:
         pieces[0] = [*begin, *pieces[0]]
     if blank:
-        first = normalizers.Prepend(" ")
-        tokenizer.normalizer = normalizers.Sequence([first, tokenizer.normalizer]) if tokenizer.normalizer else first
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), *_normalizers(tokenizer)])
     names = [name if piece else "" for name, piece in zip(NAMES, pieces, strict=True)]
+    named = [*zip(names, pieces, strict=True), ("[begin]" * bool(begin), begin)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A",
+        single=" ".join(["[begin]"] * bool(begin) + ["$A"]),
         pair=" ".join(filter(None, (names[0], "$A", names[1], "$B", names[2]))),
         special_tokens=[
-            {"id": name, "ids": piece, "tokens": [tokenizer.id_to_token(token) for token in piece]}
-            for name, piece in zip(names, pieces, strict=True)
+            {"id": name, "ids": list(ids), "tokens": [tokenizer.id_to_token(token) for token in ids]}
+            for name, ids in named
             if name
         ],
     )
+
+
+def _normalizers(tokenizer: Tokenizer) -> list[normalizers.Normalizer]:
+    """Return a tokenizer's normalizers, one by one."""
+    found = tokenizer.normalizer
+    if isinstance(found, normalizers.Sequence):
+        return [found[place] for place in range(len(found))]
+    return [found] if found else []
+
+
+def _is_blank(normalizer: normalizers.Normalizer) -> bool:
+    return isinstance(normalizer, normalizers.Prepend) and normalizer.prepend == " "
 
 
 def _marks_words(tokenizer: Tokenizer) -> bool:

@@ -19,6 +19,9 @@ class ExistingModel(Part):
     pair_tokens: Whole | None = Field(
         None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"
     )
+    decoder: DecoderSettings | None = Field(
+        None, description="of a decoder, such as {template: qwen3-reranker}; absent: its own head and layout of pairs"
+    )
 
 
 Systems = dict[FolderName, Annotated[ExistingModel, BeforeValidator(named_source)]]

@@ -80,3 +80,12 @@ def test_what_makes_the_score_follows_from_the_template_unless_it_is_given():
     assert DecoderSettings(template="qwen3-reranker").verdict == ("yes", "no")
     assert DecoderSettings(template="qwen3-reranker", score="head").verdict is None
     assert DecoderSettings(score="yes_no", words=["1", "0"]).verdict == ("1", "0")
+
+
+@pytest.mark.parametrize("begin", [False, True])
+def test_another_prompt_replaces_the_one_before(begin):
+    tokenizer, _ = laid_out(PROMPTS["qwen3-reranker"], begin=begin)
+    lay_out(tokenizer, PROMPTS["plain"])
+    once, _ = laid_out(PROMPTS["plain"], begin=begin)
+    assert tokenizer.encode(QUERY, DOCUMENT).tokens == once.encode(QUERY, DOCUMENT).tokens
+    assert tokenizer.encode(QUERY).tokens == once.encode(QUERY).tokens
