@@ -25,6 +25,7 @@ SHAPES = {  # model type, hidden size, feed-forward size, heads, heads of keys, 
     "SmolLM2-135M": ("llama", 576, 1536, 9, 3, 64),
     "Qwen3-0.6B": ("qwen3", 1024, 3072, 16, 8, 128),
 }
+SPECIAL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]  # of Qwen3's prompt
 CANDIDATES = 20
 PADDED = 16  # pairs of a padded batch
 
@@ -35,7 +36,8 @@ def language_model(shape: str, layers: int) -> torch.nn.Module:
     settings = {"hidden_size": hidden, "intermediate_size": intermediate, "num_attention_heads": heads}
     settings |= {"num_key_value_heads": of_keys, "head_dim": size, "num_hidden_layers": layers}
     special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
-    config = AutoConfig.for_model(kind, vocab_size=common.VOCABULARY, **settings, **special, tie_word_embeddings=True)
+    settings |= {"vocab_size": common.VOCABULARY + len(SPECIAL), "tie_word_embeddings": True}
+    config = AutoConfig.for_model(kind, **settings, **special)
     config.verdict = (10, 11)
     return AutoModelForCausalLM.from_config(config)
 
@@ -44,6 +46,7 @@ def batches(queries: int, prompt: str) -> tuple[list[Batch], list[int]]:
     """Return the candidates of each of some queries as a batch in a prompt, and how many tokens all share."""
     found = common.corpus(20_000)
     tokens = common.tokenizer(found)
+    tokens.tokenizer.add_special_tokens(SPECIAL)
     lay_out(tokens.tokenizer, prompt)
     pairs: Pairs = common.tokenised(found, replace(tokens, segments=False))
     asked, counts = np.unique(found.query_rows, return_counts=True)

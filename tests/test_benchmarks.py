@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import common, growth, scoring
+from benchmarks import common, growth, scoring, shared_queries
 
 WORDS = ["apples", "pears", "count", "ripe", "green", "trees", "fall", "baskets"]
 
@@ -42,6 +42,15 @@ def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypat
     monkeypatch.setattr(training, "QUERIES", 4)
     training.main()
     assert common.PAGE.read_text().count("| tiny |") == 2
+
+
+def test_reading_a_query_once_scores_as_reading_it_for_every_candidate(small, monkeypatch):
+    monkeypatch.setattr(shared_queries, "SHAPES", {"tiny": ("qwen3", 32, 64, 2, 1, 16)})
+    monkeypatch.setattr(shared_queries, "CANDIDATES", 2)
+    monkeypatch.setattr("sys.argv", ["shared_queries", "--layers", "1", "--repeats", "1", "--shapes", "tiny"])
+    shared_queries.main()
+    page = common.PAGE.read_text()
+    assert page.count("| tiny | plain |") == page.count("| tiny | qwen3-reranker |") == 1
 
 
 def test_every_text_is_tokenised_once_and_pairs_keep_their_words(small):

@@ -88,7 +88,7 @@ def _prompt(model: DecoderReranker) -> str:
 
 
 def _language_model(model: DecoderReranker, cut: Cut) -> str:
-    cuts = "" if not cut.query_tokens else ", once the query is cut as above"
+    cuts, trust = (", once the query is cut as above", ", trust_remote_code=True") if cut.query_tokens else ("", "")
     return f"""    from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained("this folder")
     model = AutoModelForCausalLM.from_pretrained("this folder")
@@ -97,7 +97,8 @@ def _language_model(model: DecoderReranker, cut: Cut) -> str:
     logits = model(**pair).logits[0, -1]
     logits[relevant] - logits[other]
 
-gives the score that was measured{cuts}.
+gives the score that was measured{cuts}; so does `sentence_transformers.CrossEncoder("this folder"{trust})`, which cuts
+by itself.
 """
 
 
