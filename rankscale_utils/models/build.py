@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, T5
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
+from rankscale_utils.study.decoder import DecoderSettings
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Run, Study, run_seed
 
@@ -93,10 +94,11 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
     found = read_config(f"ladder.{rung}", source, study.ladder[rung].layers)
     if not _reads(family, found):
         raise StudyError(f"ladder.{rung} = {source!r} is a {found.model_type} model: {family} needs {NEEDED[family]}.")
-    if study.training and study.training.lora and not is_decoder(found):
+    unmet = {"training.lora": study.training and study.training.lora, "decoder": study.decoder != DecoderSettings()}
+    for field in (field for field, given in unmet.items() if given and not is_decoder(found)):
         raise StudyError(
-            f"training.lora: ladder.{rung} = {source!r} is a {found.model_type} model, and LoRA changes decoders, such "
-            "as Qwen or Llama: remove it."
+            f"{field}: ladder.{rung} = {source!r} is a {found.model_type} model, and this is of decoders, such as Qwen "
+            "or Llama: remove it."
         )
     if found.vocab_size < vocabulary:
         raise StudyError(

@@ -103,7 +103,7 @@ class DecoderReranker(CrossEncoder):
         read = self._read(input_ids, attention_mask)
         if not self.shares_queries:
             return Inputs.of(self.encoder, input_ids, attention_mask, read)
-        lengths = attention_mask.sum(1).numpy()
+        lengths = attention_mask.sum(1).clamp(min=1).numpy()  # of a pair without any token its padding is read
         shared = torch.zeros_like(read) if of_query is None else of_query
         sequences = CausalBatch.of(input_ids.numpy(), lengths, shared.numpy(), read.numpy())
         return Inputs(sequences.flat(input_ids), None, sequences)

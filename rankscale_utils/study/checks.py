@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 
 from .collection import PairsFile
+from .decoder import DecoderSettings
 from .evaluation import Evaluation, WithFirstStage
 from .forecasting import HeldOut
 from .ladder import Pretrained, Rung
@@ -35,9 +36,11 @@ def unusable_tests(evaluation: Evaluation, earlier: dict) -> Iterator[str]:
         )
 
 
-def mixed_ladder(ladder: dict, _: dict) -> Iterator[str]:
+def mixed_ladder(ladder: dict, earlier: dict) -> Iterator[str]:
     """Shapes and pretrained rungs do not stand on one ladder."""
     kinds = {kind: [name for name, rung in ladder.items() if isinstance(rung, kind)] for kind in (Rung, Pretrained)}
+    if kinds[Rung] and earlier.get("decoder", DecoderSettings()) != DecoderSettings():
+        yield f"{kinds[Rung]} are trained from scratch, and none of them is a decoder: remove decoder, or name decoders"
     if all(kinds.values()):
         yield (
             f"{kinds[Rung]} are trained from scratch and {kinds[Pretrained]} are pretrained, which is no ladder of "

@@ -46,8 +46,8 @@ class Text(Part):
     pair_tokens: Whole = Field(
         96,
         ge=8,
-        description="query, document and three special tokens; where they are read apart, a document keeps "
-        "what is left beside the longest query",
+        description="query, document and special tokens (mostly three; a decoder's prompt); where they are read apart, "
+        "a document keeps what is left beside the longest query",
     )
 
     @refusal("pair_tokens")

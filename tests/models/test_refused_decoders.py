@@ -8,6 +8,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from rankscale_utils.errors import StudyError
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.scoring.pairs import score_pairs
@@ -156,4 +157,15 @@ def test_rungs_that_are_encoders_and_decoders_are_no_ladder(of, folder):
 def test_lora_of_an_encoder_is_refused(of, tmp_path):
     study = of("qwen3", training={"lora": {"rank": 2}})
     save_encoder(tmp_path / "params" / "w8", "bert", 8)
-    refused(study, r"^training\.lora: ladder\.w8 = .* is a bert model, and LoRA changes decoders")
+    refused(study, r"^training\.lora: ladder\.w8 = .* is a bert model, and this is of decoders")
+
+
+def test_settings_of_decoders_without_any_are_refused(of, new_study, tmp_path):
+    study = of("qwen3", "yes_no")
+    save_encoder(tmp_path / "params" / "w8", "bert", 8)
+    refused(
+        study,
+        r"^decoder: ladder\.w8 = .* is a bert model, and this is of decoders, such as Qwen or Llama: remove it\.$",
+    )
+    with pytest.raises(StudyError, match=r"\['w4', .* are trained from scratch, and none of them is a decoder"):
+        new_study(decoder={"template": "qwen3-reranker"})
