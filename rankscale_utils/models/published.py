@@ -95,7 +95,7 @@ def read_published(
 ) -> Published:
     """Return the finished model of an id or folder in float32; without `pair_tokens` it reads as much as it can.
 
-    decoder: how it scores where it is a decoder.
+    decoder: how it scores where it is a decoder; None: by its own head or words, in its tokenizer's layout of pairs.
 
     Raises:
         StudyError: it is neither kind of model, needs what is not known here, or cannot be read.
@@ -103,7 +103,9 @@ def read_published(
     config = read_config(field, source)
     modules = [(one["type"].rpartition(".")[2], one["path"]) for one in _json_of(source, "modules.json") or ()]
     if is_decoder(config):
-        return _read_decoder(field, source, config, pair_tokens, decoder or DecoderSettings())
+        return _read_decoder(field, source, config, pair_tokens, decoder)
+    if decoder:
+        raise StudyError(f"{field}.decoder: {source!r} is a {config.model_type} model, no decoder: remove it.")
     if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder:
         raise StudyError(f"{field} = {source!r} is a {config.model_type} model: a system is an encoder or decoder.")
     if not is_classifier(config) and "Pooling" not in dict(modules):
@@ -123,19 +125,24 @@ def read_published(
 
 
 def _read_decoder(
-    field: str, source: str, config: PretrainedConfig, pair_tokens: int | None, settings: DecoderSettings
+    field: str, source: str, config: PretrainedConfig, pair_tokens: int | None, settings: DecoderSettings | None
 ) -> Published:
-    if not is_classifier(config) and not settings.verdict:
+    says_words = settings.verdict if settings else getattr(config, "verdict", None)
+    if not is_classifier(config) and not says_words:
         raise StudyError(
             f"{field} = {source!r} has no head for scores: set {field}.decoder.score: yes_no, whose words its language "
             "model was trained to say, or name a reranker that is finished."
         )
-    layout, longest = read_tokenizer(field, source, settings.prompt), longest_read(field, source, config, pair_tokens)
+    layout = read_tokenizer(field, source, settings.prompt if settings else "")
+    longest = longest_read(field, source, config, pair_tokens)
     if longest < (wanted := PairLayout.of(layout[0]).special + 2):
         raise StudyError(
             f"{field}.pair_tokens = {longest}: its prompt and a word of both texts take {wanted}: raise it."
         )
-    config = for_decoder(field, source, config, settings)
+    if settings:
+        config = for_decoder(field, source, config, settings)
+    elif not says_words:
+        config = for_scores(field, source, config)
     refuse_other_scores(field, source, read_decoder(field, source, config))  # which is used up
     model = reranker_of(read_decoder(field, source, config)).eval()
     return Published(model, *layout, longest, (longest, longest))

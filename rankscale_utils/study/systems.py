@@ -13,14 +13,13 @@ class ExistingModel(Part):
     """A reranker or bi-encoder that others trained."""
 
     pretrained: str = Field(min_length=1)
-    decoder: DecoderSettings = Field(
-        DecoderSettings(), description="of a decoder, the prompt that it was trained with, and what of it is the score"
+    decoder: DecoderSettings | None = Field(
+        None,
+        description="of a decoder, the prompt that it was trained with, and what of it is the score; absent: its own "
+        "head, or words, and its tokenizer's own layout of pairs",
     )
     pair_tokens: Whole | None = Field(
         None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"
-    )
-    decoder: DecoderSettings | None = Field(
-        None, description="of a decoder, such as {template: qwen3-reranker}; absent: its own head and layout of pairs"
     )
 
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.errors import StudyError
+from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.models.published import read_published
 from rankscale_utils.scoring.published import cut_share, published_system, score_published
 from rankscale_utils.study.decoder import DecoderSettings
@@ -109,6 +110,36 @@ def test_a_decoder_says_yes_or_no_after_its_prompt(tmp_path):
     assert ours.std() > 1e-3
     with pytest.raises(StudyError, match=r"pair_tokens = 8: its prompt and a word of both texts take \d+: raise it"):
         read_published("systems.theirs", str(folder), 8, DecoderSettings(template="qwen3-reranker"))
+
+
+@pytest.mark.parametrize("way", ["head", "words", "export"])
+def test_a_decoder_scores_as_sentence_transformers_does(tmp_path, way):
+    folder = save_decoder(tmp_path / "decoder", "qwen3", 16, head=way == "head")
+    settings = DecoderSettings(template="qwen3-reranker")
+    published = read_published("systems.theirs", str(folder), 160, None if way == "head" else settings)
+    pairs, rows = pairs_of(published), tuple(np.delete(row, 5) for row in ROWS)  # without the pair of empty texts
+    ours = score_published(published, pairs, *rows)
+    if way != "head":
+        tokens = tmp_path / "tokens"
+        tokens.mkdir()
+        StudyTokenizer(published.tokenizer, published.special, 160, segments=False).save(tokens)
+        save_checkpoint(published.model, tmp_path / "export", tokens)
+        folder = tmp_path / "export"
+    if way == "export":
+        again = read_published("systems.theirs", str(folder))
+        np.testing.assert_allclose(score_published(again, pairs_of(again), *rows), ours, atol=1e-6, rtol=0)
+    texts = [(QUERIES[query], DOCUMENTS[document]) for query, document in zip(*rows, strict=True)]
+    model = sentence_transformers.CrossEncoder(str(folder), device="cpu", max_length=160)
+    theirs = model.predict(texts, activation_fn=nn.Identity(), batch_size=1)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+    assert theirs.std() > 1e-3
+    assert published.family == "cross_encoder"
+
+
+def test_settings_of_decoders_are_refused_of_an_encoder(tmp_path):
+    encoder = save_encoder(tmp_path / "encoder", "bert", 16, reranker=True)
+    with pytest.raises(StudyError, match=r"^systems\.theirs\.decoder: .* is a bert model, no decoder: remove it\.$"):
+        read_published("systems.theirs", str(encoder), decoder=DecoderSettings())
 
 
 def test_a_model_reads_as_much_as_it_can_and_says_what_it_cuts(tmp_path):
