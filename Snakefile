@@ -85,7 +85,7 @@ rule all:
         paths.index_file(study.reports),
 
 rule index:
-    input: executed(), template=f"{workflow.basedir}/rankscale_utils/report/template"
+    input: executed(), template=str(paths.CHECKOUT / "rankscale_utils" / "report" / "template")
     output: update(paths.index_file(study.reports))
     params: beside="**/*.html"
     log: paths.log_file(RESULTS, "report")

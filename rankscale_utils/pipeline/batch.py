@@ -28,7 +28,6 @@ from .repair import remove_damaged
 from .stage import reason
 from .warm import serving
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LEADER = Path(__file__).with_name("leader.py")
 PATIENCE = 10.0  # seconds in which stages that are told to stop may write what they have
 # Where libraries keep what they remember, of a user without a home that can be written to.
@@ -42,7 +41,7 @@ def check(study: Study) -> None:
         StudyError: the measurements cannot be fitted as they are, a prepared study can never be forecast, a run wants
             more GPUs than there are, or a folder's name means something to Snakemake.
     """
-    for place in (paths.ROOT, CHECKOUT):
+    for place in (paths.ROOT, paths.shipped_folder()):
         if {"{", "}"} & set(str(place)):
             raise StudyError(f"{place} has braces in its name, which mean something to Snakemake: rename it.")
     wanted, there = (study.training.gpus, visible_gpus()) if study.training else (1, 0)
@@ -66,7 +65,7 @@ def command(study: Study, core_count: int, gpu_count: int) -> list[str]:
     kernel = "rankscale-gpu" if gpu_count else "rankscale-cpu"
     write_json(paths.graph_file(study.folder), {"study": str(study.source), "kernel": kernel})
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(CHECKOUT / "Snakefile")),
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.shipped_folder() / "Snakefile")),
         *("--directory", str(paths.ROOT), "--cores", str(core_count), "--resources", f"gpu={gpu_count}"),
         *("--nolock", "--rerun-incomplete", "--configfile", str(paths.graph_file(study.folder))),
     ]

@@ -28,12 +28,15 @@ def find_study(study: str | Path) -> Path:
     """
     given = Path(study)
     places = (
-        [given, paths.ROOT / given] if given.suffix in (".yaml", ".yml") else [paths.ROOT / "params" / f"{study}.yaml"]
+        [given, paths.ROOT / given]
+        if given.suffix in (".yaml", ".yml")
+        else [folder / "params" / f"{study}.yaml" for folder in (paths.ROOT, paths.shipped_folder())]
     )
     for place in places:
         if place.is_file():
             return place.resolve()
-    known = ", ".join(sorted(path.stem for path in (paths.ROOT / "params").glob("*.yaml")))
+    folders = {paths.ROOT, paths.shipped_folder()} if not paths.IN_CHECKOUT else {paths.ROOT}
+    known = ", ".join(sorted(path.stem for folder in folders for path in (folder / "params").glob("*.yaml")))
     raise StudyError(f"study {str(study)!r} is neither a YAML file nor one of params/: {known}.")
 
 
