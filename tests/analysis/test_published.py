@@ -10,9 +10,9 @@ from rankscale_utils.analysis.design import design_of_series, held_out_design
 from rankscale_utils.analysis.fit import fit_study
 from rankscale_utils.analysis.forecast import score_study, seal_study
 from rankscale_utils.measurements.reading import read_measurements
-from rankscale_utils.pipeline.batch import CHECKOUT
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.paths import CHECKOUT
 
 NAMES = ["objective", "metric", "rung", "params", "exposure", "forecast", "lo", "hi", "level", "kind", "law",
          "sealed_sha256", "actual", "error", "covered"]  # fmt: skip

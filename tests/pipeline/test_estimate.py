@@ -7,7 +7,6 @@ from transformers import AutoModel
 from rankscale_utils.models.counts import pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.pipeline import estimate
-from rankscale_utils.pipeline.batch import CHECKOUT
 from rankscale_utils.pipeline.estimate import (
     Machine,
     _seconds,
@@ -19,6 +18,7 @@ from rankscale_utils.pipeline.estimate import (
 )
 from rankscale_utils.study.ladder import ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.paths import CHECKOUT
 from rankscale_utils.training.run import plan_branches as branches
 from rankscale_utils.training.run import planned_steps
 from tests.training.test_run import short

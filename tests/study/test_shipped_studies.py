@@ -8,8 +8,9 @@ import pytest
 
 from rankscale_utils.measurements.reading import read_measurements
 from rankscale_utils.pipeline import batch
-from rankscale_utils.pipeline.batch import CHECKOUT, check
+from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study.loading import load_study
+from rankscale_utils.study.paths import CHECKOUT
 
 STUDIES = sorted((CHECKOUT / "params").glob("*.yaml"))
 
