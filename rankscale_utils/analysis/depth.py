@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from rankscale_utils import laws
 from rankscale_utils.machine.files import digest, read_parquet
-from rankscale_utils.measurements.per_query import mean_with_interval
-from rankscale_utils.measurements.table import measured_rows
+from rankscale_utils.measurements.per_query import mean_with_interval, per_query
+from rankscale_utils.measurements.table import INTERPOLATED, RERANK, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -20,7 +20,8 @@ PLACE = ["objective", "collection", "metric"]
 DEPTH_COLUMNS = [
     *PLACE, "rung", "params_non_embedding", "depth", "value", "lo", "hi", "over_first", "over_first_lo",
     "over_first_hi", "forecast", "forecast_lo", "forecast_hi", "best_depth", "best_depth_forecast", "best_depth_lo",
-    "best_depth_hi", "worth", "worth_lo", "worth_hi", "verdict", "p50_ms",
+    "best_depth_hi", "worth", "worth_lo", "worth_hi", "verdict", "over_fusion", "over_fusion_lo", "over_fusion_hi",
+    "fusion_verdict", "p50_ms",
 ]  # fmt: skip
 
 
@@ -31,14 +32,15 @@ def compare_depths(study: Study, timed: pd.DataFrame) -> pd.DataFrame:
     """
     table = pd.concat([read_parquet(paths.run_depths_file(study.run_folder(run))) for run in study.runs])
     table = measured_rows(table)
-    rows = [_of_place(study, mine) for _, mine in table.groupby(PLACE, sort=False)]
+    fusions = _fusions(study)
+    rows = [_of_place(study, mine, fusions) for _, mine in table.groupby(PLACE, sort=False)]
     found = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=DEPTH_COLUMNS)
     found = _with_latency(found, timed).reindex(columns=DEPTH_COLUMNS)
     write_table(paths.depths_file(study.folder), found)
     return found
 
 
-def _of_place(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+def _of_place(study: Study, rows: pd.DataFrame, fusions: pd.DataFrame) -> pd.DataFrame:
     """Return one objective's rows on one test, the smallest rung first."""
     by_rung = {
         (rung, size): mine.pivot_table(index="query_id", columns="depth", values="value")
@@ -46,13 +48,14 @@ def _of_place(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     }
     shared = sorted(set.intersection(*(set(values.index) for values in by_rung.values())))
     by_rung = {rung: values.loc[shared] for rung, values in by_rung.items()}
-    first = next(iter(by_rung.values()))
+    first, fusions = next(iter(by_rung.values())), fusions.merge(rows[PLACE].iloc[[0]])
     weights = _resampled(len(shared))
     fitted = [rung for rung in by_rung if rung[0] not in study.held_out.rungs]
     law = _law([by_rung[rung] for rung in fitted], [size for _, size in fitted], weights)
     found = []
     for (rung, size), values in by_rung.items():
-        said = _measured(values) | _worth(values)
+        fused = fusions[fusions["rung"] == rung].groupby("query_id")["value"].mean()
+        said = _measured(values) | _worth(values, fused)
         if law is not None and rung in study.held_out.rungs:
             said |= _forecast(law, size, first, weights, study.forecasting.level)
         found.append(pd.DataFrame({"depth": values.columns, **said}).assign(rung=rung, params_non_embedding=size))
@@ -83,20 +86,40 @@ def _measured(values: pd.DataFrame) -> dict[str, list[float]]:
     return own | above | {"best_depth": int(values.mean().idxmax())}
 
 
-def _worth(values: pd.DataFrame) -> dict[str, float | str]:
-    """Say whether reranking beats the order as retrieved: each half of the queries at the depth that the other chose.
+def _worth(values: pd.DataFrame, fused: pd.Series) -> dict[str, float | str]:
+    """Say whether reranking beats the order as retrieved, and what the model and the first stage reach together.
 
-    Halves go by the hash of the queries' ids, so that no query has a say in the depth that it is judged at, which is
-    beyond 1: that of the other half's best mean.
+    Each half of the queries counts at the depth beyond 1 that is best for the other half, so that no query has a say in
+    the depth that it is judged at; halves go by the hash of their ids. fused: values of the tuned fusion by query, none
+    where it was not measured.
     """
     half = np.array([int(digest(query, length=8), 16) % 2 == 0 for query in values.index.astype(str)], bool)
     if half.all() or not half.any() or values.shape[1] < 2:
         return {}
-    over = values.iloc[:, 1:].sub(values.iloc[:, 0], axis="index")
-    judged = [over.loc[half == side, over[half != side].mean().idxmax()] for side in (True, False)]
-    mean, lo, hi = mean_with_interval(pd.concat(judged))
-    verdict = "worth it" if lo > 0 else "not worth it" if hi <= 0 else "undecided"
-    return {"worth": mean, "worth_lo": lo, "worth_hi": hi, "verdict": verdict}
+    beyond = values.iloc[:, 1:]
+    reached = pd.concat([beyond.loc[half == side, beyond[half != side].mean().idxmax()] for side in (True, False)])
+    worth, lo, hi = mean_with_interval(reached - values.iloc[:, 0])
+    found = {"worth": worth, "worth_lo": lo, "worth_hi": hi, "verdict": _verdict(lo, hi)}
+    if fused.empty:
+        return found
+    over, lo, hi = mean_with_interval((reached - fused).dropna())
+    ends = {"over_fusion": over, "over_fusion_lo": lo, "over_fusion_hi": hi}
+    return found | ends | {"fusion_verdict": _verdict(lo, hi)}
+
+
+def _verdict(lo: float, hi: float) -> str:
+    return "worth it" if lo > 0 else "not worth it" if hi <= 0 else "undecided"
+
+
+def _fusions(study: Study) -> pd.DataFrame:
+    """Return what runs' last checkpoints and the first stage reach together, by query; no rows where not measured."""
+    columns = ["objective", "collection", "metric", "rung", "query_id", "value"]
+    if not study.with_first_stage:
+        return pd.DataFrame(columns=columns)
+    rows = measured_rows(per_query(study, study.runs))
+    rows = rows[rows["exposure"] == rows.groupby("run")["exposure"].transform("max")]
+    fused = rows[(rows["task"] == RERANK) & rows["metric"].str.endswith(INTERPOLATED)]
+    return fused.assign(metric=fused["metric"].str.removesuffix(INTERPOLATED))[columns]
 
 
 def _forecast(

@@ -41,7 +41,7 @@ def worth_sentences(table: pd.DataFrame) -> list[str]:
     return [
         f"Is reranking worth it? {objective} on {collection}: {_verdicts(metric, rows)}. Each half of the queries is "
         f"judged at the depth that the other half chose; at depth {rows['depth'].iloc[-1]} {rows['rung'].iloc[-1]} "
-        f"gains {_ends(rows.iloc[-1], 'over_first')}."
+        f"gains {_ends(rows.iloc[-1], 'over_first')}.{_beside_fusion(rows)}"
         for (objective, collection, metric), rows in deepest.groupby(RUNG[:3], sort=False)
     ]
 
@@ -52,6 +52,18 @@ def _verdicts(metric: str, rows: pd.DataFrame) -> str:
         for verdict, mine in rows.groupby("verdict", sort=False)
     ]
     return "; ".join(said)
+
+
+def _beside_fusion(rows: pd.DataFrame) -> str:
+    """Say how reranking alone compares with the tuned fusion of model and first stage, after a blank; or nothing."""
+    last = rows.iloc[-1]
+    if pd.isna(last["over_fusion"]):
+        return ""
+    told = {"worth it": "better than", "not worth it": "no better than", "undecided": "undecided against"}
+    return (
+        f" Alone it is {told[last['fusion_verdict']]} the tuned interpolation with the first stage: "
+        f"{_ends(last, 'over_fusion')}."
+    )
 
 
 def _ends(row: pd.Series, name: str) -> str:

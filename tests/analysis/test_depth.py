@@ -9,6 +9,7 @@ from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.files import write_parquet
 from rankscale_utils.report import depth as page
 from rankscale_utils.study import paths
+from rankscale_utils.study.evaluation import WithFirstStage
 from tests.conftest import use_root, write_tiny
 from tests.report.html import records
 
@@ -107,3 +108,19 @@ def test_the_best_rung_and_depth_within_a_latency(study):
     assert f"within 1 ms a query listwise {best['rung']} at depth {best['depth']} " in said
     assert "within 30 ms a query listwise w12 at depth 50 (20 ms)" in said
     assert page.depth_within_sentence(compare_depths(study(0.0), timed().iloc[:0])).startswith("No rung was timed")
+
+
+@pytest.mark.parametrize(("less", "said"), [(0.02, "better than"), (-0.02, "no better than")])
+def test_reranking_alone_is_held_against_the_tuned_fusion_where_it_was_measured(study, less, said):
+    mine = study(0.0).model_copy(update={"with_first_stage": WithFirstStage()})
+    for run in mine.runs:
+        rows = pd.read_parquet(paths.run_depths_file(mine.run_folder(run))).query("depth == 50")
+        fused = rows.assign(metric="nDCG@10 with first stage", value=rows["value"] - less, task="rerank", score="own")
+        tables = [fused.assign(exposure=960), fused.assign(exposure=480, value=0.0)]  # the last one counts
+        write_parquet(paths.per_query_file(mine.run_folder(run)), pd.concat(tables).assign(run=run.name))
+    table = compare_depths(mine, timed())
+    row = table[table["rung"] == "w12"].iloc[0]
+    assert row["over_fusion"] == pytest.approx(less, abs=1e-9)
+    assert row["fusion_verdict"] == ("worth it" if less > 0 else "not worth it")
+    [sentence] = page.worth_sentences(table)
+    assert f"Alone it is {said} the tuned interpolation with the first stage: {less:+.4f}" in sentence
