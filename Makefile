@@ -2,7 +2,7 @@
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
-# make site              writes reports/published/index.html, which leads to every published study
+# make site              writes reports/site/index.html, which leads to every published study
 # make test              runs the tests
 # make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
 # make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour

@@ -58,7 +58,7 @@ def _card(page: Path) -> Card:
         _text(re.search(r'<p class="banner">(.*?)</p>', html, flags=re.DOTALL)),
         [(_plain(question), _plain(answer)) for question, answer in tiles],
         sealed[1] if sealed else "",
-        f"../site/{page.parent.name}/{page.name}",
+        f"{page.parent.name}/{page.name}",
         f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}" if picture.exists() else "",
     )
 

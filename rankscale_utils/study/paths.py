@@ -48,7 +48,7 @@ def site_folder() -> Path:
 
 def site_index() -> Path:
     """The page that leads to every published study."""
-    return ROOT / "reports" / "published" / "index.html"
+    return site_folder() / "index.html"
 
 
 def lock_file(folder: Path) -> Path:

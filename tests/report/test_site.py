@@ -19,10 +19,10 @@ def test_every_published_study_has_its_answers_and_a_link(tmp_path, monkeypatch)
     (folder / "index.png").write_bytes(b"png")
     page = site.write_site()
     html = page.read_text()
-    assert page == tmp_path / "reports" / "published" / "index.html"
-    assert '<a href="../site/demo/index.html">A &amp; B</a>' in html
+    assert page == tmp_path / "reports" / "site" / "index.html"
+    assert '<a href="demo/index.html">A &amp; B</a>' in html
     assert "<p>No model here.</p>" in html
     assert "<dt>What will w48 score?</dt><dd>0.3223</dd>" in html
     assert "study demo, sealed 2026-11-28" in html
     assert 'src="data:image/png;base64,cG5n"' in html
-    assert (page.parent / "../site/demo/index.html").resolve().exists()
+    assert (page.parent / "demo" / "index.html").exists()
