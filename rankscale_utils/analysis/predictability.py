@@ -76,7 +76,7 @@ def _reason(one: Fitted, found: laws.Trend) -> str:
 def _judged(one: Fitted, table: pd.DataFrame | None, gained: float) -> tuple[str, tuple[float, float]]:
     """Say where fewer of the first ten are judged on larger rungs, by as much as the metric gained; and both shares."""
     series, shares = one.average.series, _judged_shares(one, table)
-    if shares.empty or not series.rising or shares["value"].isna().any():
+    if shares["N"].nunique() < 2 or not series.rising or shares["value"].isna().any():
         return "", (np.nan, np.nan)
     smallest, largest = _ends_of_ladder(shares)
     thinned = laws.trend(laws.Series(series.labels, shares, rising=False, limits=(0.0, 1.0)), laws.known())

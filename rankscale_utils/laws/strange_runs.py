@@ -1,6 +1,7 @@
 """Runs that are unlike the others: far from where these would have them, or past their own best."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -35,12 +36,15 @@ def far_runs(series: Series, known: Known, level: float = 0.95) -> pd.DataFrame:
     """Return the runs whose end lies far from what the average of laws fitted to all other runs forecasts of it.
 
     Far is what one ladder of twenty would have of all its runs together. Columns run, rung, value, and expected, lo and
-    hi (of one new run), chance (of lying as far out). Runs without which fewer than three sizes are left are not told.
+    hi (of one new run), chance (of lying as far out). Not told are runs without which fewer than three sizes are left,
+    or no law comes near the others.
     """
     found = []
     for _, end in series.last.iterrows():
         others = without_run(series, end["run"])
-        if others.table["N"].nunique() >= NEEDED_SIZES:
+        if others.table["N"].nunique() < NEEDED_SIZES:
+            continue
+        with suppress(ValueError):
             (average,) = averages([others], known, DRAWS)
             made = average.forecast(end[["N", "D"]].to_frame().T, level)
             new = made[made["kind"] == "new_run"].iloc[0]

@@ -81,6 +81,14 @@ def test_judgments_may_be_a_metric_of_their_own(verdicts):
     assert "judgment on larger rungs (95% on the smallest, 70%" in table.loc["listwise", "nDCG@10"]["reason"]
 
 
+def test_judgments_of_one_rung_alone_say_nothing(verdicts):
+    of_one = rows(metric="judged@10", values=RISING).query("rung == '17m'")
+    table, _ = verdicts(rows(), of_one, metrics="[nDCG@10]")
+    row = table.loc["listwise", "nDCG@10"]
+    assert row["predictable"]
+    assert np.isnan(row["judged_largest"])
+
+
 def test_objectives_that_cross_are_said_to(verdicts):
     other = dict(zip(SIZES, (0.34, 0.36, 0.37, 0.375, 0.38), strict=True))
     table, _ = verdicts(rows(), rows("pointwise", values=other))
