@@ -118,8 +118,8 @@ def open_collection(study: Study) -> Collection:
     for name, form in (study.evaluation.tests or {"": study.collection}).items():
         source = open_source(study, form, "test")
         tests[name or source.label] = retrieve_test(study, source, form)
-    if (asked := study.with_first_stage) and (form := asked.dev or _set_apart(study)):
-        tests[DEV] = retrieve_test(study, open_source(study, form, "dev"), form, asked.queries)
+    if form := dev_form(study):
+        tests[DEV] = retrieve_test(study, open_source(study, form, "dev"), form, study.with_first_stage.queries)
     found = [Path(materialise.__file__), training.folder.name, {name: test.folder.name for name, test in tests.items()}]
     found += ["whole"] * (searched := "bi_encoder" in study.families)
     texts = cached_folder(
@@ -142,9 +142,11 @@ def open_collection(study: Study) -> Collection:
     return collection
 
 
-def _set_apart(study: Study) -> CollectionForm | None:
-    """Return the collection that is trained on where it sets queries apart that are neither trained nor tested."""
-    return study.collection if own_split(study.collection) else None
+def dev_form(study: Study) -> CollectionForm | None:
+    """Return the collection of the queries `DEV`: the study's choice, or its own where that sets queries apart."""
+    if not study.with_first_stage:
+        return None
+    return study.with_first_stage.dev or (study.collection if own_split(study.collection) else None)
 
 
 def _check_groups(study: Study, manifest: dict) -> None:

@@ -207,8 +207,8 @@ def estimate_systems(study: Study, machine: Machine) -> pd.DataFrame:
         config = read_config(field, source)
         with torch.device("meta"):
             encoder = bare_encoder(config)
-        longest = np.array([longest_read(field, source, config, system.pair_tokens)])
-        flops = scored * float(encoder_flops(encoder).forward(longest)[0])
+        reads = longest_read(field, source, config, system.pair_tokens)
+        flops = scored * float(encoder_flops(encoder).forward([reads])[0])
         rate = min(machine.step * config.hidden_size / smallest, max(machine.step, REACHED * machine.product))
         rows.append({"system": name, "params": parameters(encoder).total, "hours": flops / rate / 3600})
     return pd.DataFrame(rows, columns=["system", "params", "hours"])
@@ -233,7 +233,6 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
             "disk (GB)": (table["disk"] / 1e9).map("{:.2f}".format),
         }
     )
-    systems = estimate_systems(study, machine)
     wall = table["hours"].sum() / at_once / (settings.gpus if machine.gpus else 1)
     pairs = planned_steps(plan_branches(study)) * settings.groups.pairs_per_step
     lines = [
@@ -245,7 +244,7 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
         f"In all: {duration(wall)} here with {at_once} at a time, {duration(table['hours_h100'].sum())} on one "
         f"H100; {(table['disk'].sum() + resume) / 1e9:.1f} GB of disk, of which {resume / 1e9:.1f} GB only until the "
         "runs end.",
-        *_said_of_systems(systems),
+        *_said_of_systems(estimate_systems(study, machine)),
         f"Measured here: {machine.name}; a matrix product runs at {machine.product / 1e12:.3g} TFLOP/s, training steps "
         f"of the smallest rung at {machine.step / 1e12:.3g} TFLOP/s; a step keeps {machine.saved:.0f} bytes for each "
         "token, layer and unit of hidden size.",

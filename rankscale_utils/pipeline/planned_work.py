@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rankscale_utils.collections.collection import dev_form
 from rankscale_utils.collections.readers import read_texts
 from rankscale_utils.collections.sources import open_source
 from rankscale_utils.study.collection import CollectionForm, PairsFile, TrecFiles
@@ -40,9 +41,10 @@ class PlannedWork:
 
 
 def pairs_of_tests(study: Study) -> int:
-    """Return how many pairs a model scores once for all tests."""
+    """Return how many pairs a model scores once for all tests, and for what is learnt on other queries."""
     tests = list(study.evaluation.tests.values()) or [study.collection]
-    return sum(queries_of_test(study, test) for test in tests) * study.evaluation.depth
+    queries = sum(queries_of_test(study, test) for test in tests)
+    return (queries + (study.with_first_stage.queries if dev_form(study) else 0)) * study.evaluation.depth
 
 
 def queries_of_test(study: Study, test: CollectionForm) -> int:

@@ -24,8 +24,10 @@ from rankscale_utils.evaluation.with_first_stage import (
     with_first_stage,
 )
 from rankscale_utils.measurements.directions import rising
+from rankscale_utils.measurements.table import RERANK, SEARCH
 from rankscale_utils.report.with_first_stage import together_sentences
-from tests.conftest import write_tiny
+from rankscale_utils.training.run import train
+from tests.conftest import TINY, write_tiny
 
 CPU = torch.device("cpu")
 
@@ -192,3 +194,26 @@ def test_dev_is_neither_trained_nor_tested(new_study):
         new_study(evaluation={"tests": tests}, with_first_stage={"dev": tests["nf"]})
     assert new_study(with_first_stage=True).with_first_stage.queries == 300
     assert new_study(with_first_stage=False).with_first_stage is None
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "generation"])
+def test_other_families_are_measured_together_with_it_too(new_study, objective):
+    """Where a model searches, what it finds is left as it is."""
+    study = new_study(
+        objectives={objective: {"seeds": [0], "learning_rate": {"base": 1e-3}}},
+        training=TINY["training"] | {"exposures": [48, 96]},
+        evaluation={"queries": 20, "depth": 10, "negatives": 16, "pool": 100, "metrics": ["nDCG@10"]},
+        with_first_stage={"queries": 10},
+    )
+    collection, run = open_collection(study), study.run(f"{objective}-w4-s0")
+    train(study, run, collection, CPU)
+    table = evaluate_run(study, run, collection, CPU)
+    metrics = {task: set(rows["metric"]) for task, rows in table.groupby("task")}
+    names = {"nDCG@10 with first stage", "nDCG@10 by rank fusion"}
+    assert names < metrics[RERANK]
+    assert not names & metrics.get(SEARCH, set())
+    assert (SEARCH in metrics) == (objective == "contrastive")
+    assert set(table["collection"]) == {"docstrings/test"}
+    known = references(study, collection)
+    assert known.groupby("task")["metric"].agg(set).to_dict().keys() == metrics.keys()
+    assert names < set(known["metric"])

@@ -4,23 +4,27 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from rankscale_utils.models.counts import pass_flops
+from rankscale_utils.models.counts import encoder_flops, pass_flops
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.models.published import read_published
 from rankscale_utils.pipeline import estimate
 from rankscale_utils.pipeline.estimate import (
     Machine,
     _seconds,
     estimate_costs,
+    estimate_systems,
     estimate_text,
     main,
     planned_config,
     tokens_of_a_pair,
 )
+from rankscale_utils.pipeline.planned_work import PlannedWork
 from rankscale_utils.study.ladder import ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.paths import CHECKOUT
 from rankscale_utils.training.run import plan_branches as branches
 from rankscale_utils.training.run import planned_steps
+from tests.models.tiny import save_encoder
 from tests.training.test_run import short
 
 MACHINE = Machine("a made-up GPU", 4, 80e9, 8e14, 1e14, 40.0)
@@ -49,6 +53,19 @@ def test_a_study_costs_the_flops_that_its_runs_really_take(new_study):
     trained, scored = planned_steps(branches(study)) * 12, 40 * 10 * 3
     assert row["flops"] == pytest.approx(forward * (3 * trained + scored))
     assert trained == 1140  # 80 trunk steps to the last cool-down, and three cool-downs
+
+
+def test_systems_and_the_queries_that_weights_are_learnt_on_are_counted(new_study, tmp_path):
+    save_encoder(tmp_path / "params" / "theirs", "bert", 16, reranker=True)
+    study = new_study(systems={"theirs": "theirs"}, with_first_stage={"queries": 25})
+    assert PlannedWork.of(study, "cross_encoder").scored == (40 + 25) * 10 * 3  # queries, depth, exposures
+    row = estimate_systems(study, MACHINE).iloc[0]
+    encoder = read_published("systems.theirs", str(tmp_path / "params" / "theirs")).model.encoder
+    assert row["params"] == sum(tensor.numel() for tensor in encoder.parameters())
+    flops = (40 + 25) * 10 * float(encoder_flops(encoder).forward([104])[0])  # as long as it reads
+    assert row["hours"] == pytest.approx(flops / 4e14 / 3600)  # half of the product's rate, at most
+    text = estimate_text(study, MACHINE, 32.0, "assumed")
+    assert f"score every test once and take at most: theirs ({row['params']:,} parameters) " in text
 
 
 def test_micro_batches_and_checkpointing_trade_hours_for_memory(new_study):
