@@ -20,12 +20,13 @@ from .render import filled
 
 
 class Card(NamedTuple):
-    """A published study: its title, banner, answers (question and answer), date, link, and picture as an address."""
+    """A published study: its title, banner, answers (question and answer), truth, date, link, and picture."""
 
     name: str
     title: str
     banner: str
     answers: list[tuple[str, str]]
+    truth: str
     date: str
     link: str
     picture: str
@@ -57,6 +58,7 @@ def _card(page: Path) -> Card:
         _text(re.search(r"<h1>(.*?)</h1>", html)),
         _text(re.search(r'<p class="banner">(.*?)</p>', html, flags=re.DOTALL)),
         [(_plain(question), _plain(answer)) for question, answer in tiles],
+        _text(re.search(r"<p>(Measured since:.*?)</p>", html)),
         sealed[1] if sealed else "",
         f"{page.parent.name}/{page.name}",
         f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}" if picture.exists() else "",

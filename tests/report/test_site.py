@@ -5,7 +5,8 @@ from rankscale_utils.report import site
 from rankscale_utils.study import paths
 
 PAGE = """<h1>A &amp; B</h1><p class="banner">No <a class="term" href="#x">model</a> here.</p>
-<section class="tile good"><h2>What will w48 score?</h2><p class="said">0.3223</p></section>
+<section class="tile good"><h2>What will w48 score?</h2><p class="said">0.3223</p>
+<p>Measured since: 0.3162, inside the <a class="term">interval</a>.</p></section>
 <table><tr><th>sealed</th><td>2026-11-28T16:06:21+00:00, SHA-256 abc</td></tr></table>"""
 
 
@@ -22,7 +23,7 @@ def test_every_published_study_has_its_answers_and_a_link(tmp_path, monkeypatch)
     assert page == tmp_path / "reports" / "site" / "index.html"
     assert '<a href="demo/index.html">A &amp; B</a>' in html
     assert "<p>No model here.</p>" in html
-    assert "<dt>What will w48 score?</dt><dd>0.3223</dd>" in html
+    assert "<dt>What will w48 score?</dt><dd>0.3223 <small>Measured since: 0.3162, inside" in html
     assert "study demo, sealed 2026-11-28" in html
     assert 'src="data:image/png;base64,cG5n"' in html
     assert (page.parent / "demo" / "index.html").exists()
