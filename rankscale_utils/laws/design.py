@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .averaging import Average
 from .cost import Cost
 
-SMALLEST_SHRINKAGE = 0.01  # a run that narrows the interval by less is not worth planning
+SMALLEST_SHRINKAGE = 0.02  # a run that narrows the interval by less is not worth planning
 MOST_RUNS = 20  # of a plan
 ROUNDING = 1e-9  # of FLOPs that are to fit into a budget
 
@@ -79,8 +79,9 @@ def plan_runs(
     """Runs to train in order, so that the interval of one new run at the target is narrowed most within a budget.
 
     candidates: a row for each possible run, with columns N and D; other columns are carried along. target: rows with N
-    and D. Of two plans the better one: each time the run that narrows most for its FLOPs, or that narrows most. A
-    candidate may come again (another seed). Both end when nothing affordable narrows the interval by 1% or more.
+    and D. Each time the affordable run that narrows most; a candidate may come again (another seed). Ends when nothing
+    affordable narrows the interval by 2% or more, so the budget need not be spent whole; greedy choices need not be the
+    best set.
 
     Adds flops; half_width_now and half_width_after, of the mean over the target rows in the metric's unit, before the
     row's run and with it; shrinkage, the share by which it falls; shrinkage_per_flop; cumulative_flops. Raises
@@ -95,8 +96,7 @@ def plan_runs(
     doubt = Doubt.of(average.few, *places.T)
     made = average.forecast(target[["N", "D"]].reset_index(drop=True), level).query("kind == 'new_run'")
     width = float((made["hi"] - made["lo"]).mean() / 2)
-    plans = [_greedy(doubt, flops, len(target), budget_flops, prices) for prices in (flops, np.ones_like(flops))]
-    steps = min(plans, key=lambda plan: plan[-1][2] if plan else np.inf)
+    steps = _greedy(doubt, flops, len(target), budget_flops)
     now = np.sqrt(doubt.of_runs(np.arange(len(flops), len(places)))).mean()
     chosen = candidates.iloc[[place for place, _, _ in steps]].reset_index(drop=True)
     before, after = (np.array([step[side] for step in steps], float) for side in (1, 2))
@@ -111,18 +111,15 @@ def plan_runs(
     )
 
 
-def _greedy(
-    doubt: Doubt, flops: NDArray, targets: int, budget: float, prices: NDArray
-) -> list[tuple[int, float, float]]:
+def _greedy(doubt: Doubt, flops: NDArray, targets: int, budget: float) -> list[tuple[int, float, float]]:
     """A plan's candidates in order, with the targets' standard deviation before and after each."""
     count, left, steps = len(flops), budget, []
     at = np.arange(count, count + targets)
     while len(steps) < MOST_RUNS:
         now, after = np.sqrt(doubt.of_runs(at)).mean(), doubt.narrowed(at)[:count]
-        shrinkage = 1 - after / now
-        worth = np.where((flops <= left * (1 + ROUNDING)) & (shrinkage >= SMALLEST_SHRINKAGE), shrinkage / prices, -1.0)
-        place = int(worth.argmax())
-        if worth[place] < 0:
+        shrinkage = np.where(flops <= left * (1 + ROUNDING), 1 - after / now, 0.0)
+        place = int(shrinkage.argmax())
+        if shrinkage[place] < SMALLEST_SHRINKAGE:
             break
         steps.append((place, float(now), float(after[place])))
         doubt, left = doubt.after(place), left - flops[place]

@@ -103,8 +103,6 @@ def exponents_table(exponents: pd.DataFrame) -> HTML:
         b="b (exposure)|.3f",
         b_lo="low|.3f",
         b_hi="high|.3f",
-        universes="analyses|d",
-        agreeing="that agree|d",
         favours="favours",
     )
 
@@ -282,7 +280,7 @@ def parabola_table(check: pd.DataFrame) -> HTML:
 def next_run_sentence(planned: pd.DataFrame) -> str:
     """Say which run to train next, and what it would be worth."""
     if planned.empty:
-        return "No single run would narrow the forecast by one percent or more."
+        return "No run for half the price of the large one would narrow its forecast by two percent or more."
     rows = planned[planned["objective"] == planned["objective"].iloc[0]]
     first, last = rows.iloc[0], rows.iloc[-1]
     more = (

@@ -186,7 +186,7 @@ def _undecided(row: pd.Series, share: str) -> str:
 
 def _next_run(planned: pd.DataFrame) -> list[str]:
     if planned.empty:
-        return ["No single run would narrow the forecast by one percent or more."]
+        return ["No run for half the price of the large one would narrow its forecast by two percent or more."]
     first = planned.iloc[0]
     return [
         f"Train this next: {first['kind']} at {si(first['N'])} parameters and {si(first['D'])} pairs "
