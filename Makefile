@@ -1,15 +1,22 @@
 # make study             runs the demo study and ends with the path of its report
 # make study STUDY=name  runs params/name.yaml; a path to any YAML works as well
+# make study ON=slurm    submits its jobs to a cluster (docs/cluster.md)
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
 # make site              writes reports/site/index.html, which leads to every published study
 # make test              runs the tests
 # make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
 # make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
+# make gpu-bundle        puts into build/gpu what `python -m benchmarks.gpu` needs where nothing can be installed
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
 STUDY ?= demo
 MINUTES ?= 60
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux2014_x86_64 manylinux_2_17_x86_64
+GPU_PACKAGES := pydantic pydantic-core annotated-types typing-inspection typing-inspect mypy-extensions typeguard pandera
+GPU_PACKAGES += ir-measures bm25s pystemmer
+SPACE := $(subst ,, )
 BIN := .venv/bin
 # Without an NVIDIA driver torch comes from its CPU index, which spares gigabytes of CUDA; that index is asked once, for
 # torch alone, and where it cannot be reached pip goes on to the next place that has the pinned version. Each place has
@@ -18,7 +25,7 @@ TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://dow
 
 LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: study plan publish site test fuzz bench lab kernels lint lock clean
+.PHONY: study plan publish site test fuzz bench gpu-bundle lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock requirements.hashes pyproject.toml
@@ -31,10 +38,10 @@ LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-an
 	@touch $@
 
 study: .venv/ready
-	@$(BIN)/python -m rankscale_utils.pipeline.batch "$(STUDY)"
+	@$(BIN)/python -m rankscale_utils.pipeline.batch "$(STUDY)" $(ON)
 
 plan: .venv/ready
-	@$(BIN)/python -m rankscale_utils.pipeline.estimate "$(STUDY)"
+	@$(BIN)/python -m rankscale_utils.pipeline.plan "$(STUDY)"
 
 publish: .venv/ready
 	@$(BIN)/python -m rankscale_utils.report.publish "$(STUDY)"
@@ -60,6 +67,14 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.ed2lm --length 512
 	$(BIN)/python -m benchmarks.ed2lm --length 128
+
+gpu-bundle: .venv/ready
+	rm -rf build/gpu && mkdir -p build/gpu/arxiv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target build/gpu/site \
+		--implementation cp --python-version $(GPU_PYTHON) $(addprefix --platform ,$(GPU_PLATFORMS)) \
+		$$(grep -iE '^($(subst $(SPACE),|,$(GPU_PACKAGES)))==' requirements.lock | cut -d' ' -f1)
+	cp "$${RANKSCALE_DATA:-../shared/data}"/arxiv/pairs-00.jsonl.gz build/gpu/arxiv/
+	@echo 'There: PYTHONPATH=build/gpu/site RANKSCALE_DATA=build/gpu python3 -m benchmarks.gpu --out "$$OUT"'
 
 kernels: .venv/ready
 	$(BIN)/python -m rankscale_utils.pipeline.kernels

@@ -12,7 +12,7 @@ os.environ[WHO_WRITES] = "write"
 study = load_study(config["study"])
 NOTEBOOKS, RESULTS, RUN = Path(workflow.basedir) / "notebooks", study.folder, study.folder / "{run}"
 SYSTEM = paths.system_folder(RESULTS, "{system}")
-GPU = int(config["kernel"] == "rankscale-gpu")
+GPU, CORES = int(config["kernel"] == "rankscale-gpu"), config["cores"]
 TRAINED = {run.name: run for run in study.all_runs}
 LADDER, ANNOTATED = [run.name for run in study.runs], [run.name for run in study.annotation_runs]
 FITTED = [run.name for run in study.fitted_runs + study.fitted_annotation_runs]
@@ -57,6 +57,13 @@ def cells(name):
     return digest([cell["source"] for cell in read_json(NOTEBOOKS / f"{name}.ipynb")["cells"]])
 
 
+def asks(rule):
+    """Return what a rule's jobs ask a cluster for, each by its wildcards; nothing where they run on this machine."""
+    jobs = {name: job for name, job in config["jobs"].items() if name.split()[0] == rule}
+    fields = {field for job in jobs.values() for field in job}
+    return {field: lambda wildcards, field=field: jobs[" ".join([rule, *wildcards])][field] for field in fields}
+
+
 def executed():
     names = ["3_fit", "4_forecast", "5_allocate"] + ["6_speedup"] * bool(TRAINED)
     names += ["7_annotations"] * bool(ANNOTATED) + ["8_families"] * SEVERAL
@@ -70,6 +77,7 @@ def results(*files, where=True):
 
 # Every result: a report that outlived some of them, as in a fresh clone or after damage, does not count as done.
 rule all:
+    localrule: True
     input:
         executed(),
         [file(RESULTS / run) for run in TRAINED for file in (paths.ledger_file, paths.measurements_file)],
@@ -85,6 +93,7 @@ rule all:
         paths.index_file(study.reports),
 
 rule index:
+    localrule: True
     input: executed(), template=str(paths.CHECKOUT / "rankscale_utils" / "report" / "template")
     output: update(paths.index_file(study.reports))
     params: beside="**/*.html"
@@ -96,7 +105,8 @@ rule collection:
         update(results(paths.collection_file, paths.ladder_file, paths.contract_file)),
         update(results(paths.references_file, paths.rehearsal_file)),
     params: settings=digest([study.settings_of(run) for run in study.runs], *study.measuring, GIVEN)
-    threads: workflow.cores
+    threads: CORES
+    resources: **asks("collection")
     log: paths.log_file(RESULTS, "collection")
     shell: STAGE + PREPARE
 
@@ -107,7 +117,7 @@ rule generated:
     params: settings=digest(study.annotated_by("generated")) if study.annotations else ""
     threads: study.training.threads if study.training else 1
     priority: 15
-    resources: gpu=GPU
+    resources: gpu=GPU, **asks("generated")
     log: paths.log_file(RESULTS, "generated")
     shell: STAGE + PREPARE + " generated"
 
@@ -122,7 +132,7 @@ rule train:
     params: settings=lambda wildcards: digest(study.settings_of(TRAINED[wildcards.run]))
     threads: study.training.threads if study.training else 1
     priority: 10
-    resources: gpu=GPU * (study.training.gpus if study.training else 1)
+    resources: gpu=GPU * (study.training.gpus if study.training else 1), **asks("train")
     log: paths.log_file(RESULTS, "{run}.train")
     shell: START + " --gpus {resources.gpu}" + NAMED + NOTEBOOK + " -p run {wildcards.run}"
 
@@ -136,7 +146,7 @@ rule evaluate:
     params: settings=digest(*study.measuring), beside="*.run.gz"
     threads: study.training.threads if study.training else 1
     priority: 20
-    resources: gpu=GPU
+    resources: gpu=GPU, **asks("evaluate")
     log: paths.log_file(RESULTS, "{run}.evaluate")
     shell: BESIDE + NOTEBOOK + " -p run {wildcards.run}"
 
@@ -149,11 +159,12 @@ rule system:
         beside="*.run.gz",
     threads: study.training.threads if study.training else 1
     priority: 5
-    resources: gpu=GPU
+    resources: gpu=GPU, **asks("system")
     log: paths.log_file(RESULTS, "{system}.system")
     shell: BESIDE + " python -m rankscale_utils.pipeline.system {study.source:q} {wildcards.system}"
 
 rule fit:
+    localrule: True
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
         update(results(paths.backtest_file, paths.left_out_file)),
@@ -169,6 +180,7 @@ rule fit:
     shell: BESIDE + NOTEBOOK
 
 rule forecast:
+    localrule: True
     input:
         measured(LADDER),
         systems(),
@@ -186,6 +198,7 @@ rule forecast:
     shell: PAPERMILL
 
 rule allocate:
+    localrule: True
     input:
         measured(LADDER),
         fits=rules.fit.output.fits,
@@ -212,13 +225,14 @@ rule speedup:
         result=update(paths.speed_file(RESULTS)),
         per_query=update(paths.speed_per_query_file(RESULTS)),
     params: settings=digest(cells("6_speedup"))
-    threads: workflow.cores
-    resources: gpu=GPU
+    threads: CORES
+    resources: gpu=GPU, **asks("speedup")
     log: paths.log_file(RESULTS, "6_speedup")
     shell: PAPERMILL
 
 if ANNOTATED:
     rule annotate:
+        localrule: True
         input:
             measured(ANNOTATED),
             seals=rules.fit.output.seals,
@@ -232,6 +246,7 @@ if ANNOTATED:
 
 if SEVERAL:
     rule families:
+        localrule: True
         input:
             measured(LADDER),
             speed=rules.speedup.output.result,

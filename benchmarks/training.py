@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sentence_transformers
 import torch
 import yaml
-from datasets import Dataset
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from tokenizers import Tokenizer
 from transformers import TrainerCallback
@@ -35,6 +34,9 @@ from rankscale_utils.models.flat_batch import Sequences
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study, run_seed
 from rankscale_utils.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 QUERIES, CANDIDATES, POSITIVES = 16, 8, 20  # a step's queries, their documents, and the best of each query's passages
 RATE = 2e-5
@@ -165,8 +167,10 @@ def theirs(folder: Path, objective: str, rows: list[Step], found: common.Corpus)
     return float(np.diff(clock.ends).mean())
 
 
-def in_groups(rows: list[Step], found: common.Corpus) -> Dataset:
+def in_groups(rows: list[Step], found: common.Corpus) -> "Dataset":
     """Return a row a query: the query, its documents and their labels."""
+    from datasets import Dataset
+
     groups = [group for step in rows for group in zip(step.query_rows, step.document_rows, step.relevance, strict=True)]
     return Dataset.from_dict(
         {
@@ -177,8 +181,10 @@ def in_groups(rows: list[Step], found: common.Corpus) -> Dataset:
     )
 
 
-def in_pairs(rows: list[Step], found: common.Corpus) -> Dataset:
+def in_pairs(rows: list[Step], found: common.Corpus) -> "Dataset":
     """Return a row a pair: the query, the document and its label."""
+    from datasets import Dataset
+
     columns = [np.concatenate([getattr(step, name).ravel() for step in rows]) for name in Step._fields[:3]]
     texts = {
         "query": [found.queries[row] for row in columns[0]],

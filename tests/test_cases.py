@@ -251,7 +251,7 @@ def test_04_what_has_no_truth_is_left_out_and_named():
 
 
 def test_31_a_plan_of_own_files(capsys):
-    from rankscale_utils.pipeline.estimate import main
+    from rankscale_utils.pipeline.plan import main
 
     assert main(str(case("31/plan.yaml"))) == 0
     assert "hours" in capsys.readouterr().out

@@ -13,10 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from rankscale_utils.errors import NO_ROOM, Damaged, DiskFull
 
+from .lease import lease
 from .progress import say
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with lease(Path(f"{folder}.lock")):
         if folder.exists() and not _as_built(folder):
             say(f"{folder} is damaged, so it is built again")
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Run a whole study: `python -m rankscale_utils.pipeline.batch STUDY` (what `make study` runs).
+"""Run a whole study: `python -m rankscale_utils.pipeline.batch STUDY [PROFILE]` (what `make study` runs).
 
 The study is validated first, then Snakemake executes the notebooks; what is done stays done, and an interrupted study
 goes on where it was.
@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
+from . import cluster
 from .repair import remove_damaged
 from .stage import reason
 from .warm import serving
@@ -34,7 +36,7 @@ PATIENCE = 10.0  # seconds in which stages that are told to stop may write what 
 OF_HOME = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 
 
-def check(study: Study) -> None:
+def check(study: Study, on: str = "") -> None:
     """Read what the study brings before any work is done.
 
     Raises:
@@ -44,7 +46,9 @@ def check(study: Study) -> None:
     for place in (paths.ROOT, paths.shipped_folder()):
         if {"{", "}"} & set(str(place)):
             raise StudyError(f"{place} has braces in its name, which mean something to Snakemake: rename it.")
-    wanted, there = (study.training.gpus, visible_gpus()) if study.training else (1, 0)
+    if on:
+        cluster.check_profile(on)
+    wanted, there = (study.training.gpus, visible_gpus()) if study.training and not on else (1, 0)
     if 0 < there < wanted:
         raise StudyError(f"training.gpus = {wanted}: this machine shows {there}: lower it or use a larger machine.")
     if study.measurements is not None:
@@ -57,21 +61,29 @@ def check(study: Study) -> None:
         rehearse_again(study)
 
 
-def command(study: Study, core_count: int, gpu_count: int) -> list[str]:
-    """Write what the Snakefile is told of a study, and return Snakemake's command.
+def command(study: Study, core_count: int, gpu_count: int, on: str = "") -> list[str]:
+    """Write what the Snakefile is told of a study, and return Snakemake's command, here or by a cluster's profile.
 
     The study has its own lock, which lives as long as its processes.
     """
-    kernel = "rankscale-gpu" if gpu_count else "rankscale-cpu"
-    write_json(paths.graph_file(study.folder), {"study": str(study.source), "kernel": kernel})
+    told = {"study": str(study.source), "cores": core_count, "jobs": {}}
+    where = ["--cores", str(core_count), "--resources", f"gpu={gpu_count}"]
+    if on:
+        from .jobs import asked_of  # here, since it takes seconds to import
+
+        asks = cluster.read_cluster()
+        told |= {"cores": asks.cpus, "jobs": asked_of(study, asks)}
+        gpu_count, where = int(asks.gpus), cluster.options(study, on, asks)
+    told["kernel"] = "rankscale-gpu" if gpu_count else "rankscale-cpu"
+    write_json(paths.graph_file(study.folder), told)
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.shipped_folder() / "Snakefile")),
-        *("--directory", str(paths.ROOT), "--cores", str(core_count), "--resources", f"gpu={gpu_count}"),
-        *("--nolock", "--rerun-incomplete", "--configfile", str(paths.graph_file(study.folder))),
+        *("--directory", str(paths.ROOT), "--nolock", "--rerun-incomplete"),
+        *("--configfile", str(paths.graph_file(study.folder)), *where),
     ]
 
 
-def run(study: Study) -> int:
+def run(study: Study, on: str = "") -> int:
     """Run a study and return Snakemake's exit status.
 
     Raises:
@@ -81,15 +93,17 @@ def run(study: Study) -> int:
     progress = paths.progress_file(study.folder)
     with _lock(study) as lock:
         _claim(study)
-        for file in (progress, paths.failures_file(study.folder)):
+        of_jobs = paths.progress_of_jobs(study.folder)
+        for file in (progress, paths.failures_file(study.folder), *of_jobs.glob("*.log")):
             file.write_text("", encoding="utf-8")
         remove_damaged(study)
         environment = _environment(study, progress)
-        warm = serving(paths.log_file(study.folder, "warm"), environment)
-        with _shown(progress), warm as environment:
-            return _supervised(
-                command(study, cores(), gpus()), environment, paths.log_file(study.folder, "graph"), lock
-            )
+        graph, log = command(study, cores(), gpus(), on), paths.log_file(study.folder, "graph")
+        with _shown(progress, of_jobs), ExitStack() as beside:
+            warm = beside.enter_context(serving(paths.log_file(study.folder, "warm"), environment))
+            if on == "slurm":
+                warm = beside.enter_context(cluster.submitting(study, warm, environment))
+            return _supervised(graph, warm, log, lock)
 
 
 def _environment(study: Study, progress: Path) -> dict[str, str]:
@@ -166,19 +180,23 @@ def _claim(study: Study) -> None:
 
 
 class _shown:
-    """Print the lines that are added to a file while the block runs."""
+    """Print the lines that are added to a file, and to those in a folder, while the block runs."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.over = path, threading.Event()
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path, self.folder, self.over = path, folder, threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def _follow(self) -> None:
-        with open(self.path, encoding="utf-8", errors="replace") as lines:
+        with ExitStack() as open_files:
+            followed: dict[Path, TextIO] = {}
             while True:
                 last = self.over.is_set()
-                if text := lines.read():
-                    sys.stdout.write(text)
-                    sys.stdout.flush()
+                for path in {self.path, *self.folder.glob("*.log")} - set(followed):
+                    followed[path] = open_files.enter_context(open(path, encoding="utf-8", errors="replace"))
+                for lines in followed.values():
+                    if text := lines.read():
+                        sys.stdout.write(text)
+                        sys.stdout.flush()
                 if last:
                     return
                 time.sleep(0.3)
@@ -197,19 +215,19 @@ def _failures(study: Study) -> list[str]:
         return [full]
     stages = paths.failures_file(study.folder).read_text(encoding="utf-8").splitlines()
     log = paths.log_file(study.folder, "graph")
-    return stages or [
-        f"the graph of {study.name} failed: {reason(log.read_text(encoding='utf-8', errors='replace'))} ({log})"
-    ]
+    graph = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    told = stages + cluster.failures(study, graph)
+    return told or [f"the graph of {study.name} failed: {reason(graph)} ({log})"]
 
 
 @one_sentence
-def main(name: str) -> int:
-    """Run the study of that name or path, and say where its report is."""
+def main(name: str, on: str = "") -> int:
+    """Run the study of that name or path, here or on a cluster by its profile, and say where its report is."""
     study = load_study(name)
-    check(study)
+    check(study, on)
     study.check_files()
     began = time.monotonic()
-    status = run(study)
+    status = run(study, on)
     if status:
         for sentence in _failures(study):
             print(f"rankscale: {sentence}", file=sys.stderr)
@@ -220,4 +238,4 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

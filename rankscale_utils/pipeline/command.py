@@ -47,9 +47,9 @@ def _study(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from . import estimate
+    from . import plan
 
-    return estimate.main(given.study)
+    return plan.main(given.study)
 
 
 def _forecast(given: argparse.Namespace) -> int:

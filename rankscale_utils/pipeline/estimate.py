@@ -1,10 +1,9 @@
-"""What a study costs before it starts: `python -m rankscale_utils.pipeline.estimate STUDY` (what `make plan` runs).
+"""What a study costs before it starts: see `pipeline.plan`.
 
 Counts come from each rung's configuration alone; ten seconds of this machine, a matrix product and training steps of
 the smallest rung, turn them into hours. What is assumed is printed beside them.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from transformers import AutoConfig, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
-from rankscale_utils.errors import one_sentence
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
-from rankscale_utils.models.counts import encoder_flops, parameters
+from rankscale_utils.models.counts import Parameters, encoder_flops, parameters
 from rankscale_utils.models.export import Model
 from rankscale_utils.models.lora import lora_parameters
 from rankscale_utils.models.pretrained import bare_encoder, read_config
@@ -27,7 +25,6 @@ from rankscale_utils.models.published import longest_read
 from rankscale_utils.report.prose import duration
 from rankscale_utils.study import paths
 from rankscale_utils.study.ladder import ETTIN, ETTIN_SHAPES
-from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
 from rankscale_utils.training.run import plan_branches, planned_steps
@@ -92,13 +89,11 @@ def estimate_costs(study: Study, machine: Machine, tokens: float) -> pd.DataFram
 def _of_family(study: Study, family: Family, machine: Machine, tokens: float) -> pd.DataFrame:
     """Return the rows of one family's rungs; a larger rung's steps are faster in proportion to its hidden size."""
     work, rows, smallest = PlannedWork.of(study, family), [], None
-    longest = study.text.pair_tokens
-    query = min(study.text.longest_query, longest // 2) * tokens / longest
     for rung in study.ladder:
         config = planned_config(study, rung, family)
-        model, smallest = empty_model(study, family, rung, config), smallest or config.hidden_size
-        counts = parameters(model)
-        flops = pair_flops(model, query, tokens - query - 3) * _passes(study, family, rung, work)
+        smallest = smallest or config.hidden_size
+        model, counts, flops_of_a_pair = count_costs(study, family, rung, tokens)
+        flops = flops_of_a_pair * _passes(study, family, rung, work)
         rate = min(machine.step * config.hidden_size / smallest, max(machine.step, REACHED * machine.product))
         rows.append(
             {
@@ -115,14 +110,26 @@ def _of_family(study: Study, family: Family, machine: Machine, tokens: float) ->
     return pd.DataFrame(rows)
 
 
+def count_costs(study: Study, family: Family, rung: str, tokens: float) -> tuple[Model, Parameters, float]:
+    """Return a rung's empty model, its parameters, and the FLOPs of a forward pass over a pair of so many tokens."""
+    longest = study.text.pair_tokens
+    query = min(study.text.longest_query, longest // 2) * tokens / longest
+    model = empty_model(study, family, rung, planned_config(study, rung, family))
+    return model, parameters(model), pair_flops(model, query, tokens - query - 3)
+
+
+def passes_of_a_step(study: Study) -> int:
+    """Return the forward passes that a training step costs: a backward pass counts as two, and some are repeated."""
+    share, at_once = _pairs_at_once(study)
+    passes = 2 if study.training.lora else 3  # what LoRA freezes needs no gradient
+    return passes + study.training.gradient_checkpointing + (at_once < share)
+
+
 def _passes(study: Study, family: Family, rung: str, work: PlannedWork) -> int:
-    """Return the forward passes over a pair that all runs of a rung cost: a backward pass counts as two."""
+    """Return the forward passes over a pair that all runs of a rung cost."""
     annotated = [run for run in study.annotation_runs if run.rung == rung and family == "bi_encoder"]
     further = sum(planned_steps(plan_branches(study, run)) for run in annotated) * study.training.groups.pairs_per_step
-    share, at_once = _pairs_at_once(study)
-    recomputed = study.training.gradient_checkpointing + (at_once < share)  # further forward passes of every step
-    passes = 2 if study.training.lora else 3  # what LoRA freezes needs no gradient
-    return (work.trained + further) * (passes + recomputed) + work.scored
+    return (work.trained + further) * passes_of_a_step(study) + work.scored
 
 
 def _state_bytes(study: Study, model: Model, params: int) -> float:
@@ -260,19 +267,3 @@ def estimate_text(study: Study, machine: Machine, tokens: float, source: str) ->
 def _said_of_systems(systems: pd.DataFrame) -> list[str]:
     said = [f"{row.system} ({row.params:,} parameters) {duration(row.hours)}" for row in systems.itertuples()]
     return [f"Besides, models that exist score every test once and take at most: {', '.join(said)}."] if said else []
-
-
-@one_sentence
-def main(name: str) -> int:
-    """Print what a study costs; return the exit status."""
-    study = load_study(name)
-    if study.measurements:
-        print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
-    else:
-        study.check_files()
-        print(estimate_text(study, measure_machine(study), *tokens_of_a_pair(study)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -8,6 +8,8 @@ there a kernel takes what processes that it forks print. It is bound as it is ch
 same one, and what does not begin with 16 random bytes, which only these processes know, is thrown away.
 """
 
+import os
+import signal
 from typing import Any
 
 import nbformat
@@ -28,6 +30,8 @@ class SocketEngine(NBClientEngine):
     ) -> nbformat.NotebookNode:
         """Execute the notebook and return it; one that ends early loses the cells that were not run."""
         with socket_folder() as folder:
+            if "SLURM_JOB_ID" in os.environ:  # whose processes are all told at once: the kernel's answer is waited for
+                signal.signal(signal.SIGTERM, lambda *_: None)
             sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
             super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
         for place, cell in enumerate(nb_man.nb.cells):

@@ -2,20 +2,26 @@
 
 Runs the command on free GPUs, its output going to the log. Says where people watch that the stage is done, or leaves
 one sentence with the reason where `pipeline.batch` looks for it.
+
+In a job of Slurm, what says that its end is near (see `machine.warning`) reaches the command too. Where the command has
+then kept what it needs and ended, the job is sent back to the queue, and the same command goes on there.
 """
 
 import argparse
+import os
 import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
 from rankscale_utils.machine.device import leased
 from rankscale_utils.machine.files import no_room
 from rankscale_utils.machine.progress import say
+from rankscale_utils.machine.warning import warned
 from rankscale_utils.study import paths
 
 from .written import forget, note
@@ -26,6 +32,7 @@ NEVER_REASONS = re.compile(
     r"^(papermill\.|subprocess\.|nbclient\.|[\w.]*PapermillExecutionError|RuleException|WorkflowError:?$)"
 )
 SENTENCE = re.compile(r"^(rankscale: |rankscale_utils\.errors\.\w+: )")
+SECONDS_TO_END = 300.0  # in which Slurm ends a job that goes back to the queue
 MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -48,7 +55,7 @@ def ended_by(status: int) -> str | None:
 
 def failure(log: Path, status: int, kills_before: int) -> str:
     """Return one sentence that says why a command ended with this status."""
-    said = log.read_text(encoding="utf-8", errors="replace")
+    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if full := no_room(log.parent):  # which cuts the log, so that it tells nothing
         return full
     if kills_before < out_of_memory_kills():
@@ -60,6 +67,12 @@ def failure(log: Path, status: int, kills_before: int) -> str:
     else:
         why = reason(said)
     return f"{why} (the log is {log})"
+
+
+def _runs(job: str) -> bool:
+    """Say whether Slurm lets a job of it run, which it does until the grace of a preemption is over."""
+    asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == "RUNNING"
 
 
 def out_of_memory_kills() -> int:
@@ -86,14 +99,24 @@ def main(arguments: list[str]) -> int:
     study = paths.study_folder(given.study)
     forget(study, given.stage)
     given.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(given.log, "wb") as log, leased(given.gpus) as (environment, held):
+    stage, job = f"{given.study}: {given.stage.strip()}", os.environ.get("SLURM_JOB_ID", "")
+    with ExitStack() as meanwhile:
+        came = meanwhile.enter_context(warned()) if job else set
+        log = meanwhile.enter_context(open(given.log, "wb"))
+        environment, held = meanwhile.enter_context(leased(given.gpus))
         streams = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         status = subprocess.call(given.command, env=environment, pass_fds=held, **streams)
-    stage = f"{given.study}: {given.stage.strip()}"
+        if status and came():
+            if _runs(job):  # which a job does not that was cancelled or whose time is over
+                say(f"{stage} goes back to the queue, as the end of its job is near")
+                subprocess.run(["scontrol", "requeue", job], check=False)
+            time.sleep(SECONDS_TO_END)
     if status == 0:
         note(study, given.stage, given.results, given.beside)
         say(f"{stage} done")
         return 0
+    if came():  # of Slurm, which knows why
+        return status if status > 0 else 128 - status
     sentence = f"{stage} failed: {failure(given.log, status, kills)}"
     with (
         suppress(OSError),

@@ -112,6 +112,11 @@ def progress_file(study: Path) -> Path:
     return study / "progress.log"
 
 
+def progress_of_jobs(study: Path) -> Path:
+    """What each of a cluster's jobs said while it ran, a file each: machines that write into one lose lines."""
+    return study / "progress"
+
+
 def collection_file(study: Path) -> Path:
     """The manifest of a study's collection."""
     return study / "collection.json"

@@ -1,12 +1,16 @@
 """The processes that train one run: one alone, or as many as torchrun started, each with its share of every step."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from rankscale_utils.machine.lease import lease
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -39,6 +43,10 @@ class Processes:
 
     def add_up(self, model: nn.Module) -> None:
         """Let every process have the sum of all gradients."""
+
+    def any(self, own: bool) -> bool:
+        """Say whether something holds in any process."""
+        return own
 
     def divide(self, model: nn.Module) -> None:
         """Divide the weights among the processes when they are sharded, before an optimiser knows them."""
@@ -92,9 +100,13 @@ class Torchrun(Processes):
             if self.sharded or not out_of_memory(error):  # sharded processes wait for each other within the action
                 raise
             failed = True
-        if self.accelerator.reduce(torch.tensor(float(failed), device=self.device)).item():
+        if self.any(failed):
             raise torch.OutOfMemoryError("in one of the processes")
         return result
+
+    def any(self, own: bool) -> bool:
+        """Say whether something holds in any process; all of them ask."""
+        return bool(self.accelerator.reduce(torch.tensor(float(own), device=self.device)).item())
 
     def gather(self, own: torch.Tensor) -> torch.Tensor:
         """Return the scores of all processes, whose shares may differ in size."""
@@ -142,6 +154,18 @@ class Torchrun(Processes):
 def processes(device: torch.device, sharded: bool = False) -> Processes:
     """Return this process, with those that torchrun started beside it."""
     return Torchrun(device, sharded) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Processes()
+
+
+@contextmanager
+def held_by_first(path: Path, together: Processes, timeout: float | None = None) -> Iterator[None]:
+    """Let the first of the processes hold a lease while the block runs in all of them.
+
+    Raises:
+        Held: somebody else holds it for longer than the timeout.
+    """
+    with ExitStack() as held:
+        together.first(lambda: held.enter_context(lease(path, timeout)))
+        yield
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,19 +4,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from rankscale_utils.errors import Damaged, StudyError
 from rankscale_utils.machine.files import damage_of, read_json, whole_file
+from rankscale_utils.machine.lease import Held
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run
 
-from .distributed import Processes
+from .distributed import Processes, held_by_first
 from .health import Health
 from .trainer import Seen, Trainer
 
@@ -31,21 +32,20 @@ def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
         StudyError: another process trains this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.lock_file(folder))
-
-    def hold() -> None:
-        try:
-            lock.acquire(timeout=SECONDS_TO_WAIT)
-        except Timeout:
-            raise StudyError(f"run {run.name} is trained by another process: wait for it, or stop it first.") from None
-        for half in folder.glob(".*.*"):  # what whole_file and whole_folder had begun
-            shutil.rmtree(half) if half.is_dir() else half.unlink()
-
-    together.first(hold)
+    lock = paths.lock_file(folder)
     try:
-        yield
-    finally:
-        lock.release()
+        with held_by_first(lock, together, SECONDS_TO_WAIT):
+            together.first(partial(_tidy, folder))
+            yield
+    except Held:
+        raise StudyError(f"run {run.name} is trained by another process: wait for it, or stop it first.") from None
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what `whole_file` and `whole_folder` had begun."""
+    for half in folder.glob(".*.*"):
+        if not half.name.startswith(paths.lock_file(folder).name):
+            shutil.rmtree(half) if half.is_dir() else half.unlink()
 
 
 def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
@@ -60,23 +60,40 @@ def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:
     return ledger if ledger["identity"] == identity and _whole(folder, ledger["checkpoints"]) else None
 
 
-def keep_state(trainer: Trainer, folder: Path, identity: str, trunk: dict, checkpoints: list[dict]) -> None:
-    """Write what a later process needs to go on from here, as tensors and plain values: reading it runs no code."""
-    plain = trunk | {"seen": asdict(trunk["seen"])}
-    kept = {"identity": identity, "trunk": plain, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
+def keep_state(
+    trainer: Trainer, folder: Path, identity: str, trunk: dict, checkpoints: list[dict], cooling: dict | None = None
+) -> None:
+    """Write what a later process needs to go on from here, as tensors and plain values: reading it runs no code.
+
+    cooling: the state in the midst of a cool-down that began at the trunk's.
+    """
+    states = {
+        name: state | {"seen": asdict(state["seen"])} if state else None
+        for name, state in {"trunk": trunk, "cooling": cooling}.items()
+    }
+    kept = states | {"identity": identity, "checkpoints": checkpoints, "micro_batches": trainer.micro_batches}
     with whole_file(paths.resume_file(folder)) as temporary:
         torch.save(kept, temporary)
 
 
-def resume_state(trainer: Trainer, folder: Path, identity: str) -> list[dict[str, Any]]:
-    """Restore the trunk that an interrupted run of the same identity left; return its checkpoints so far."""
+def resume_state(trainer: Trainer, folder: Path, identity: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Restore the state that an interrupted run of the same identity left.
+
+    Returns its checkpoints so far, and, of a run that was stopped in a cool-down, the trunk that this began at.
+    """
     kept = _kept(folder, identity)
     if kept is None:
-        return []
-    seen = kept["trunk"]["seen"]
-    trainer.restore(kept["trunk"] | {"seen": Seen(**seen | {"health": Health(**seen["health"])})})
+        return [], None
+    trunk, cooling = _state(kept["trunk"]), kept.get("cooling")
+    trainer.restore(_state(cooling) if cooling else trunk)
     trainer.micro_batches = kept["micro_batches"]
-    return kept["checkpoints"]
+    return kept["checkpoints"], trunk if cooling else None
+
+
+def _state(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return a trainer's state from what was written of it."""
+    seen = kept["seen"]
+    return kept | {"seen": Seen(**seen | {"health": Health(**seen["health"])})}
 
 
 def _kept(folder: Path, identity: str) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import compute_device, hardware
 from rankscale_utils.machine.files import digest, write_json
 from rankscale_utils.machine.progress import Progress, say
+from rankscale_utils.machine.warning import warned
 from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.models.checks import start_of
 from rankscale_utils.models.flat_encoders import batches_of
@@ -38,7 +39,7 @@ from .distributed import processes
 from .health import Diverged
 from .resume import finished_ledger, hold_folder, keep_state, resume_state
 from .sweep import swept
-from .trainer import Trainer
+from .trainer import Interrupted, Trainer
 
 CURVE_STEPS = 20  # the loss curve keeps the mean of so many steps
 MISCOUNTED = 0.05  # FLOPs that are off by more of a counted pass are said
@@ -85,9 +86,10 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
     if device.type == "cuda" and study.training.gpus > 1 and "WORLD_SIZE" not in os.environ:
         return _with_torchrun(study, run, identity)
     together = processes(device, study.training.sharded)
-    with hold_folder(folder, run, together):
+    with hold_folder(folder, run, together), warned() as came:
         sweep = swept(study, run, collection, device, together)
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
+        trainer.stop = lambda: bool(came())
         if abs(trainer.counted_share - 1) > MISCOUNTED:
             together.first(partial(say, _miscounted(run, trainer.counted_share)))
         dev = Dev(study, collection) if run.source else None
@@ -109,18 +111,20 @@ def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> 
 
     With a dev part the run ends early, once its checkpoints no longer get better there.
     """
-    checkpoints = resume_state(trainer, folder, identity)
+    checkpoints, trunk = resume_state(trainer, folder, identity)
     branches, per_step = plan_branches(trainer.study, trainer.run), trainer.study.training.groups.pairs_per_step
     progress = Progress(trainer.run.name, planned_steps(branches) * per_step, "pairs")
-    progress.skip(planned_steps(branches[: len(checkpoints)]) * per_step)
+    done, so_far = len(checkpoints), trainer.seen.step - (branches[len(checkpoints) - 1].begin if checkpoints else 0)
+    progress.skip((planned_steps(branches[:done]) + so_far) * per_step)
     status, together = "complete", trainer.processes
     try:
-        for branch in branches[len(checkpoints) :]:
+        for branch in branches[done:]:
             if dev and ended(checkpoints):
                 break
-            trainer.advance(branch.begin, cool=False, progress=progress)
-            trunk = trainer.state()
-            trainer.advance(branch.end, cool=True, progress=progress)
+            if trunk is None:
+                trainer.advance(branch.begin, cool=False, progress=progress)
+                trunk = trainer.state()
+            trainer.advance(branch.end, cool=True, progress=progress, since=branch.begin)
             weights = merged(trainer.model, together.weights(trainer.model))
             path = paths.checkpoint_file(folder, branch.exposure)
             files = together.first(partial(save_checkpoint, trainer.model, path, trainer.tokens, weights))
@@ -128,8 +132,18 @@ def _trained(trainer: Trainer, folder: Path, identity: str, dev: Dev | None) -> 
             checkpoints.append(row | {"files": files})
             trainer.restore(trunk)
             together.first(partial(keep_state, trainer, folder, identity, trunk, checkpoints))
+            trunk = None
     except Diverged as reason:
         status = f"failed: {reason}"
+    except Interrupted:
+        now = trainer.state()
+        trunk, cooling = (trunk, now) if trunk else (now, None)
+        together.first(partial(keep_state, trainer, folder, identity, trunk, checkpoints, cooling))
+        seen = trainer.seen.step * per_step
+        raise StudyError(
+            f"run {trainer.run.name} was told to stop after {seen:,} pairs and has kept its state: the same command "
+            "goes on from there."
+        ) from None
     return _ledger(trainer, status, checkpoints) | {"pairs_per_second": progress.rate()}
 
 

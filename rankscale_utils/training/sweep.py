@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import split, training_steps
@@ -21,7 +20,7 @@ from rankscale_utils.machine.progress import Progress
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
 
-from .distributed import Processes
+from .distributed import Processes, held_by_first
 from .health import Diverged
 from .trainer import Trainer
 
@@ -38,22 +37,14 @@ def swept(study: Study, run: Run, collection: Collection, device: torch.device, 
     path = paths.learning_rate_file(study.folder, run.objective, run.rung)
     identity = digest(study.settings_of(first), collection.manifest["sha256"], collection.tokens / "tokenizer.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    together.first(partial(_hold, lock))
-    try:
+    with held_by_first(Path(f"{path}.lock"), together):  # whoever sweeps the same rung waits here for the result
         losses = together.first(partial(_known, path, identity))
         for factor in factors:
             if str(factor) not in losses:
                 losses[str(factor)] = _dev_loss(Trainer(study, first, collection, device, together, factor))
                 together.first(partial(write_json, path, {"identity": identity, "losses": losses}))
-    finally:
-        lock.release()
     numbers = {factor: loss for factor in factors if isinstance(loss := losses[str(factor)], float)}
     return {"factor": min(numbers, key=numbers.get) if numbers else min(factors), "losses": losses}
-
-
-def _hold(lock: FileLock) -> None:
-    lock.acquire()  # whoever sweeps the same rung waits here for the result
 
 
 def _known(path: Path, identity: str) -> dict[str, float | str]:

@@ -58,6 +58,10 @@ class Ready(NamedTuple):
     at_once: int
 
 
+class Interrupted(Exception):
+    """Training was told to stop between two steps."""
+
+
 class Trainer:
     """A model in training. `seen` counts its own path only, so a branch counts like a run of its own.
 
@@ -100,6 +104,7 @@ class Trainer:
         self.seed, self.seen = run_seed(run, "dropout"), Seen()
         self.early = device.type == "cuda"
         self.unread: deque[Callable[[], np.ndarray]] = deque()
+        self.stop: Callable[[], bool] = lambda: False  # asked before every step
 
     def state(self) -> dict[str, Any]:
         """Return a copy of all that decides how training goes on; random numbers follow from seed and step."""
@@ -111,17 +116,24 @@ class Trainer:
         self.processes.restore(self.model, self.optimizer, (state["model"], state["optimizer"]))
         self.seen = deepcopy(state["seen"])
 
-    def advance(self, until: int, cool: bool, progress: Progress) -> None:
+    def advance(self, until: int, cool: bool, progress: Progress, since: int | None = None) -> None:
         """Take the steps up to `until`; with `cool` the rate falls linearly to zero on the way.
+
+        since: the step at which the rate began to fall; absent: this one.
 
         Raises:
             Diverged: the run has failed.
+            Interrupted: `stop` says so; the state is that after a whole step.
             StudyError: not even one pair fits in memory.
         """
         settings, begin = self.study.training, self.seen.step
+        since = begin if since is None else since
         groups = training_steps(self.queries, settings.groups, run_seed(self.run, "data"), begin)
         for ready in ahead(self._ready, islice(groups, until - begin), self.early):
-            share = (until - self.seen.step) / (until - begin) if cool else 1.0
+            if self.processes.any(self.stop()):
+                self._read(0)
+                raise Interrupted
+            share = (until - self.seen.step) / (until - since) if cool else 1.0
             warm = min(1.0, (self.seen.step + 1) / (settings.warmup_steps + 1))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate * share * warm

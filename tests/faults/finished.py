@@ -26,7 +26,7 @@ MEASURED = {"measurements": "ladder.csv", "held_out": {"rungs": ["16m"]}, "forec
 TIMED = {"sealed_at", "sealed_sha256", "other_seals", "seconds", "pairs_per_second", "device", "hardware"}
 # What a clock measured, and what tells of this machine's day rather than of the study.
 BY_THE_CLOCK = re.compile(
-    r"(^|/)(speed|fixed_lengths|6_speedup|equal_size)|\.lock$|/logs/|\.log$|graph\.json$|/home/|\.snakemake"
+    r"(^|/)(speed|fixed_lengths|6_speedup|equal_size)|\.lock(\.\d+)?$|/logs/|\.log$|graph\.json$|/home/|\.snakemake"
 )
 MOMENTS = re.compile(
     r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?)?|\d\d:\d\d(:\d\d)?|[0-9a-f]{12,64}|"
@@ -103,14 +103,20 @@ def _said(path, root):
             with np.load(path) as arrays:
                 return {name: digest(arrays[name].tobytes()) for name in arrays.files}
         case ".ipynb":
-            cells = read_json(path)["cells"]
             return [
-                (MOMENTS.sub("T", "".join(cell["source"])), [_shown(output) for output in cell.get("outputs", [])])
-                for cell in cells
+                (
+                    _without_moments("".join(cell["source"]), root),
+                    [_shown(output) for output in cell.get("outputs", [])],
+                )
+                for cell in read_json(path)["cells"]
             ]
         case ".html" | ".txt":
-            return MOMENTS.sub("T", path.read_text(encoding="utf-8")).replace(str(root), "")
+            return _without_moments(path.read_text(encoding="utf-8"), root)
     return digest(path)
+
+
+def _without_moments(text, root):
+    return MOMENTS.sub("T", text.replace(str(root), ""))
 
 
 def _shown(output):

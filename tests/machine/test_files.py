@@ -144,7 +144,7 @@ def test_a_killed_builder_leaves_no_folder_and_the_next_one_starts_afresh(tmp_pa
         (temporary / "fresh").write_text("fresh")
 
     assert [path.name for path in cached_folder(folder, build).iterdir()] == ["fresh"]
-    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock", "folder.built.json", "log"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "folder.lock.2", "folder.built.json", "log"}
 
 
 def test_a_builder_that_raises_leaves_no_folder(tmp_path):
@@ -170,7 +170,7 @@ def test_a_folder_with_a_truncated_or_missing_file_is_built_again(tmp_path, caps
     cached_folder(tmp_path / "tokens", build)
     assert file.read_bytes() == b"0123456789"
     assert capsys.readouterr().err.count("tokens is damaged, so it is built again") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock", "tokens.built.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "tokens.lock.3", "tokens.built.json"}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_full_disk_is_said_in_one_sentence_and_leaves_the_old_file(tmp_path, e
     with pytest.raises(DiskFull):
         cached_folder(tmp_path / "cache", lambda temporary: (_ for _ in ()).throw(error))
     assert target.read_text() == "old"
-    assert {path.name for path in tmp_path.iterdir()} == {"file.txt", "cache.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file.txt", "cache.lock.1"}
 
 
 def test_a_built_folder_is_not_built_again(tmp_path):

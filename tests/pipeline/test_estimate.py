@@ -14,10 +14,10 @@ from rankscale_utils.pipeline.estimate import (
     estimate_costs,
     estimate_systems,
     estimate_text,
-    main,
     planned_config,
     tokens_of_a_pair,
 )
+from rankscale_utils.pipeline.plan import main
 from rankscale_utils.pipeline.planned_work import PlannedWork
 from rankscale_utils.study.ladder import ETTIN_SHAPES
 from rankscale_utils.study.loading import load_study

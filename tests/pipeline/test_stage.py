@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -51,3 +52,23 @@ def test_a_stage_that_was_killed_says_by_what(stage):
 ])  # fmt: skip
 def test_the_reason_is_the_last_line_that_tells(log, why):
     assert reason(log) == why
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "told"),
+    [("RUNNING", "SIGURG", "requeue 7\n"), ("RUNNING", "SIGTERM", "requeue 7\n"), ("COMPLETING", "SIGTERM", "")],
+)
+def test_a_job_whose_end_is_near_goes_back_to_the_queue(stage, tmp_path, monkeypatch, state, number, told):
+    for tool, script in {"squeue": f"echo {state}", "scontrol": f'echo "$@" >> {tmp_path}/told'}.items():
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / tool).chmod(0o755)
+    (tmp_path / "told").write_text("")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr("rankscale_utils.pipeline.stage.SECONDS_TO_END", 0.0)
+    status, progress, failures = stage(
+        f"import os, signal; os.kill(os.getppid(), signal.{number}); raise SystemExit(3)"
+    )
+    assert (status, failures) == (3, "")  # Slurm knows why
+    assert (tmp_path / "told").read_text() == told
+    assert progress == ("mine: fit goes back to the queue, as the end of its job is near\n" if told else "")

@@ -1,5 +1,7 @@
 """What a run leaves when it is killed, when the disk is full, and when files are damaged: nothing is lost."""
 
+import re
+import signal
 import subprocess
 import sys
 
@@ -9,11 +11,13 @@ from torch import nn
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
+from rankscale_utils.machine.progress import Progress
 from rankscale_utils.models.build import build_model
 from rankscale_utils.study import paths
 from rankscale_utils.training import resume
 from rankscale_utils.training.distributed import Processes
 from rankscale_utils.training.resume import hold_folder, keep_state
+from rankscale_utils.training.run import plan_branches, planned_steps
 from rankscale_utils.training.trainer import Trainer
 from tests.training.test_run import EXPOSURES, RUN, SLOWLY, results, short, train_one, weights
 
@@ -75,7 +79,8 @@ def whole(session_root):
 
 def left(study):
     """Return the names of what lies in the run's folder beside its checkpoints."""
-    return {path.name for path in (study.folder / RUN).iterdir() if not path.name.startswith("exposure-")}
+    names = [path.name for path in (study.folder / RUN).iterdir() if not path.name.startswith("exposure-")]
+    return {".lock" if re.fullmatch(r"\.lock\.\d+", name) else name for name in names}
 
 
 def interrupted(study, monkeypatch, after=2):
@@ -106,6 +111,29 @@ def test_a_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(new_st
     train_one(spared)
     assert results(killed) == results(spared)
     assert left(killed) == {"ledger.json", ".lock"}
+
+
+@pytest.mark.parametrize(("number", "every"), [(signal.SIGURG, 7), (signal.SIGTERM, 64)])
+def test_a_run_that_is_told_to_stop_loses_no_step(tiny_study, session_root, monkeypatch, number, every):
+    seen, stopped = [], []
+
+    def advance(progress, count, note=""):
+        seen.append(count)
+        if len(seen) % every == every // 2:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    while True:
+        try:
+            train_one(tiny_study)
+            break
+        except StudyError as error:
+            stopped.append(str(error))
+    assert len(stopped) >= len(seen) // every > 0
+    assert re.match(rf"run {RUN} was told to stop after \d+ pairs and has kept its state: the same", stopped[0])
+    assert len(seen) == planned_steps(plan_branches(tiny_study))  # none is taken twice
+    assert results(tiny_study) == whole(session_root)
+    assert left(tiny_study) == {"ledger.json", ".lock"}
 
 
 @pytest.mark.parametrize("bytes_left", [3_000, 20_000])

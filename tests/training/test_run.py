@@ -103,7 +103,7 @@ def test_a_run_leaves_a_checkpoint_an_exposure_and_a_ledger(trained):
     assert ledger["status"] == "complete"
     assert (ledger["objective"], ledger["rung"], ledger["seed"]) == ("listwise", "w8", 0)
     assert ledger["learning_rate"] == pytest.approx(3e-3 * 4**0.75)
-    assert {path.name for path in (trained.folder / RUN).iterdir()} == {"ledger.json", ".lock", *checkpoints}
+    assert {path.name for path in (trained.folder / RUN).iterdir()} == {"ledger.json", ".lock.1", *checkpoints}
 
 
 def test_the_ledger_counts_the_pairs_that_were_really_seen(trained, collection):

@@ -1,0 +1,28 @@
+"""What a study costs, here and on a cluster: `python -m rankscale_utils.pipeline.plan STUDY`, or `make plan`."""
+
+import sys
+
+from rankscale_utils.errors import one_sentence
+from rankscale_utils.study.loading import load_study
+
+from .cluster import read_cluster
+from .estimate import estimate_text, measure_machine, tokens_of_a_pair
+from .jobs import cluster_text
+
+
+@one_sentence
+def main(name: str) -> int:
+    """Print what a study costs; return the exit status."""
+    study = load_study(name)
+    if study.measurements:
+        print(f"{study.name} brings its measurements: nothing is trained, so there is nothing to plan.")
+    else:
+        study.check_files()
+        cluster = read_cluster()
+        print(estimate_text(study, measure_machine(study), *tokens_of_a_pair(study)))
+        print(cluster_text(study, cluster))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,90 @@
+"""A stand-in for `sbatch` while a study's jobs are submitted, so that no job is started twice.
+
+Where a job of the same study and stage waits or runs already, from an earlier start, it takes on the new start's name
+and its number is printed. Otherwise sbatch is called, again while Slurm cannot answer or takes no more jobs; a refusal
+becomes a sentence.
+Only what starts quickly is imported.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+PLAIN = "RANKSCALE_PLAIN_"  # what a variable is in a job, where that is something else
+ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,REQUEUE_HOLD,RESIZING,SIGNALING"
+# What passes by itself: an overloaded or restarting controller, and limits on how many jobs may wait.
+PASSING = re.compile(
+    r"timed out|Unable to contact|Connection refused|Zero Bytes|temporar|Resource temporarily|MaxSubmit|"
+    r"Slurm controller not responding|communication connection failure",
+    re.IGNORECASE,
+)
+WAITS = (5, 10, 20, 40, 60, 60, 60, 120, 120, 120)  # seconds between the tries
+
+
+def option(arguments: list[str], name: str) -> str:
+    """Return the value of an option that stands as two arguments or as one with `=`."""
+    for place, argument in enumerate(arguments):
+        if argument == name:
+            return arguments[place + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return ""
+
+
+def alive(prefix: str, comment: str) -> str:
+    """Return the number of the study's job of that comment that waits or runs, or nothing."""
+    listed = _ran(["squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%i|%j|%k"]).stdout
+    for line in listed.splitlines():
+        number, name, said = line.split("|", 2)
+        if name.startswith(prefix) and said == comment:
+            return number
+    return ""
+
+
+def stage(comment: str) -> str:
+    """Return a stage as people see it, from the comment that the plugin gives its job."""
+    rule, _, run = comment.removeprefix("rule_").partition("_wildcards_")
+    return f"{rule} {run}".strip()
+
+
+def submit(arguments: list[str]) -> int:
+    """Adopt the job or submit it; return the exit status."""
+    prefix, comment = os.environ["RANKSCALE_JOBS"], option(arguments, "--comment")
+    progress = os.path.join(os.environ["RANKSCALE_JOBS_PROGRESS"], f"{stage(comment).replace(' ', '.')}.log")
+    os.makedirs(os.path.dirname(progress), exist_ok=True)
+    plain = _plain() | {"RANKSCALE_PROGRESS": progress}
+    for wait in (*WAITS, 0):
+        if number := alive(prefix, comment):
+            _ran(["scontrol", "update", f"JobId={number}", f"JobName={option(arguments, '--job-name')}"])
+            print(number)
+            return 0
+        tried = _ran([os.environ["RANKSCALE_SBATCH"], *arguments], plain)
+        if tried.returncode == 0:
+            sys.stdout.write(tried.stdout)
+            return 0
+        if not PASSING.search(tried.stderr):
+            break
+        time.sleep(wait)
+    sys.stderr.write(tried.stderr)
+    told = [line.split("error: ", 1)[-1] for line in tried.stderr.splitlines() if line.strip()]
+    with open(os.environ["RANKSCALE_FAILURES"], "a", encoding="utf-8") as failures:
+        study = os.path.basename(os.path.dirname(failures.name))
+        failures.write(f"{study}: {stage(comment)} was refused by sbatch: {(told or ['it said nothing'])[-1]}\n")
+    return tried.returncode
+
+
+def _plain() -> dict[str, str]:
+    """Return the environment without what runs on this machine alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PLAIN)}
+    kept |= {name.removeprefix(PLAIN): value for name, value in os.environ.items() if name.startswith(PLAIN)}
+    return {name: value for name, value in kept.items() if value}
+
+
+def _ran(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(submit(sys.argv[1:]))

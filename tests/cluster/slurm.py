@@ -1,0 +1,182 @@
+"""A real Slurm of one machine, from Debian's packages, with pretend GPUs; it listens and writes nowhere but privately.
+
+By hand: `python -m tests.cluster.slurm COMMAND …` runs a command with such a cluster.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
+REPOSITORY = Path(__file__).resolve().parents[2]
+GPUS = 2
+CONF = """
+ClusterName=lab
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={home}/munge.socket,cred_expire=10
+StateSaveLocation={home}/state
+SlurmdSpoolDir={home}/spool
+SlurmctldPidFile={home}/slurmctld.pid
+SlurmdPidFile={home}/slurmd.pid
+SlurmctldLogFile={home}/slurmctld.log
+SlurmdLogFile={home}/slurmd.log
+SwitchType=switch/none
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min_interval=0
+GresTypes=gpu
+JobAcctGatherType=jobacct_gather/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=20
+MinJobAge=86400
+MaxArraySize=1000
+OverTimeLimit=0
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
+PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10
+"""
+
+
+def missing() -> str:
+    """Say why a cluster cannot be started here, or nothing where it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "starting Slurm's daemons takes root on Linux"
+    if lacking := [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if not shutil.which(name)]:
+        return f"no {', '.join(lacking)}: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+    if not find_spec("snakemake_executor_plugin_slurm"):
+        return "no snakemake-executor-plugin-slurm in this environment"
+    return ""
+
+
+@contextmanager
+def running() -> Iterator[dict[str, str]]:
+    """Run a cluster while the block runs; yield the variables by which Slurm's commands find it."""
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, ExitStack() as daemons:
+        home = Path(folder)
+        home.chmod(0o755)
+        environment = _environment(home, _configured(home))
+        munge = [f"--{name}={home}/munge.{end}" for name, end in
+                 {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}.items()]  # fmt: skip
+        daemons.enter_context(_daemon(["munged", "-F", "--force", f"--key-file={home}/munge.key", *munge]))
+        _until(lambda: (home / "munge.socket").exists(), "munged")
+        daemons.enter_context(_daemon(["slurmctld", "-D"], environment))
+        daemons.enter_context(_daemon(["slurmd", "-D", "-N", socket.gethostname()], environment))
+        daemons.callback(_end_jobs, environment)
+        _until(lambda: "idle" in _said(["sinfo", "--noheader", "--format=%T"], environment), "slurmd")
+        yield environment
+
+
+def _configured(home: Path) -> Path:
+    """Write what the daemons read into a folder; return slurm.conf."""
+    (home / "munge.key").write_bytes(secrets.token_bytes(128))
+    (home / "munge.key").chmod(0o600)
+    for name in ("state", "spool"):
+        (home / name).mkdir()
+    devices = [home / f"gpu{number}" for number in range(GPUS)]
+    for device in devices:
+        os.mknod(device, 0o666 | 0o020000, os.makedev(1, 3))  # Slurm wants character devices
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 >> 20
+    told = {"home": home, "host": socket.gethostname(), "cpus": max(2, os.cpu_count() or 1), "memory": memory}
+    conf = CONF.format(**told, gpus=GPUS, controller=_free_port(), node=_free_port())
+    (home / "slurm.conf").write_text(conf)
+    (home / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in devices))
+    return home / "slurm.conf"
+
+
+def _environment(home: Path, conf: Path) -> dict[str, str]:
+    """Return the variables by which Slurm's commands find it, also where Snakemake has taken Slurm's own away."""
+    for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo"):
+        command = home / "bin" / tool
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\nSLURM_CONF={conf} exec {shutil.which(tool)} "$@"\n')
+        command.chmod(0o755)
+    return {"SLURM_CONF": str(conf), "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}
+
+
+def _free_port() -> int:
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        return port.getsockname()[1]
+
+
+@contextmanager
+def _daemon(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=os.environ | (environment or {}), start_new_session=True, **streams)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """Cancel what still runs, so that no job outlives its cluster."""
+    _said(["scancel", "--full", "--signal=KILL", "--state=RUNNING", "--partition=low,high"], environment)
+    _said(["scancel", "--partition=low,high"], environment)
+    with suppress(AssertionError):
+        _until(lambda: not _said(["squeue", "--noheader"], environment), "the end of all jobs")
+
+
+def _said(command: list[str], environment: dict[str, str]) -> str:
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False).stdout
+
+
+def _until(true, what: str, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, f"{what} has not come within {seconds:.0f} s"
+        time.sleep(0.1)
+
+
+@contextmanager
+def guarded() -> Iterator[dict[str, str]]:
+    """Run a cluster in a process of its own, which ends it when this one ends, however that is."""
+    command = [sys.executable, "-m", "tests.cluster.slurm"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **streams) as guard:
+        yield json.loads(guard.stdout.readline())
+        guard.stdin.close()
+
+
+def _guard() -> None:
+    """Say where a cluster is, and run it until nobody listens any more."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with running() as environment:
+        print(json.dumps(environment), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    if reason := missing():
+        sys.exit(reason)
+    if len(sys.argv) == 1:
+        sys.exit(_guard())
+    with running() as found:
+        sys.exit(subprocess.call(sys.argv[1:], env=os.environ | found))

@@ -1,0 +1,118 @@
+"""A tiny study on a real Slurm: what it measures is what it measures here, to the last bit, whatever is killed."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from rankscale_utils.pipeline.leader import SIGNAL_WHEN_PARENT_ENDS
+from tests.cluster import slurm
+from tests.faults.finished import STUDY, contents, differences, run, write
+
+pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
+WAIT = 900.0  # seconds; on a busy machine a job of a second takes a minute
+TRAINING = STUDY["training"] | {"exposures": [2400, 4800, 9600]}  # long enough to be stopped in its midst
+CLUSTER = {"cpus": 1, "memory_factor": 1, "ask": 1}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with slurm.guarded() as environment:
+        yield environment
+
+
+def start(root, cluster):
+    """Start the study on the cluster; it leads a process group of its own."""
+    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", "tiny", "slurm"]
+    environment = os.environ | cluster | {"RANKSCALE_ROOT": str(root)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_parent, **streams)
+
+
+def end_with_parent():
+    ctypes.CDLL(None).prctl(SIGNAL_WHEN_PARENT_ENDS, signal.SIGTERM)
+
+
+def jobs(cluster, states="all"):
+    """Return number, state and comment of every job."""
+    command = ["squeue", "--noheader", f"--states={states}", "--format=%i|%T|%k"]
+    said = subprocess.run(command, env=os.environ | cluster, capture_output=True, text=True, check=True).stdout
+    return [line.split("|") for line in said.splitlines()]
+
+
+def until(true, process):
+    """Wait, while a process lives, until something is true, and return it."""
+    last = time.monotonic() + WAIT
+    while not (value := true()):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < last
+        time.sleep(0.05)
+    return value
+
+
+def number_of(cluster, comment, states="RUNNING"):
+    return next((number for number, _, said in jobs(cluster, states) if said == comment), "")
+
+
+def ran(cluster, *command):
+    subprocess.run(command, env=os.environ | cluster, check=True, capture_output=True)
+
+
+def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for root in (here, there):
+        root.mkdir()
+        write(root, training=TRAINING)
+    (there / "cluster.yaml").write_text(yaml.safe_dump(CLUSTER))
+    runs = there / "runs" / "tiny"
+
+    # The controller is killed while a run trains, which is warned meanwhile: it keeps its state and goes on.
+    first = start(there, cluster)
+    until(lambda: list(runs.glob("*/resume.pt")), first)
+    os.killpg(first.pid, signal.SIGKILL)
+    training = next(runs.glob("*/resume.pt")).parent.name
+    comment = f"rule_train_wildcards_{training}"
+    warned = number_of(cluster, comment)
+    ran(cluster, "scancel", "--signal=URG", warned)
+    second = start(there, cluster)
+    until(lambda: restarts(cluster, warned), second)
+
+    # The held-out run is preempted by a job of a higher partition.
+    until(lambda: (runs / "listwise-w12-s0" / "resume.pt").exists(), second)
+    preempted = number_of(cluster, "rule_train_wildcards_listwise-w12-s0")
+    ran(cluster, "sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    until(lambda: number_of(cluster, "rule_train_wildcards_listwise-w12-s0", "PENDING"), second)
+
+    # A job is cancelled: the study says so and stops.
+    cancelled = until(lambda: number_of(cluster, "rule_evaluate_wildcards_listwise-w12-s0"), second)
+    ran(cluster, "scancel", cancelled)
+    said, _ = second.communicate(timeout=WAIT)
+    assert second.returncode, said
+    assert f"rankscale: tiny: evaluate run=listwise-w12-s0 was cancelled (Slurm's job {cancelled}; its log" in said
+    assert "Traceback" not in said
+
+    third = start(there, cluster)
+    said, _ = third.communicate(timeout=WAIT)
+    assert third.returncode == 0, said
+    assert "tiny: evaluate run=listwise-w12-s0 done" in said
+    submitted = [comment for *_, comment in jobs(cluster) if comment.startswith("rule_train")]
+    assert sorted(submitted) == sorted(f"rule_train_wildcards_listwise-w{size}-s0" for size in (4, 6, 8, 12))
+    assert restarts(cluster, warned) == restarts(cluster, preempted) == 1
+
+    run(here)
+    told = differences(contents(here), contents(there))
+    assert [
+        name for name in told if not name.endswith((".ipynb", "index.html"))
+    ] == []  # these tell moments and warnings
+
+
+def restarts(cluster, number):
+    command = ["scontrol", "show", "job", number]
+    said = subprocess.run(command, env=os.environ | cluster, capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"Restarts=(\d+)", said)[1])

@@ -1,0 +1,86 @@
+import subprocess
+
+import pytest
+
+from rankscale_utils.errors import StudyError
+from rankscale_utils.pipeline import cluster
+from rankscale_utils.pipeline.batch import main
+from rankscale_utils.pipeline.cluster import Cluster, check_profile, failures, prefix, read_cluster
+from rankscale_utils.study import paths
+
+# What the plugin says of jobs that it submitted and that failed.
+GRAPH = """
+Job 3 has been submitted with SLURM jobid 7 (log: {logs}/rule_train/listwise-w8-s0/7.log).
+Job 4 has been submitted with SLURM jobid 8 (log: {logs}/rule_evaluate/listwise-w4-s0/8.log).
+Job 5 has been submitted with SLURM jobid 9 (log: {logs}/rule_speedup/9.log).
+Job 6 has been submitted with SLURM jobid 10 (log: {logs}/rule_train/listwise-w4-s0/10.log).
+    message: SLURM-job '7' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable
+    message: SLURM-job '8' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable
+    message: SLURM-job '9' failed due to a node failure, SLURM status is: 'NODE_FAIL'. Failed nodes
+    message: SLURM-job '10' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable
+"""
+
+
+def test_without_a_file_of_the_users_own_the_defaults_hold(tiny_study):
+    assert read_cluster() == Cluster()
+    cluster.cluster_file().write_text("partition: gpu\nlongest: 600\n")
+    assert read_cluster() == Cluster(partition="gpu", longest=600)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("partitions: gpu", "partitions"),
+        ("time_factor: 0.5", "time_factor"),
+        ("- gpu", "holds no fields: write `partition: gpu` and the like, a line each"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_mistakes_in_it_are_one_sentence_before_any_work(tiny_study, text, said):
+    cluster.cluster_file().write_text(text)
+    with pytest.raises(StudyError, match=said):
+        read_cluster()
+
+
+def test_a_profile_that_is_not_there_is_refused(tiny_study, capsys, monkeypatch):
+    assert main("tiny", "slrum") == 2
+    assert "ON = slrum: there is no profiles/slrum/config.yaml: use slurm, or write one." in capsys.readouterr().err
+    monkeypatch.setattr(cluster.shutil, "which", lambda tool: None)
+    with pytest.raises(StudyError, match="no sbatch, squeue, scontrol here: run it on a login node"):
+        check_profile("slurm")
+
+
+def test_snakemake_is_told_what_the_user_asks_for(tiny_study, monkeypatch):
+    said = subprocess.CompletedProcess([], 0, stdout="AccountingStorageType = accounting_storage/slurmdbd")
+    monkeypatch.setattr(cluster.subprocess, "run", lambda *_, **__: said)
+    asked = Cluster(account="lab", partition="gpu", constraint="a100|h100", options="--mail-type=FAIL", warning=300)
+    given = cluster.options(tiny_study, "slurm", asked)
+    assert given[given.index("--default-resources") + 1 :] == [
+        "slurm_account='lab'",
+        "slurm_partition='gpu'",
+        "constraint='a100|h100'",
+        "slurm_extra='--signal=URG@300 --open-mode=append --mail-type=FAIL'",
+    ]
+    assert "--slurm-status-command" not in given
+    said.stdout = "AccountingStorageType = (null)"
+    given = cluster.options(tiny_study, "slurm", asked)
+    assert given[given.index("--slurm-status-command") + 1] == "squeue"
+
+
+def test_studies_of_one_name_in_two_places_do_not_take_each_others_jobs(tiny_study, monkeypatch, tmp_path):
+    here = prefix(tiny_study)
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "elsewhere")
+    assert prefix(tiny_study) != here
+
+
+def test_what_slurm_ended_is_a_sentence_and_what_a_stage_told_is_not_told_twice(tiny_study):
+    logs = cluster.job_logs(tiny_study.folder)
+    logs.mkdir(parents=True)
+    paths.failures_file(tiny_study.folder).write_text("tiny: evaluate run=listwise-w4-s0 failed: no room\n")
+    assert failures(tiny_study, GRAPH.format(logs=logs)) == [
+        "tiny: train run=listwise-w8-s0 reached its time limit: raise time_factor, or longest, in cluster.yaml "
+        f"(Slurm's job 7; its log is {logs}/rule_train/listwise-w8-s0/7.log)",
+        f"tiny: speedup lost its node (Slurm's job 9; its log is {logs}/rule_speedup/9.log)",
+        f"tiny: train run=listwise-w4-s0 did not begin: Slurm's job 10 is FAILED (its log is "
+        f"{logs}/rule_train/listwise-w4-s0/10.log)",
+    ]
