@@ -77,9 +77,9 @@ def forecast(
       rung  forecast  actual
     0   1b      0.49     NaN
     """
+    ladder = open_ladder(measurements, held_out, settings | {"level": level}, planned=at is not None)
     if not held_out and at is None:
         raise StudyError("nothing is to be forecast: name rungs in held_out, or give runs to come as a table, at.")
-    ladder = open_ladder(measurements, held_out, settings | {"level": level}, planned=at is not None)
     rows, rungs, given = ladder.table, ladder.held_out, ladder.settings
     designs = [measured_design(rows, rungs, given)] if rungs else []
     planned = None if at is None else planned_runs(at, ladder, designs)
