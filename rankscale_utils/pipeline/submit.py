@@ -13,7 +13,8 @@ import sys
 import time
 
 PLAIN = "RANKSCALE_PLAIN_"  # what a variable is in a job, where that is something else
-ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,REQUEUE_HOLD,RESIZING,SIGNALING"
+ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING,REQUEUED,REQUEUE_HOLD,RESIZING,SIGNALING"
+ENDING, TRIES = 2.0, 150  # seconds between two looks at a job that ends, and how often it is looked at
 # What passes by itself: an overloaded or restarting controller, and limits on how many jobs may wait.
 PASSING = re.compile(
     r"timed out|Unable to contact|Connection refused|Zero Bytes|temporar|Resource temporarily|MaxSubmit|"
@@ -34,13 +35,19 @@ def option(arguments: list[str], name: str) -> str:
 
 
 def alive(prefix: str, comment: str) -> str:
-    """Return the number of the study's job of that comment that waits or runs, or nothing."""
-    listed = _ran(["squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%i|%j|%k"]).stdout
-    for line in listed.splitlines():
-        number, name, said = line.split("|", 2)
-        if name.startswith(prefix) and said == comment:
-            return number
-    return ""
+    """Return the number of the study's job of that comment that waits or runs, or nothing.
+
+    One that is just ending is waited for: it may be on its way back to the queue.
+    """
+    for _ in range(TRIES):
+        listed = _ran(["squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%i|%T|%j|%k"]).stdout
+        jobs = [line.split("|", 3) for line in listed.splitlines()]
+        own = {state: number for number, state, name, said in jobs if name.startswith(prefix) and said == comment}
+        ending = own.pop("COMPLETING", "")
+        if own or not ending:
+            break
+        time.sleep(ENDING)
+    return next(iter(own.values()), "")
 
 
 def stage(comment: str) -> str:

@@ -45,11 +45,22 @@ def test_a_job_is_submitted_with_the_environment_of_jobs(slurm, tmp_path, capsys
 
 
 def test_a_job_that_still_runs_is_taken_over(slurm, capsys):
-    listed = [f"7|rankscale-2_old|{JOB}", f"8|rankscale-1_old|{OTHER}", f"9|rankscale-1_old|{JOB}"]
+    listed = [f"7|RUNNING|rankscale-2_old|{JOB}", f"8|RUNNING|rankscale-1_old|{OTHER}"]
+    listed += [f"9|PENDING|rankscale-1_old|{JOB}"]
     called = slurm(squeue="".join(f"echo '{line}';" for line in listed), scontrol="", sbatch="echo 12")
     assert submit.submit(ARGUMENTS) == 0
     assert capsys.readouterr().out == "9\n"
     assert "scontrol update JobId=9 JobName=rankscale-1_new\n" in called()
+    assert "\nsbatch" not in called()
+
+
+def test_a_job_that_is_on_its_way_back_to_the_queue_is_waited_for(slurm, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(submit, "ENDING", 0.0)
+    (tmp_path / "states").write_text("COMPLETING\nCOMPLETING\nPENDING\n")
+    first = f"head -1 {tmp_path}/states; sed -i 1d {tmp_path}/states"
+    called = slurm(squeue=f'echo "9|$({first})|rankscale-1_old|{JOB}"', scontrol="", sbatch="echo 12")
+    assert submit.submit(ARGUMENTS) == 0
+    assert capsys.readouterr().out == "9\n"
     assert "\nsbatch" not in called()
 
 
