@@ -47,7 +47,7 @@ def test_a_hostile_resume_file_runs_nothing(tiny_study, collection, tmp_path, ca
     folder.mkdir(parents=True)
     torch.save({"identity": "mine", "trunk": Hostile(mark), "checkpoints": []}, paths.resume_file(folder))
     trainer = Trainer(tiny_study, run, collection, CPU, Processes())
-    assert resume_state(trainer, folder, "mine") == []
+    assert resume_state(trainer, folder, "mine") == ([], None)
     assert "resume.pt is damaged, so the run starts again" in capsys.readouterr().err
     assert not mark.exists()
     torch.load(paths.resume_file(folder), weights_only=False)

@@ -28,7 +28,11 @@ def model():
 
 
 def everything(folder):
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and ".lock." not in path.name
+    }
 
 
 def in_full(model, pooling=1):
