@@ -53,7 +53,7 @@ test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt

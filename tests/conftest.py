@@ -39,7 +39,7 @@ TINY = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left alone with one at the end."""
-    longest = ["test_slurm", "test_whole_study", "test_families", "test_published", "test_forecasts", "test_planning"]
+    longest = ["test_slurm", "test_whole_study", "test_chance_study", "test_kills", "test_families", "test_published"]
     places = {f"{name}.py": place for place, name in enumerate(longest)}
     items.sort(key=lambda item: places.get(item.path.name, len(longest)))
 
