@@ -15,6 +15,7 @@ SIZES = {"params_non_embedding": "non-embedding parameters", "params": "paramete
 EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
 SIZE_AND_EXPOSURE = {"size": "N", "exposure": "D"}
 BUDGETS_SHOWN = 5
+NOT_GROWING = " As a larger rung need not cost more here, its cost is one power of size through all rungs."
 SIDES = ("size", "data")
 NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
 
@@ -28,10 +29,13 @@ def training_cost(table: pd.DataFrame, tokens: int) -> tuple[laws.Cost, str]:
     counted = "flops" in table
     flops = table["flops"] if counted else 6 * table["params_non_embedding"] * tokens * table["exposure"]
     rungs = table.assign(flops=flops).groupby("rung")
-    cost = laws.Cost.from_ladder(rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum())
+    sizes, per_unit = rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum()
+    cost = laws.Cost.through(sizes, per_unit)
+    grows = len(cost.log_sizes) == sizes.nunique()
     if counted:
         return cost, (
             "Training FLOPs are the runs' own: counted from the models' matrix products and the real pair lengths."
+            + ("" if grows else NOT_GROWING)
         )
     return cost, (
         f"The measurements bring no FLOPs: a pair is assumed to cost 6 × non-embedding parameters × {tokens} tokens. "

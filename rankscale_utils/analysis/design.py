@@ -73,7 +73,7 @@ def convert_counts(seen: pd.DataFrame, x: str, y: str, at: pd.DataFrame) -> np.n
     pairs = seen.groupby(x)[y].mean()
     if len(pairs) < 2 or np.allclose(pairs, pairs.index):
         return at[x].to_numpy(float)
-    return laws.Cost.from_ladder(pairs.index, pairs).flops_per_unit(at[x])
+    return laws.Cost.through(pairs.index, pairs).flops_per_unit(at[x])
 
 
 def design_of_series(one: Fitted, design: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,8 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Plan what to train next with half the compute of the run that is forecast: see `laws.plan_runs`.
 
     Returns for each objective the runs that narrow the headline metric's forecast of the largest held-out rung most, in
-    order: columns objective, metric, target (that rung) and those of `laws.plan_runs`.
+    order: columns objective, metric, target (that rung) and those of `laws.plan_runs`. No rows of a rung that costs no
+    more than what could be trained before it.
     """
     if not fitted:
         return pd.DataFrame()
@@ -32,6 +33,8 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
         target = design_of_series(one, design).sort_values("N").iloc[[-1]]
         tried = laws.candidate_runs(one.table, float(target["N"].iloc[0]))
         budget = SHARE * float(cost.flops_per_unit(target["N"].iloc[0]) * target["D"].iloc[0])
+        if (cost.flops_per_unit(tried["N"]) * tried["D"]).min() > budget:
+            continue  # a small rung is forecast, which costs less than knowing it better
         made = laws.plan_runs(one.average, cost, tried, target, budget, level=study.forecasting.level)
         plans.append(made.assign(objective=one.objective, metric=metric, target=target["rung"].iloc[0]))
     return pd.concat(plans, ignore_index=True) if plans else pd.DataFrame()

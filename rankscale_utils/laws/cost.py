@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+SLOWEST = 0.05  # growth of a cost with size that is taken where a ladder's own cost falls
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,6 +31,21 @@ class Cost:
         if not (ladder.index[0] > 0 and ladder.iloc[0] > 0 and (np.diff(ladder) > 0).all()):
             raise ValueError(f"flops_per_pair is {ladder.tolist()}; give positive counts that grow with size")
         return cls(tuple(np.log(ladder.index)), tuple(np.log(ladder)))
+
+    @classmethod
+    def through(cls, sizes: ArrayLike, flops_per_pair: ArrayLike) -> "Cost":
+        """Cost through a ladder's counts where they grow, and else one power of size through all, both (rungs,).
+
+        A larger sparse model may cost no more. Where costs fall with size the power is `SLOWEST`. Raises ValueError
+        where there are fewer than two sizes or a count is not positive.
+        """
+        ladder = pd.Series(np.asarray(flops_per_pair, float), np.asarray(sizes, float)).groupby(level=0).mean()
+        if len(ladder) < 2 or (np.diff(ladder) > 0).all() or not (ladder.index[0] > 0 and (ladder > 0).all()):
+            return cls.from_ladder(sizes, flops_per_pair)  # which says what is wrong
+        log_sizes, log_flops = np.log(ladder.index.to_numpy()), np.log(ladder.to_numpy())
+        growth = max(float(np.polyfit(log_sizes, log_flops, 1)[0]), SLOWEST)
+        ends = log_sizes[[0, -1]]
+        return cls(tuple(ends), tuple(log_flops.mean() + growth * (ends - log_sizes.mean())))
 
     @classmethod
     def six_n(cls) -> "Cost":

@@ -136,3 +136,16 @@ def test_fitted_rungs_of_two_sizes_are_left_out_with_their_number(forecasts):
     study, rows = forecasts(pd.concat(both))
     assert rows["metric"].tolist() == ["nDCG@10"]
     assert series_left_out(study)["reason"].tolist() == ["3 fitted rungs of 2 sizes: a size law needs 3 sizes"]
+
+
+def test_a_larger_rung_that_costs_no_more_is_allocated_all_the_same(forecasts):
+    table = ladder()
+    per_pair = table["rung"].map({"17m": 6e8, "32m": 6e8, "68m": 5e8, "150m": 2e9, "400m": 6e9})
+    study, _ = forecasts(table.assign(flops=per_pair * table["exposure"]))
+    assert study.results()["allocation"]["size"].notna().any()
+
+
+def test_a_small_rung_that_is_held_out_needs_no_run_before_it(forecasts):
+    study, scored = forecasts(ladder(), held_out="17m")
+    assert scored["actual"].notna().all()
+    assert study.results()["next_runs"].empty

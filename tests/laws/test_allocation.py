@@ -179,6 +179,19 @@ def test_cost_goes_through_the_ladder_and_keeps_its_end_slopes():
         Cost.from_ladder([1e4, 2e4], [1e6, 1e6])
 
 
+def test_a_cost_that_does_not_grow_is_one_power_through_all_rungs():
+    sparse = Cost.through([1e6, 3e6, 9e6, 2.7e7], [6e8, 6e8, 5e8, 1.6e9])
+    growth = np.polyfit(np.log([1e6, 3e6, 9e6, 2.7e7]), np.log([6e8, 6e8, 5e8, 1.6e9]), 1)[0]
+    assert sparse.growth == pytest.approx(growth)
+    assert np.log(sparse.flops_per_unit([1e6, 3e6, 9e6, 2.7e7])).mean() == pytest.approx(
+        np.log([6e8, 6e8, 5e8, 1.6e9]).mean()
+    )
+    assert Cost.through([1e6, 3e6], [2e9, 1e9]).growth == pytest.approx(0.05)
+    assert Cost.through(SIZES, [5e5, 1.2e6, 3e6, 1.2e7]) == LADDER_COST
+    with pytest.raises(ValueError, match="1 sizes"):
+        Cost.through([1e4, 1e4], [1e6, 1e6])
+
+
 def test_a_quantile_counts_every_value_as_its_share():
     values, shares = np.array([[1.0, 9.0], [2.0, 8.0], [3.0, 7.0]]), np.array([0.2, 0.2, 0.6])
     np.testing.assert_allclose(weighted_quantile(values, shares, 0.5), [3.0, 7.0])
