@@ -75,23 +75,6 @@ def results(*files, where=True):
     return [file(RESULTS) for file in files if where]
 
 
-# Every result: a report that outlived some of them, as in a fresh clone or after damage, does not count as done.
-rule all:
-    localrule: True
-    input:
-        executed(),
-        [file(RESULTS / run) for run in TRAINED for file in (paths.ledger_file, paths.measurements_file)],
-        systems(),
-        results(paths.collection_file, paths.ladder_file, paths.contract_file, where=TRAINED),
-        results(paths.references_file, paths.rehearsal_file, where=TRAINED),
-        results(paths.fits_file, paths.backtest_file, paths.seals_file),
-        results(paths.predictability_file, paths.strange_runs_file),
-        results(paths.forecasts_file, *paths.ALLOCATION_FILES.values()),
-        results(paths.speed_file, paths.speed_per_query_file, paths.fixed_lengths_file, where=TRAINED),
-        results(*paths.ANNOTATION_FILES.values(), where=ANNOTATED),
-        results(paths.families_file, paths.equal_size_file, where=SEVERAL),
-        paths.index_file(study.reports),
-
 rule index:
     localrule: True
     input: executed(), template=str(paths.CHECKOUT / "rankscale_utils" / "report" / "template")
@@ -258,3 +241,24 @@ if SEVERAL:
         params: settings=digest(cells("8_families"))
         log: paths.log_file(RESULTS, "8_families")
         shell: PAPERMILL
+
+# All that any rule writes: a report that outlived some of it, as in a fresh clone or after damage, does not count as done.
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        executed(),
+        systems(),
+        [
+            file(RESULTS / run)
+            for run in TRAINED
+            for file in (paths.ledger_file, paths.measurements_file, paths.per_query_file, paths.run_depths_file)
+        ],
+        rules.collection.output if TRAINED else [],
+        rules.fit.output,
+        rules.forecast.output,
+        rules.allocate.output,
+        rules.speedup.output if TRAINED else [],
+        rules.annotate.output if ANNOTATED else [],
+        rules.families.output if SEVERAL else [],
+        rules.index.output,
