@@ -22,6 +22,9 @@ POINTS, ROUNDS = 97, 2  # of a search along a line: the second looks between the
 HALVINGS = 30  # of the exposures within reach, to the one that reaches a wanted value
 EDGE = 1e-9  # nearer to the end of its reach than that, a size is at it
 INSIDE = "inside"
+NOT_TOLD = (
+    "not told by these runs: all sizes and exposures within ten times what was measured cost less, or all cost more"
+)
 
 Line = Callable[[NDArray], NDArray]  # log exposure that is left to each log size
 
@@ -179,8 +182,7 @@ def _best(average: Average, lines: Sequence[Line], reach: Reach, level: float) -
 def _best_on(average: Average, line: Line, reach: Reach, level: float) -> tuple[float | str, ...]:
     sizes, exposures = reach.line(line)
     if not len(sizes):
-        nothing = "not told by these runs: no size and exposure within ten times what was measured cost so much"
-        return (*[np.nan] * 6, nothing)
+        return (*[np.nan] * 6, NOT_TOLD)
     sign = 1 if average.series.rising else -1
     mixture = average.few.mixture(np.exp(sizes), np.exp(exposures))
     some = np.isin(mixture.forms, WITH_OPTIMUM)

@@ -1,5 +1,7 @@
 """What the page 5_allocate shows: exponents, budgets, and what the law's pick would have cost."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
@@ -153,15 +155,12 @@ def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
     said = []
     for row in exponents.to_dict("records"):
         of = f"{row['objective']}, {row['metric']}"
-        share = f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
-        half = "a half" if row["b_lo"] <= 0.5 <= row["b_hi"] else ""
         if row["favours"] in SIDES:
             side = "above" if row["favours"] == "data" else "below"
-            why = f"as the whole interval of {share} lies {side} a half{_in_universes(row)}"
+            why = f"as the whole interval of {share_of_pairs(row)} lies {side} a half{_in_universes(row)}"
             said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
         elif row["favours"] == "undecided":
-            why = f"as the interval of {share} holds {half}" if half else _divided(row, share)
-            said.append(f"{of}: neither is shown to be favoured, {why}.{doubt(row['law'])}")
+            said.append(f"{of}: neither is shown to be favoured, as {why_undecided(row)}.{doubt(row['law'])}")
         else:
             said.append(f"{of}: no verdict, as the law is {row['favours']}.")
     return said
@@ -171,8 +170,16 @@ def _in_universes(row: dict) -> str:
     return f", in all {row['universes']} analyses" if row["universes"] else ""
 
 
-def _divided(row: dict, share: str) -> str:
-    return f"as only {row['agreeing']} of {row['universes']} analyses say what {share} says"
+def share_of_pairs(row: Mapping) -> str:
+    """Return b, the share of growing compute that goes into pairs, with its interval."""
+    return f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
+
+
+def why_undecided(row: Mapping) -> str:
+    """Say why neither size nor data is favoured."""
+    if row["b_lo"] <= 0.5 <= row["b_hi"]:
+        return f"the interval of {share_of_pairs(row)} holds a half"
+    return f"only {row['agreeing']} of {row['universes']} analyses say what {share_of_pairs(row)} says"
 
 
 def serving_prices_sentence(study: Study, budget: float) -> str:

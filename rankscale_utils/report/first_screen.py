@@ -10,6 +10,7 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import first_collection, labelled
 from rankscale_utils.study.study import Study
 
+from .allocate import share_of_pairs, why_undecided
 from .prose import counted, listed, si
 from .tables import test_of
 
@@ -168,20 +169,14 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
         return Tile(question, "Cannot be told", ["No law of size and exposure together could be fitted."])
     favoured = set(rows["favours"])
     row = rows.iloc[0]
-    share = f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}], {row['objective']}"
     status = "" if row["law"] == "converged" else f", a law {row['law']}"
     if len(favoured) == 1 and favoured <= set(FAVOURED):
         half = "above" if row["favours"] == "data" else "below"
-        why = f"Pairs should grow as compute to the power b, and all of {share} lies {half} a half{status}."
+        whole = f"all of {share_of_pairs(row)}, {row['objective']}, lies {half} a half"
+        why = f"Pairs should grow as compute to the power b, and {whole}{status}."
         return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
-    why = f"Larger model or more pairs: undecided, as {_undecided(row, share)}{status}."
+    why = f"Larger model or more pairs: undecided for {row['objective']}, as {why_undecided(row)}{status}."
     return Tile(question, "Cannot be told yet", [why, *_next_run(tables["next_runs"])])
-
-
-def _undecided(row: pd.Series, share: str) -> str:
-    if row["b_lo"] <= 0.5 <= row["b_hi"]:
-        return f"{share} holds a half"
-    return f"only {row['agreeing']} of {row['universes']} analyses say what {share} says"
 
 
 def _next_run(planned: pd.DataFrame) -> list[str]:

@@ -72,7 +72,7 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
     tile = tiles([forecast("listwise", 0.322)], on_tests({}))[2]
     assert tile.answer == "Cannot be told yet"
     assert tile.sentences[0].startswith(
-        "Larger model or more pairs: undecided, as b = 0.47 [0.18, 0.76], listwise holds"
+        "Larger model or more pairs: undecided for listwise, as the interval of b = 0.47 [0.18, 0.76] holds"
     )
     assert tile.sentences[0].endswith("a law led by the prior.")
     assert tile.sentences[1].startswith("Train this next: another seed at 1.22k parameters and 40k pairs (listwise, ")
