@@ -169,14 +169,23 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
         return Tile(question, "Cannot be told", ["No law of size and exposure together could be fitted."])
     favoured = set(rows["favours"])
     row = rows.iloc[0]
-    status = "" if row["law"] == "converged" else f", a law {row['law']}"
     if len(favoured) == 1 and favoured <= set(FAVOURED):
         half = "above" if row["favours"] == "data" else "below"
         whole = f"all of {share_of_pairs(row)}, {row['objective']}, lies {half} a half"
-        why = f"Pairs should grow as compute to the power b, and {whole}{status}."
+        why = f"Pairs should grow as compute to the power b, and {whole}{_status(row)}."
         return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
-    why = f"Larger model or more pairs: undecided for {row['objective']}, as {why_undecided(row)}{status}."
+    undecided = rows[rows["favours"] == "undecided"]
+    if undecided.empty:
+        sides = listed(f"{one['favours']} for {one['objective']}" for _, one in rows.iterrows())
+        why = f"Larger model or more pairs: objectives differ, {sides}."
+    else:
+        row = undecided.iloc[0]
+        why = f"Larger model or more pairs: undecided for {row['objective']}, as {why_undecided(row)}{_status(row)}."
     return Tile(question, "Cannot be told yet", [why, *_next_run(tables["next_runs"])])
+
+
+def _status(row: pd.Series) -> str:
+    return "" if row["law"] == "converged" else f", a law {row['law']}"
 
 
 def _next_run(planned: pd.DataFrame) -> list[str]:

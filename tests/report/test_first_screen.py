@@ -78,6 +78,19 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
     assert tile.sentences[1].startswith("Train this next: another seed at 1.22k parameters and 40k pairs (listwise, ")
 
 
+def test_objectives_that_differ_are_both_named():
+    sides = pd.concat([EXPONENTS.assign(favours="size"), EXPONENTS.assign(objective="pointwise", favours="data")])
+    tile = tiles([forecast("listwise", 0.322)], on_tests({}), sides)[2]
+    assert (
+        tile.sentences[0] == "Larger model or more pairs: objectives differ, size for listwise and data for pointwise."
+    )
+    mixed = pd.concat(
+        [EXPONENTS.assign(favours="size", b=0.3, b_lo=0.2, b_hi=0.4), EXPONENTS.assign(objective="pairwise")]
+    )
+    tile = tiles([forecast("listwise", 0.322)], on_tests({}), mixed)[2]
+    assert "undecided for pairwise, as the interval of b = 0.47 [0.18, 0.76] holds a half" in tile.sentences[0]
+
+
 def test_an_advice_beyond_what_was_measured_says_so():
     sure = EXPONENTS.assign(favours="data", b_lo=0.6, b_hi=0.8, b=0.7, law="converged")
     within = pd.DataFrame(
