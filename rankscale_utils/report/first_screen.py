@@ -84,19 +84,19 @@ def _trust_tile(rows: pd.DataFrame, scored: pd.DataFrame, metric: str, tables: d
         f"Nearer than “no change” in {counted(nearer, len(mine), 'forecast')} of {metric} on {test_of(rows)}, and than "
         f"P0 in {counted(beaten, len(mine), 'forecast')}.",
         *_above_first_stage(tables["on_tests"]),
-        *_predictable(tables["verdicts"], metric),
     ]
-    return Tile("Can it be believed?", answer, said, _mood(True if held and trend else False if not held else None))
+    mood = True if held and trend else False if not held else None
+    if unpredictable := _unpredictable(tables["verdicts"], metric):
+        said.append(f"Not predictable from these runs: {listed(unpredictable)}, see below.")
+    if rows["objective"].iloc[0] in unpredictable and held:
+        answer, mood = "It held, though these runs could not tell", None
+    return Tile("Can it be believed?", answer, said, _mood(mood))
 
 
-def _predictable(verdicts: pd.DataFrame, metric: str) -> list[str]:
-    """Count the objectives whose metric cannot be forecast from their runs at all; nothing where all can."""
+def _unpredictable(verdicts: pd.DataFrame, metric: str) -> list[str]:
+    """Return the objectives whose metric cannot be forecast from their runs at all."""
     rows = first_collection(verdicts[verdicts["metric"] == metric]) if len(verdicts) else verdicts
-    if rows.empty or rows["predictable"].all():
-        return []
-    return [
-        f"Not predictable from these runs: {counted((~rows['predictable']).sum(), len(rows), 'objective')}, see below."
-    ]
+    return rows.loc[~rows["predictable"].astype(bool), "objective"].tolist() if len(rows) else []
 
 
 def _past(rows: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from rankscale_utils.measurements.table import INTERPOLATED, first_collection
 from . import tables
 
 SAME = ["objective", "rung", "collection", "task", "score"]  # columns of one model on one test
-ASK = "What the two reach together is measured where the study says `with_first_stage: yes`."
+ASK = "What the two reach together is measured where the study says “with_first_stage: yes”."
 
 
 def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:

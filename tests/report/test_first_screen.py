@@ -60,10 +60,13 @@ def test_the_second_tile_weighs_intervals_no_change_p0_and_the_first_stage():
         "Nearer than “no change” in 0 of 1 forecast of nDCG@10 on a/test, and than P0 in 1 of 1 forecast.",
         "Above the first stage: 0 of 2 models on a/test.",
     ]
-    verdicts = pd.DataFrame([KEYS | {"predictable": True}, KEYS | {"predictable": False}])
+    told = [("listwise", True), ("pointwise", False)]
+    verdicts = pd.DataFrame([KEYS | {"objective": objective, "predictable": able} for objective, able in told])
     tile = tiles([forecast("listwise", 0.322, skill=0.5)], on_tests({}), verdicts=verdicts)[1]
-    assert tile.answer == "Yes: interval and trend held"
-    assert tile.sentences[-1] == "Not predictable from these runs: 1 of 2 objectives, see below."
+    assert (tile.answer, tile.mood) == ("Yes: interval and trend held", "good")
+    assert tile.sentences[-1] == "Not predictable from these runs: pointwise, see below."
+    tile = tiles([forecast("pointwise", 0.322, skill=0.5)], on_tests({}), verdicts=verdicts)[1]
+    assert (tile.answer, tile.mood) == ("It held, though these runs could not tell", "open")
     unopened = forecast("listwise", 0.322, actual=np.nan, covered=np.nan, skill=np.nan, skill_to_p0=np.nan)
     assert tiles([unopened], on_tests({}))[1].answer == "Not tested yet"
 
