@@ -14,9 +14,7 @@ from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.machine.files import result_file
 from rankscale_utils.models.bi_encoder import BiEncoder
-from rankscale_utils.models.build import count_rung, rung_config
-from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.models.decoder import new_reranker
+from rankscale_utils.models.build import count_rung, random_cross_encoder, rung_config
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
 from rankscale_utils.models.export import Model
 from rankscale_utils.models.pretrained import bare_encoder
@@ -68,7 +66,7 @@ def _model(study: Study, family: Family, rung: str, pairs: Pairs, text: Text) ->
     settings.max_position_embeddings = max(settings.max_position_embeddings, text.pair_tokens)
     if family == "bi_encoder":
         return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
-    return new_reranker(settings) if study.pretrained else CrossEncoder(bare_encoder(settings))
+    return random_cross_encoder(study, rung, settings)
 
 
 def measure_lengths(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -13,6 +14,7 @@ from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Run, Study, run_seed
 
 from .bi_encoder import BiEncoder, bi_encoder_flops, initialise_bi_encoder
+from .classifier import is_classifier
 from .counts import Parameters, counted_flops, encoder_flops, parameters, pass_flops
 from .cross_encoder import CrossEncoder, initialise_cross_encoder
 from .decoder import new_reranker, reranker_of
@@ -39,6 +41,7 @@ NEEDED = {
     "bi_encoder": "an encoder, such as BERT, RoBERTa or DeBERTa",
     "ed2lm": "a T5 (original, v1.1, flan, mT5 or uMT5)",
 }
+NEW_HEAD = 0.02  # standard deviation of a pretrained rung's linear head, transformers' usual initializer_range
 VERDICT_WORDS = ("true", "false")  # what a new T5 can say beside its tokenizer's words
 
 
@@ -113,9 +116,26 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
         )
     if family != "cross_encoder":
         return found
+    if reads := study.ladder[rung].reads:
+        _refuse_head(f"ladder.{rung}", source, found, reads)
+        return found
     if is_decoder(found):
         return for_decoder(f"ladder.{rung}", source, found, study.decoder)
     return for_scores(f"ladder.{rung}", source, found)
+
+
+def _refuse_head(field: str, source: str, config: PretrainedConfig, reads: str) -> None:
+    """Refuse a head that reads other states for a model that has its own, or none but the last state to read."""
+    if is_decoder(config):
+        raise StudyError(
+            f"{field}.reads = {reads}: {source!r} is a decoder ({config.model_type}), whose last state alone has seen "
+            "the whole pair: remove it."
+        )
+    if is_classifier(config):
+        raise StudyError(
+            f"{field}.reads = {reads}: {source!r} is a finished reranker, which keeps its own head: remove it, or save "
+            "its encoder alone (AutoModel), which gets a new head."
+        )
 
 
 def _reads(family: Family, config: PretrainedConfig) -> bool:
@@ -159,11 +179,25 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
     if family == "ed2lm":
         setting = _setting(study, rung, vocabulary)
         return Ed2lm(read_t5(f"ladder.{rung}", source), setting) if source else build_ed2lm(settings, setting)
-    if source and family == "cross_encoder":
+    reads = study.ladder[rung].reads if source else None
+    if source and family == "cross_encoder" and not reads:
         read = read_decoder if is_decoder(settings) else read_classifier
         return reranker_of(read(f"ladder.{rung}", source, settings))
     encoder = read_encoder(f"ladder.{rung}", source, settings) if source else bare_encoder(settings)
-    return BiEncoder(encoder, **study.bi_encoder.model_dump()) if family == "bi_encoder" else CrossEncoder(encoder)
+    if family == "bi_encoder":
+        return BiEncoder(encoder, **study.bi_encoder.model_dump())
+    model = CrossEncoder(encoder, reads or "query")
+    if reads:  # at zero a head would hide the pretrained states from their first gradients
+        nn.init.normal_(model.head.weight, std=NEW_HEAD)
+    return model
+
+
+def random_cross_encoder(study: Study, rung: str, settings: PretrainedConfig) -> CrossEncoder:
+    """Return a rung's cross-encoder of this configuration before any weights are read."""
+    if rung not in study.pretrained:
+        return CrossEncoder(bare_encoder(settings))
+    reads = study.ladder[rung].reads
+    return CrossEncoder(bare_encoder(settings), reads) if reads else new_reranker(settings)
 
 
 def empty_model(study: Study, family: Family, rung: str, settings: PretrainedConfig) -> Model:
@@ -173,7 +207,7 @@ def empty_model(study: Study, family: Family, rung: str, settings: PretrainedCon
             return Ed2lm(AutoModelForSeq2SeqLM.from_config(settings), Setting(0, 1, study.text.document_tokens + 1))
         if family == "bi_encoder":
             return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
-        return new_reranker(settings) if study.pretrained else CrossEncoder(bare_encoder(settings))
+        return random_cross_encoder(study, rung, settings)
 
 
 def _setting(study: Study, rung: str, vocabulary: int) -> Setting:

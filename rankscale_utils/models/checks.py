@@ -31,7 +31,7 @@ def check_pretrained(study: Study) -> None:
             config = rung_config(study, family, rung, vocabulary=0)
             if family == "ed2lm":
                 read_t5(field, source)
-            elif family == "bi_encoder":
+            elif family == "bi_encoder" or study.ladder[rung].reads:
                 refuse_padded(field, source, read_encoder(field, source, config))
             elif is_decoder(config):
                 _refuse_long_prompt(study, field, source)

@@ -58,9 +58,12 @@ def empty_model_of(folder: Path) -> Model:
         raise ValueError("its last module is another's")
     encoder = bare_encoder(config)
     if written["module_output_name"] == "scores":
-        return CrossEncoder(encoder, reads="query" if pooling == "query_mean.QueryMean" else "cls")
-    mode = read_json(folder / "1_Pooling" / "config.json")["pooling_mode"]
-    return BiEncoder(encoder, written["out_features"], mode)
+        return CrossEncoder(encoder, "query" if pooling == "query_mean.QueryMean" else _pooled(folder))
+    return BiEncoder(encoder, written["out_features"], _pooled(folder))
+
+
+def _pooled(folder: Path) -> str:
+    return read_json(folder / "1_Pooling" / "config.json")["pooling_mode"]
 
 
 def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens: Path) -> None:

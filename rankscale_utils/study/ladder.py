@@ -44,6 +44,11 @@ class Pretrained(Part):
 
     pretrained: str = Field(min_length=1)
     layers: Whole | None = Field(None, gt=0, description="that are kept, from the first; absent: all")
+    reads: Literal["cls", "mean", "query"] | None = Field(
+        None,
+        description="the states that a cross-encoder's new linear head reads: the first, the mean of all, or of the "
+        "query's; absent: the head that transformers has for the architecture",
+    )
 
 
 def _by_name(ladder: Any) -> Any:
