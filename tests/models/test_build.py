@@ -113,6 +113,19 @@ def test_a_pretrained_rung_starts_from_its_weights_and_a_random_head(pretrained_
     assert count_rung(study, "cross_encoder", "w8", 50) == parameters(model)
 
 
+def test_a_pretrained_rung_may_read_the_mean_of_the_querys_states(pretrained_study, tmp_path):
+    rungs = {f"w{width}": f"w{width}" for width in (12, 16, 24)} | {"w8": {"pretrained": "w8", "reads": "query"}}
+    study = pretrained_study("bert", ladder=rungs)
+    check_pretrained(study)
+    own = AutoModelForMaskedLM.from_pretrained(tmp_path / "params" / "w8").base_model.state_dict()
+    model = build_model(study, study.run("listwise-w8-s0"), 50)
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.encoder.state_dict().items())
+    assert (model.reads, model.head.in_features, model.head.bias.item()) == ("query", 8, 0)
+    assert 0.005 < model.head.weight.std() < 0.05
+    assert count_rung(study, "cross_encoder", "w8", 50) == parameters(model)
+    assert "reads" not in study.settings_of(study.run("listwise-w12-s0"))["rung"]  # as before there was a choice
+
+
 def test_weights_stored_in_bfloat16_are_trained_and_kept_in_float32(pretrained_study, tmp_path):
     study = pretrained_study("modernbert")
     save_pretrained(tmp_path / "params" / "w8", "modernbert", 8, dtype=torch.bfloat16)

@@ -43,11 +43,13 @@ def export(new_study, tmp_path):
     def exported(start, architecture, query_tokens, objective="listwise"):
         fields = {"text": {"vocabulary": 512, "query_tokens": query_tokens, "pair_tokens": 48}}
         fields |= {"objectives": {objective: {"learning_rate": {"base": 1e-3}}}, "architecture": architecture}
-        if start == "pretrained":
+        if start != "scratch":
             widths = (8, 12, 16, 24)
             for width in widths:
                 save_pretrained(tmp_path / "params" / f"w{width}", architecture, width)
             ladder = {f"w{width}": f"w{width}" for width in widths}
+            if start != "pretrained":
+                ladder["w8"] = {"pretrained": "w8", "reads": start}
             fields |= {"ladder": ladder, "architecture": None, "held_out": {"rungs": ["w24"]}}
         study, folder = new_study(**fields), tmp_path / "tokens"
         folder.mkdir()
@@ -57,7 +59,7 @@ def export(new_study, tmp_path):
         Texts.write(folder, "documents", tokenizer, DOCUMENTS, study.text.pair_tokens)
         pairs = Pairs(Texts.load(folder, "queries"), Texts.load(folder, "documents"), tokenizer)
         model = build_model(study, study.run(f"{objective}-w8-s0"), tokenizer.tokenizer.get_vocab_size()).eval()
-        if objective != "listwise" or start == "scratch":
+        if objective != "listwise" or start in ("scratch", "mean", "query"):
             nn.init.normal_((model.head if objective == "listwise" else model.projection).weight)
         save_checkpoint(model, tmp_path / "checkpoint", folder)
         return study, model, pairs, tmp_path / "checkpoint"
@@ -67,13 +69,13 @@ def export(new_study, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 @pytest.mark.parametrize("query_tokens", [12, None])
-@pytest.mark.parametrize("start", ["scratch", "pretrained"])
+@pytest.mark.parametrize("start", ["scratch", "pretrained", "mean", "query"])
 def test_a_cross_encoder_scores_texts_of_any_length_alike(
     sentence_transformers, export, start, query_tokens, architecture
 ):
     _, model, pairs, path = export(start, architecture, query_tokens)
     ours = score_pairs(model, pairs, *ROWS)
-    needs_code = start == "scratch" or query_tokens is not None
+    needs_code = start in ("scratch", "query") or query_tokens is not None
     assert ("trust_remote_code=True" in (path / "README.md").read_text()) == needs_code
     theirs = sentence_transformers.CrossEncoder(str(path), device="cpu", trust_remote_code=needs_code)
     assert theirs.max_seq_length == pairs.lengths(*ROWS).max() == (48 if query_tokens else 47)

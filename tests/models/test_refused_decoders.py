@@ -53,6 +53,12 @@ def test_a_head_reads_the_token_before_the_paddings_at_a_prompts_end_as_transfor
     np.testing.assert_allclose(score_pairs(model, pairs, *ROWS), expected, atol=1e-5, rtol=0)
 
 
+def test_a_decoder_reads_its_last_state_alone(of):
+    study = of("qwen2", head=False)
+    study.ladder["w16"] = study.ladder["w16"].model_copy(update={"reads": "query"})
+    refused(study, r"^ladder\.w16\.reads = query: .* is a decoder \(qwen2\), whose last state alone has seen the whole")
+
+
 def test_a_finished_rerankers_head_is_kept_and_said(of, folder):
     study = of("qwen2", head=True)
     own = AutoModelForSequenceClassification.from_pretrained(folder)

@@ -82,6 +82,14 @@ def test_a_head_with_two_labels_is_refused(study):
     refused(made, r"^ladder\.w8 = .*: its head has 2 labels, and a reranker gives one score: name a model")
 
 
+def test_a_finished_reranker_keeps_the_states_that_its_head_reads(study):
+    made = study(reranker=True)
+    made.ladder["w16"] = made.ladder["w16"].model_copy(update={"reads": "mean"})
+    refused(
+        made, r"^ladder\.w16\.reads = mean: .* is a finished reranker, which keeps its own head: remove it, or save"
+    )
+
+
 def test_a_head_that_scores_every_token_is_refused_and_a_new_one_reads_the_first(study):
     refused(study("eurobert", reranker=True), r"^ladder\.w8 = .*scores every token \(classifier_pooling: late\)")
     made = study("eurobert")
