@@ -72,13 +72,17 @@ def _room_for(path: Path) -> Iterator[None]:
         raise
 
 
-def no_room(folder: Path) -> str:
-    """Say in a sentence that the disk of a folder has no room left, or nothing where it has."""
+def unwritable(folder: Path) -> str:
+    """Say in a sentence why nothing can be written to a folder, which is made where it is not there; or nothing."""
     try:
-        with _room_for(folder), tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(1 << 16))
+        with _room_for(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(1 << 16))
     except DiskFull as error:
         return error.strerror or ""
+    except OSError as error:
+        return f"{folder} cannot be written to ({error.strerror}): let it be a folder that can, or move it away"
     return ""
 
 

@@ -5,6 +5,7 @@ goes on where it was.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import cores, gpus, visible_gpus
-from rankscale_utils.machine.files import no_room, write_json
+from rankscale_utils.machine.files import unwritable, write_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -30,6 +31,7 @@ from .repair import remove_damaged
 from .stage import reason
 from .warm import serving
 
+FAILED_RULE = re.compile(r"^Error in rule (\w+):\n(?:    .*\n)*?    log: (.*?) \(check log", re.MULTILINE)
 LEADER = Path(__file__).with_name("leader.py")
 PATIENCE = 10.0  # seconds in which stages that are told to stop may write what they have
 # Where libraries keep what they remember, of a user without a home that can be written to.
@@ -87,9 +89,12 @@ def run(study: Study, on: str = "") -> int:
     """Run a study and return Snakemake's exit status.
 
     Raises:
-        StudyError: the same study is running already, or another one of that name keeps its results here.
+        StudyError: the same study is running already, another one of that name keeps its results here, or results
+            cannot be written.
     """
-    study.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (study.folder, study.reports, *([paths.cache_folder()] if study.runs else [])):
+        if lost := unwritable(folder):
+            raise StudyError(f"{lost}.")
     progress = paths.progress_file(study.folder)
     with _lock(study) as lock:
         _claim(study)
@@ -211,13 +216,18 @@ class _shown:
 
 def _failures(study: Study) -> list[str]:
     """Return why the study stopped: its stages' own sentences, or, where no stage failed, the graph's."""
-    if full := no_room(paths.failures_file(study.folder).parent):
-        return [full]
+    if lost := unwritable(study.folder):
+        return [lost]
     stages = paths.failures_file(study.folder).read_text(encoding="utf-8").splitlines()
     log = paths.log_file(study.folder, "graph")
     graph = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     told = stages + cluster.failures(study, graph)
-    return told or [f"the graph of {study.name} failed: {reason(graph)} ({log})"]
+    lost = [
+        f"{study.name}: {rule} was ended from outside before it could say why (its log is {own})"
+        for rule, own in FAILED_RULE.findall(graph)
+        if not any(own in sentence for sentence in told)
+    ]
+    return told + lost or [f"the graph of {study.name} failed: {reason(graph)} ({log})"]
 
 
 @one_sentence

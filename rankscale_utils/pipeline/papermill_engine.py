@@ -13,12 +13,28 @@ import signal
 from typing import Any
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
 
 from rankscale_utils.machine.sockets import socket_folder
 from rankscale_utils.report import tables
 from rankscale_utils.report.nothing import PageEnds
+
+from .stage import ended_by
+
+
+class WatchedKernel(AsyncKernelManager):
+    """A kernel that leaves word of what ended it: `end`, of the one kernel that this process starts."""
+
+    end = "it has gone"
+
+    async def _async_is_alive(self) -> bool:
+        alive = await super()._async_is_alive()
+        if not alive and self.has_kernel:
+            WatchedKernel.end = ended_by(await self.provisioner.poll()) or self.end
+        return alive
 
 
 class SocketEngine(NBClientEngine):
@@ -33,7 +49,11 @@ class SocketEngine(NBClientEngine):
             if "SLURM_JOB_ID" in os.environ:  # whose processes are all told at once: the kernel's answer is waited for
                 signal.signal(signal.SIGTERM, lambda *_: None)
             sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
-            super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+            kwargs |= {"config": sockets, "kernel_manager_class": WatchedKernel}
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            except DeadKernelError as error:
+                raise DeadKernelError(f"its kernel died: {WatchedKernel.end}") from error
         for place, cell in enumerate(nb_man.nb.cells):
             for output in cell.get("outputs", []):
                 if output.output_type == "error" and output.ename == PageEnds.__name__:

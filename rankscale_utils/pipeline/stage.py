@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rankscale_utils.machine.device import leased
-from rankscale_utils.machine.files import no_room
+from rankscale_utils.machine.files import unwritable
 from rankscale_utils.machine.progress import say
 from rankscale_utils.machine.warning import warned
 from rankscale_utils.study import paths
@@ -29,9 +29,11 @@ from .written import forget, note
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 REASON = re.compile(r"^(rankscale: |[\w.]*(Error|Exception|Interrupt|Full|Broken|Died|Diverged|StopIteration)\b)")
 NEVER_REASONS = re.compile(
-    r"^(papermill\.|subprocess\.|nbclient\.|[\w.]*PapermillExecutionError|RuleException|WorkflowError:?$)"
+    r"^(papermill\.|subprocess\.|nbclient\.(?!exceptions\.DeadKernelError: its)|[\w.]*PapermillExecutionError"
+    r"|RuleException|WorkflowError:?$|RuntimeError: Kernel died|Error occurred while starting)"
 )
-SENTENCE = re.compile(r"^(rankscale: |rankscale_utils\.errors\.\w+: )")
+SENTENCE = re.compile(r"^(rankscale: |rankscale_utils\.errors\.\w+: |nbclient\.exceptions\.DeadKernelError: )")
+DEAD_KERNEL = 138  # papermill's status where its kernel has gone, which no signal ended
 SECONDS_TO_END = 300.0  # in which Slurm ends a job that goes back to the queue
 MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
@@ -56,14 +58,12 @@ def ended_by(status: int) -> str | None:
 def failure(log: Path, status: int, kills_before: int) -> str:
     """Return one sentence that says why a command ended with this status."""
     said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    if full := no_room(log.parent):  # which cuts the log, so that it tells nothing
-        return full
+    if lost := unwritable(log.parent):  # which cuts the log, so that it tells nothing
+        return lost
     if kills_before < out_of_memory_kills():
         why = "memory ran out and the system killed it: give it more, or lower training.micro_batch"
-    elif (by := ended_by(status)) is not None:
+    elif status != DEAD_KERNEL and (by := ended_by(status)) is not None:
         why = by
-    elif "DeadKernelError" in said:
-        why = "its kernel was killed, most likely for want of memory"
     else:
         why = reason(said)
     return f"{why} (the log is {log})"

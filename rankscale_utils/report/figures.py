@@ -40,6 +40,7 @@ def use_style() -> None:
     ground = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"}
     sizes = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
     text = dict.fromkeys(sizes, TEXT) | {"axes.titlelocation": "left", "axes.titleweight": "bold"}
+    text["text.parse_math"] = False  # dollars of a user's names begin no formula
     svg = {"svg.fonttype": "none", "svg.hashsalt": "rankscale", "legend.frameon": False}
     sns.set_theme(context="paper", style="ticks", rc=dict.fromkeys(ink, INK) | quiet | ground | text | svg)
     if get_ipython():

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
@@ -21,6 +21,12 @@ from .training import Annotations, Training
 
 if TYPE_CHECKING:
     from .results import Results
+
+
+def _not_published(name: str) -> str:
+    if name.casefold() == paths.site_folder().name:
+        raise ValueError("its report would take the place of the published ones: rename the file")
+    return name
 
 
 class Run(Part):
@@ -42,7 +48,7 @@ class Run(Part):
 class Study(Part):
     """A whole study: either one that trains its own ladder, or one that brings `measurements` as a CSV."""
 
-    name: FolderName
+    name: Annotated[FolderName, AfterValidator(_not_published)]
     source: Path = Field(description="the YAML file")
     title: str = ""
     measurements: Path | None = Field(None, description="a CSV to fit, relative to the YAML; then nothing is trained")

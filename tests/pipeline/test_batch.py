@@ -74,6 +74,17 @@ def test_a_study_that_stopped_says_how_to_go_on(tiny_study, snakemake, capsys):
     assert "study tiny stopped; `make study STUDY=tiny` goes on from here" in said.err
 
 
+@pytest.mark.parametrize("place", ["runs", "reports"])
+def test_results_that_cannot_be_written_stop_before_any_work(tiny_study, snakemake, tmp_path, capsys, place):
+    (tmp_path / place).write_text("a file, where a folder should be")
+    assert main("tiny") == 2
+    assert snakemake["calls"] == []
+    said = capsys.readouterr().err
+    assert f"rankscale: {tmp_path / place}" in said
+    assert "cannot be written to (" in said
+    assert "Traceback" not in said
+
+
 def test_a_study_runs_once_at_a_time(tiny_study, snakemake, capsys):
     tiny_study.folder.mkdir(parents=True)
     with _lock(tiny_study):
@@ -200,3 +211,26 @@ def test_what_ends_the_batch_ends_what_it_started_and_the_lock_lives_as_long(tin
         time.sleep(0.05)
     with _lock(tiny_study):  # free again
         pass
+
+
+def test_a_stage_that_was_ended_from_outside_is_named(tiny_study, snakemake, monkeypatch, capsys):
+    logs = tiny_study.folder / "logs"
+    told = f"tiny: fit failed: no rung is left (the log is {logs / '3_fit.log'})"
+
+    def fails(command, env, log, lock):
+        for rule, own in (("fit", "3_fit.log"), ("index", "report.log")):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "a", encoding="utf-8") as out:
+                out.write(
+                    f"RuleException:\nError in rule {rule}:\n    message: None\n    jobid: 4\n"
+                    f"    log: {logs / own} (check log file(s) for error details)\n    shell:\n"
+                )
+        (tiny_study.folder / "failures.log").write_text(f"{told}\n")
+        return 1
+
+    monkeypatch.setattr(batch, "_supervised", fails)
+    assert main("tiny") == 1
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        f"rankscale: {told}",
+        f"rankscale: tiny: index was ended from outside before it could say why (its log is {logs / 'report.log'})",
+    ]

@@ -43,7 +43,27 @@ def test_a_stage_that_was_killed_says_by_what(stage):
     assert "it was killed (SIGTERM)" in stage("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")[2]
 
 
+def test_a_kernel_that_was_killed_is_told_from_a_signal_to_papermill(stage):
+    """Papermill ends with 138, which a shell would take for SIGUSR1."""
+    died = (
+        "nbclient.exceptions.DeadKernelError: its kernel died: it was killed (SIGKILL, most likely for want of memory)"
+    )
+    failures = stage(f"import sys; print({died!r}); sys.exit(138)")[2]
+    assert "fit failed: its kernel died: it was killed (SIGKILL, most likely for want of memory) (the log" in failures
+
+
+def test_a_folder_that_became_read_only_is_said(stage, monkeypatch):
+    monkeypatch.setattr("rankscale_utils.pipeline.stage.unwritable", lambda folder: f"{folder} cannot be written to")
+    assert "fit failed: /" in (said := stage("print('cut')\nraise SystemExit(1)")[2])
+    assert "cannot be written to" in said
+
+
 @pytest.mark.parametrize(("log", "why"), [
+    (
+        "zmq.error.ZMQError: Too many open files\nError occurred while starting new kernel client for kernel x\n"
+        "RuntimeError: Kernel died before replying to kernel_info\n",
+        "zmq.error.ZMQError: Too many open files",
+    ),
     ("rankscale: study x has no rung w9.\nshell ended\n", "study x has no rung w9"),
     ("Traceback\n\x1b[31mKeyError\x1b[0m: 1\npapermill.exceptions.PapermillExecutionError: \n--\n", "KeyError: 1"),
     ("rankscale_utils.errors.StudyError: seeds = 0.\n\n", "seeds = 0"),

@@ -10,6 +10,7 @@ import nbformat
 import psutil
 import pytest
 
+from rankscale_utils.pipeline.stage import reason
 from rankscale_utils.pipeline.warm import serving
 from rankscale_utils.training.resume import SECONDS_TO_WAIT
 
@@ -119,6 +120,8 @@ def test_a_failing_notebook_ends_as_a_cold_one(warm, tmp_path):
 def test_a_kernel_that_is_killed_fails_its_own_notebook_alone(warm, tmp_path):
     killed = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     assert papermill(tmp_path, killed, warm).wait(timeout=120) == 138
+    log = (tmp_path / "log").read_text()
+    assert reason(log) == "its kernel died: it was killed (SIGKILL, most likely for want of memory)"
     assert printed(tmp_path, "print('goes on')", warm) == ["goes", "on"]
 
 

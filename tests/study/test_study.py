@@ -295,3 +295,9 @@ def test_every_study_of_this_repository_is_valid():
     assert "demo" in names
     for name in names:
         assert load_study(name).name == name
+
+
+def test_a_study_of_the_published_ones_name_is_refused(written):
+    """Its report would take the place of theirs."""
+    said = refusal(written(BRINGS, "site.yaml"))
+    assert said == "site.yaml: name = 'site': its report would take the place of the published ones: rename the file."
