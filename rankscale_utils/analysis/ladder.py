@@ -44,7 +44,7 @@ def open_ladder(
         StudyError: the measurements or a setting cannot be used, a rung cannot be held out, or no series can be fitted.
     """
     given = read_section(Forecasting, settings)
-    every = read_ladder(measurements, given.metrics, held_out).table
+    every = read_ladder(measurements, given.metrics, held_out, given.mean_of_tests).table
     wanted = every[every["metric"].isin(given.metrics or every["metric"])]
     absent = left_out(wanted[~wanted["rung"].isin(held_out)], given)
     table = without(wanted, absent)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from rankscale_utils import laws
 from rankscale_utils.machine.files import read_parquet
+from rankscale_utils.measurements.mean_of_tests import tests_of
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -26,7 +28,7 @@ def on_other_queries(
     queries' part add in quadrature on the series' scale.
     """
     values = pd.concat([read_parquet(paths.per_query_file(study.run_folder(run))) for run in study.fitted_runs])
-    shifts = [laws.query_shifts(_query_values(one, values, study), DRAWS) for one in fitted]
+    shifts = [_shifts(one, values, study) for one in fitted]
     ats = [design_of_series(one, design) for one in fitted]
     errors = laws.query_errors([one.average for one in fitted], shifts, ats)
     widened = []
@@ -45,9 +47,19 @@ def on_other_queries(
     return widened
 
 
-def _query_values(one: Fitted, values: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return what every test query (columns) gave the rows that laws see of a series; all metrics have all columns."""
-    values = values[(values["collection"] == one.collection) & (values["task"] == one.task)]
+def _shifts(one: Fitted, values: pd.DataFrame, study: Study) -> NDArray:
+    """Return how a series' rows change when its test's queries are drawn anew, or those of each test behind a mean."""
+    same = (values["metric"] == one.metric) & (values["task"] == one.task) & (values["score"] == one.score)
+    tests = tests_of(one.collection, values[same])
+    drawn = [
+        laws.query_shifts(_query_values(one, test, values, study), DRAWS, number) for number, test in enumerate(tests)
+    ]
+    return np.mean(drawn, axis=0)
+
+
+def _query_values(one: Fitted, test: str, values: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return what every query of a test (columns) gave the rows that laws see of a series; all metrics have all."""
+    values = values[(values["collection"] == test) & (values["task"] == one.task)]
     same = (values["metric"] == one.metric) & (values["score"] == one.score)
     mine = values[same & values["run"].isin(one.table["run"])]
     wide = mine.astype({"exposure": float}).pivot(index=["run", "exposure"], columns="query_id", values="value")

@@ -50,7 +50,8 @@ class Basis:
     @classmethod
     def of(cls, study: Study, data_sha256: str, held_out: Iterable[Run]) -> "Basis":
         """Return what forecasts of these runs, or of the held-out rungs of a CSV, follow from."""
-        settings = [study.forecasting.model_dump(), study.held_out.model_dump()]
+        unasked = None if study.forecasting.mean_of_tests else {"mean_of_tests"}
+        settings = [study.forecasting.model_dump(exclude=unasked), study.held_out.model_dump()]
         truth = [study.forecasting.model_dump(include=OF_THE_TRUTH), study.held_out.model_dump()]
         truth += [study.settings_of(run) for run in held_out]
         return cls(data_sha256, digest(settings), digest(truth, *study.measuring))

@@ -17,6 +17,7 @@ from .cells import Cells, Origin, cells_of_file, cells_of_table
 from .changes import Change
 from .checks import numbers, refuse_other_units, refuse_two_values, validated
 from .directions import UNSTATED, Directions, check_directions
+from .mean_of_tests import with_mean
 from .table import OWN, REQUIRED, RERANK, measured_rows
 
 Metrics = Sequence[str] | Directions  # names, perhaps with their directions
@@ -70,10 +71,13 @@ class Reading(NamedTuple):
     changes: list[Change]
 
 
-def read_ladder(measurements: pd.DataFrame | Path, metrics: Metrics, held_out: Sequence[str]) -> Reading:
+def read_ladder(
+    measurements: pd.DataFrame | Path, metrics: Metrics, held_out: Sequence[str], mean_of_tests: bool = False
+) -> Reading:
     """Return measurements of one's own from which rungs are held out; see `read_measurements`.
 
-    metrics: those that are wanted, all where there are none, perhaps with their directions.
+    metrics: those that are wanted, all where there are none, perhaps with their directions. mean_of_tests: whether the
+    mean over all tests is one more.
 
     Raises:
         StudyError: they cannot be used, a rung cannot be held out, or a wanted metric's direction is not known.
@@ -85,7 +89,7 @@ def read_ladder(measurements: pd.DataFrame | Path, metrics: Metrics, held_out: S
         known = ", ".join(table["metric"].unique())
         raise StudyError(f"metrics {unknown} have no row in the measurements: name some of {known}.")
     check_directions(measured_rows(table), metrics, held_out)
-    return reading
+    return reading._replace(table=with_mean(table)) if mean_of_tests else reading
 
 
 def _cells_of(measurements: pd.DataFrame | Path) -> Cells:
@@ -154,7 +158,8 @@ def read_of_study(study: Study) -> Reading:
             f"measurements = {str(path)!r}: {'this is a folder' if path.is_dir() else 'there is no such file'}; "
             "correct the path, which in a study is relative to its YAML."
         )
-    return read_ladder(path, study.forecasting.metrics, study.held_out.rungs)
+    settings = study.forecasting
+    return read_ladder(path, settings.metrics, study.held_out.rungs, settings.mean_of_tests)
 
 
 def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
@@ -166,7 +171,8 @@ def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:
     if study.measurements is not None:
         table = read_of_study(study).table
         return table[~table["rung"].isin(study.held_out.rungs)] if fitted_only else table
-    return read_runs(study, study.fitted_runs if fitted_only else study.runs)
+    table = read_runs(study, study.fitted_runs if fitted_only else study.runs)
+    return with_mean(table) if study.forecasting.mean_of_tests else table
 
 
 def read_runs(study: Study, runs: Sequence[Run]) -> pd.DataFrame:

@@ -71,6 +71,7 @@ class Forecasting(Part):
     )
     checkpoints: Whole = Field(1, gt=0, description="so many neighbouring checkpoints of a run are averaged to one row")
     burn_in: Finite = Field(0.1, ge=0, lt=1, description="share of a run's largest exposure that fits leave out")
+    mean_of_tests: bool = Field(False, description="true: the mean over all tests is forecast as one more test")
     prior: Prior = Prior()
     level: Finite = Field(0.95, gt=0.5, lt=1)
     draws: Whole = Field(1000, ge=100, description="draws of every law")
