@@ -49,6 +49,7 @@ class Family:
     series: list[Series]
     designs: list[Design]
     source: str
+    mean: Series | None = None  # over all tests of the family, also those that are not among its series
 
 
 def embedding_models(data: Path, name: str, designs: Sequence[Design]) -> Family:
@@ -57,14 +58,15 @@ def embedding_models(data: Path, name: str, designs: Sequence[Design]) -> Family
     sizes = table.groupby("rung")["params"].first().sort_values()
     wide = table.pivot_table(index="collection", columns="rung", values="value").dropna()[sizes.index]
     wide = wide[((wide > 0) & (wide < 1)).all(axis=1)]
+    mean = wide.mean()
     wide = wide.iloc[np.random.default_rng(0).permutation(len(wide))]
     wide = wide[~wide.index.str.split("/").str[0].duplicated()].iloc[:TASKS]
     series = []
-    for test, values in wide.iterrows():
+    for test, values in [*wide.iterrows(), ("mean", mean)]:
         rows = pd.DataFrame({"rung": sizes.index, "N": sizes.to_numpy(float), "D": 1.0, "value": values.to_numpy()})
         labels = {"objective": name, "metric": "nDCG@10", "collection": test}
         series.append(Series(labels, rows.assign(run=rows["rung"]), True, (0.0, 1.0)))
-    return Family(series, list(designs), f"ladders/mteb_{name}.csv")
+    return Family(series[:-1], list(designs), f"ladders/mteb_{name}.csv", series[-1])
 
 
 def rerankers(data: Path) -> Family:
@@ -230,14 +232,17 @@ def main() -> None:
     families = bank(Path(os.environ.get("RANKSCALE_DATA", ROOT.parent / "shared" / "data")))
     with threadpool_limits(limits=1):
         found = learnt([*families.values()], known()) if learn else known()
-        made = []
+        made, means = [], []
         for name, family in families.items():
             if family.designs:
                 others = [other for each, other in families.items() if each != name]
-                made.append(forecasts(name, family, learnt(others, found)))
+                before = learnt(others, found)
+                made.append(forecasts(name, family, before))
+                if family.mean is not None:
+                    means.append(forecasts(name, replace(family, series=[family.mean]), before))
                 print(judged(made[-1], ["family", "fitted", "rung"]).round(3).to_string(), flush=True)
     made = pd.concat(made, ignore_index=True)
-    REPORT.write_text(_report(made, found), encoding="utf-8")
+    REPORT.write_text(f"{_report(made, found)}\n{_of_means(pd.concat(means))}", encoding="utf-8")
     if learn:
         held = float(judged(made.assign(all=1), ["all"])["held"].iloc[0])
         _write(found, held, len(made), families)
@@ -296,6 +301,23 @@ def _of_verdicts(made: pd.DataFrame) -> str:
         "were better than the largest fitted one; how many intervals held.\n\n"
         "| verdict | forecasts | ours | no change | skill | nearer | better | held |\n"
         "|---|---|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _of_means(means: pd.DataFrame) -> str:
+    """The table of means over tests in Markdown."""
+    every = judged(means.assign(family="all"), ["family"])
+    lines = [
+        f"| {row['family']} | {row['forecasts']} | {row['ours']:.1%} | {row['p0']:.1%} | {row['unchanged']:.1%} | "
+        f"{row['held']:.0%} | {row['width']:.0%} | {row['decisive']:.0%} |"
+        for row in pd.concat([judged(means, ["family"]), every]).to_dict("records")
+    ]
+    return (
+        "## The mean over tests\n\n"
+        "The mean over all tests of a family, forecast by a law of its own at the same rungs as above: mean errors.\n\n"
+        "| family | forecasts | ours | P0 | no change | held | width | decisive |\n|---|---|---|---|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
