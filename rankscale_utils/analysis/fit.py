@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import digest
+from rankscale_utils.machine.files import digest, read_only
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.reading import read_of_study, study_measurements
 from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows
@@ -143,11 +143,12 @@ def series_of(raw: pd.DataFrame, settings: Forecasting) -> laws.Series:
     return laws.Series(labels, rows_for_laws(raw, settings), up, known, "arcsine" if up else "gap")
 
 
-def fit_study(study: Study) -> list[Fitted]:
+def fit_study(study: Study, keep: bool = True) -> list[Fitted]:
     """Fit every series of a study that can be fitted and forecast; the files of held-out rungs are not opened.
 
     What was fitted is kept in `fits.npz`, for the notebooks that ask for the same later: the same measurements,
-    settings, code and libraries. No series at all is what a trained study may come to, whose other pages still tell.
+    settings, code and libraries. keep: False writes nothing, and nothing is written where results are only read. No
+    series at all is what a trained study may come to, whose other pages still tell.
 
     Raises:
         StudyError: no series of a CSV can be fitted and forecast.
@@ -163,7 +164,8 @@ def fit_study(study: Study) -> list[Fitted]:
     fitted = read_store(kept, key, STORED_KINDS)
     if fitted is None:
         fitted = fit_series(table, study.forecasting)
-        write_store(kept, key, fitted, STORED_KINDS)
+        if keep and not read_only():
+            write_store(kept, key, fitted, STORED_KINDS)
     return fitted
 
 

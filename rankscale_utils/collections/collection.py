@@ -1,5 +1,6 @@
 """Queries, documents, judgments and candidates of a study, prepared once and opened from the cache."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from rankscale_utils.study.study import Study
 
 from . import cuts, materialise, singles
 from .groups import TrainingQueries
-from .materialise import stored_texts, write_candidates
+from .materialise import stored_texts, texts_of_rows, write_candidates
 from .notes import collection_changes, collection_notes
 from .retrieval import Retrieved, own_split, retrieve_test, retrieve_training
 from .sources import open_source
@@ -70,6 +71,10 @@ class Collection:
     def document_ids(self) -> pd.DataFrame:
         """The documents without their texts: corpus, document_id."""
         return pd.read_parquet(self.texts / "documents.parquet", columns=["corpus", "document_id"])
+
+    def document_texts(self, rows: Iterable[int]) -> list[str]:
+        """Return the texts of documents by their rows; empty where a row is −1."""
+        return texts_of_rows(self.texts / "documents.parquet", rows)
 
     def test_candidates(self, test: str) -> pd.DataFrame:
         """A test's candidates, see `retrieval.test`, with query_row and document_row."""

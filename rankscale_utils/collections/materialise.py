@@ -7,7 +7,7 @@ move when a test is added.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -98,6 +98,18 @@ def _others(found: Retrieved, seen: set[str]) -> Iterator[list[tuple[str, str]]]
 def stored_texts(documents: Path, training: bool = False) -> Iterator[str]:
     """Yield the texts that `texts` wrote, in their order; with `training` those of training documents alone."""
     return (text for kept, text in _texts_and_training(documents) if kept or not training)
+
+
+def texts_of_rows(documents: Path, rows: Iterable[int]) -> list[str]:
+    """Return the texts of some rows, empty for −1; only the parts of the file that hold them are read."""
+    file, found = pq.ParquetFile(documents), {-1: ""}
+    ends = np.cumsum([file.metadata.row_group(place).num_rows for place in range(file.num_row_groups)])
+    wanted = np.unique([row for row in rows if row >= 0])
+    for place, some in pd.Series(wanted).groupby(np.searchsorted(ends, wanted, side="right")):
+        begin = ends[place] - file.metadata.row_group(place).num_rows
+        texts = file.read_row_group(place, columns=["text"])["text"].take((some - begin).to_numpy()).to_pylist()
+        found |= dict(zip(some, texts, strict=True))
+    return [found[row] for row in rows]
 
 
 def _texts_and_training(documents: Path) -> Iterator[tuple[bool, str]]:

@@ -29,6 +29,7 @@ from .refitting import refit
 from .repeated import RepeatedFit, effective_exposure, fit_repeated
 from .resampling import Draws, resample, spare_runs, t_quantile
 from .rows import averaged, best_so_far
+from .scales import SCALES, Scale
 from .series import Series
 from .sources import coefficients_by_source, compare_exponents, draws_by_source, worth_in_pairs
 from .strange_runs import beliefs_by_others, far_runs, past_best, without_run
@@ -39,6 +40,7 @@ __all__ = [
     "FORWARD",
     "INSIDE",
     "KINDS",
+    "SCALES",
     "WITH_OPTIMUM",
     "AdditiveLaw",
     "Average",
@@ -61,6 +63,7 @@ __all__ = [
     "Powers",
     "Reach",
     "RepeatedFit",
+    "Scale",
     "Series",
     "Sigmoid",
     "SigmoidLaw",

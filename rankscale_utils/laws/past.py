@@ -11,23 +11,26 @@ from .known import Known
 from .series import Series
 
 
-def expanding(all_series: Sequence[Series], known: Known, level: float, draws: int) -> pd.DataFrame:
+def expanding(
+    all_series: Sequence[Series], known: Known, level: float, draws: int, names: Sequence[str] = (), fewest: int = 2
+) -> pd.DataFrame:
     """Forecast every rung from the two or more smaller ones: by the average, with its intervals, and by each form.
 
+    names: of the forms that are averaged (none: all). fewest: smaller rungs that a forecast needs.
     Returns the rows of `Average.forecast` with the series' labels, rung, rungs_fitted, actual (mean over runs, at their
     ends), no_change, error (forecast − actual), relative_error and covered; those of single forms, which have no
     interval, are named after them in the column law.
     """
     sizes = np.unique(np.concatenate([series.table["N"] for series in all_series]))
     tables = []
-    for fitted in range(2, len(sizes)):
+    for fitted in range(fewest, len(sizes)):
         following = [series.last[series.last["N"] == sizes[fitted]] for series in all_series]
         seen = [
             (series.below(sizes[fitted]), rows)
             for series, rows in zip(all_series, following, strict=True)
-            if len(rows) and series.sizes_below(sizes[fitted]) >= 2
+            if len(rows) and series.sizes_below(sizes[fitted]) >= fewest
         ]
-        made = averages([series for series, _ in seen], known, draws) if seen else []
+        made = averages([series for series, _ in seen], known, draws, names) if seen else []
         tables += [_next_rung(average, rows, fitted, level) for average, (_, rows) in zip(made, seen, strict=True)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

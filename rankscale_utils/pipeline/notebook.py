@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.device import compute_device
 from rankscale_utils.machine.files import RESULTS, read_only
-from rankscale_utils.report import figures
+from rankscale_utils.report import figures, lab
 from rankscale_utils.study.loading import load_study
 
 from .written import forget
@@ -35,6 +35,7 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     figures.use_style()
     os.environ.setdefault(RESULTS, "read")
     if read_only():
+        lab.show_figures_wide()
         if "run" in parameters:  # what is trained by hand is not what the batch noted
             forget(study.folder, f"train run={opened.run.name}")
         print(f"Run by hand: the results in {study.folder} are read and none is changed; `make study` writes them.")

@@ -70,6 +70,15 @@ def open_study(study: str | Path) -> Study:
     return load_study(study)
 
 
+def study_given(study: Study | str | Path) -> Study:
+    """Return a study that is given as such, by its name or by its YAML's path.
+
+    Raises:
+        StudyError: there is no such study, or its YAML has mistakes.
+    """
+    return study if isinstance(study, Study) else open_study(study)
+
+
 def load_study(study: str | Path) -> Study:
     """Return the validated study of a name or a path.
 
