@@ -1,7 +1,7 @@
 """Queries, documents, judgments and candidates of a study, prepared once and opened from the cache."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Collection:
     texts: Path
     candidates: Path
     tokens: Path
+    reads: tuple[str, ...] = field(default=(cuts.TOGETHER,), kw_only=True)  # how the study's families read pairs
 
     def facts(self, test: str) -> dict:
         """Return what is known of a test, or of the queries `DEV`."""
@@ -47,12 +48,18 @@ class Collection:
     def manifest(self) -> dict:
         """What the collection is made of: counts, the content's hash, and under `tests` each test's own facts.
 
-        `cut` is the share of tokens that length limits drop; `notes` are the sentences that a reader must see, and
-        `changes` all that was dropped, filled in or read otherwise (what, count, where).
+        `cut` is the share of tokens that length limits drop, by how pairs are read; `unknown` that of letters in words
+        that the tokenizer does not know; `notes` are the sentences that a reader must see, and `changes` all that was
+        dropped, filled in or read otherwise (what, count, where).
         """
-        manifest, cuts = read_json(self.candidates / "manifest.json"), read_json(self.tokens / "cuts.json")
-        tests = {name: test | {"cut": cuts[name]} for name, test in manifest["tests"].items() if name != DEV}
-        manifest |= {"cut": cuts[""], "tests": tests}
+        manifest, shares = read_json(self.candidates / "manifest.json"), read_json(self.tokens / "cuts.json")
+        lost = {
+            name: {"cut": {way: share[way] for way in self.reads}, "unknown": share[cuts.UNKNOWN]}
+            for name, share in shares.items()
+        }
+        manifest |= lost[""] | {
+            "tests": {name: test | lost[name] for name, test in manifest["tests"].items() if name != DEV}
+        }
         return manifest | {"notes": collection_notes(manifest), "changes": collection_changes(manifest)}
 
     @property
@@ -142,7 +149,8 @@ def open_collection(study: Study) -> Collection:
         paths.cache_folder() / f"tokens-{digest(*lengths, length=16)}",
         lambda folder: _build_tokens(folder, texts, study, training, tests),
     )
-    collection = Collection(texts, candidates, tokens)
+    reads = (cuts.TOGETHER if family == "cross_encoder" else cuts.APART for family in study.families)
+    collection = Collection(texts, candidates, tokens, reads=tuple(dict.fromkeys(reads)))
     _check_groups(study, collection.manifest)
     return collection
 

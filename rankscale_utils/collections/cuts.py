@@ -1,4 +1,4 @@
-"""How much of the texts the length limits drop."""
+"""How much of the texts the length limits drop, and the tokenizer does not know."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,8 @@ from .materialise import Rows, stored_texts
 from .retrieval import Retrieved
 from .tokens import StudyTokenizer, longest_first
 
+UNKNOWN = "unknown"
+TOGETHER, APART = "together", "apart"  # how a cross-encoder reads a pair, and how the other families do
 SAMPLE = 2000  # pairs of a query and a document that are looked at
 
 
@@ -24,11 +26,13 @@ def write_cuts(
     training: Retrieved,
     tests: Mapping[str, Retrieved],
 ) -> None:
-    """Write `cuts.json`: by test ('' is training), the dropped share of the queries' and of the documents' tokens.
+    """Write `cuts.json`: by test ('' is training) and by how pairs are read, the dropped share of either text's tokens.
+
+    Under `unknown` stands the share of its letters that the tokenizer reads as unknown words.
 
     Shares are those of a sample of pairs: a test's candidates, and training's relevant documents. A query keeps
-    `query_tokens`, and the document what is left of `pair_tokens` beside it and the special tokens; without
-    `query_tokens` the longer one gives way.
+    `query_tokens`. Read together, the document keeps what is left of `pair_tokens` beside it and the special tokens,
+    and without `query_tokens` the longer one gives way; read apart, what is left beside the longest query.
     """
     rows = Rows(texts)
     pairs = {"": (training, training.table("judgments"))}
@@ -39,16 +43,19 @@ def write_cuts(
     documents = {row: told for row, told in enumerate(stored_texts(texts / "documents.parquet")) if row in told_of}
     shares = {}
     for name, (asked, told) in wanted.items():
-        query, document = (
-            tokenizer.lengths(queries[asked].tolist()),
-            tokenizer.lengths([documents[row] for row in told]),
-        )
+        texts_of = {"queries": queries[asked].tolist(), "documents": [documents[row] for row in told]}
+        query, document = map(tokenizer.lengths, texts_of.values())
         room = tokenizer.pair_tokens - tokenizer.layout.special
         read = np.minimum(query, text.query_tokens) if text.query_tokens else longest_first(query, document, room)
-        shares[name] = {
-            "queries": _dropped(query, read),
-            "documents": _dropped(document, np.minimum(document, room - read)),
+        kept = {
+            TOGETHER: (read, np.minimum(document, room - read)),
+            APART: (np.minimum(query, text.longest_query), np.minimum(document, text.document_tokens)),
         }
+        shares[name] = {
+            way: {"queries": _dropped(query, of_query), "documents": _dropped(document, of_document)}
+            for way, (of_query, of_document) in kept.items()
+        }
+        shares[name][UNKNOWN] = {kind: round(tokenizer.unknown(some), 4) for kind, some in texts_of.items()}
     write_json(folder / "cuts.json", shares)
 
 

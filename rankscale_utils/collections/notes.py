@@ -3,6 +3,7 @@
 from typing import Any
 
 MANY = 0.1  # a share that is warned about
+UNREAD = 0.02  # and of letters
 # What was dropped, filled in or read otherwise than written, by the name of its count in a manifest.
 CHANGES = {
     "first_line_as_triple": "files without names of columns: the first line was read as query, positive and negative",
@@ -57,11 +58,12 @@ def collection_changes(manifest: dict[str, Any]) -> list[dict[str, str | int]]:
 
 def _of_training(manifest: dict[str, Any]) -> list[str]:
     notes, name = _cut("training", manifest["cut"]), manifest["collection"]
+    notes += _unknown("training", manifest["unknown"])
     return notes + _unmatched(name, "training", manifest["train_queries_without_a_match"], manifest["train_queries"])
 
 
 def _of_test(name: str, test: dict[str, Any]) -> list[str]:
-    notes = _cut(name, test["cut"])
+    notes = _cut(name, test["cut"]) + _unknown(name, test["unknown"])
     notes += _unmatched(name, "test", test["queries_without_a_match"], test["test_queries"])
     if count := test["queries_also_trained_on"]:
         notes.append(f"{name}: {count:,} of {test['test_queries']:,} test queries are training queries too.")
@@ -72,11 +74,27 @@ def _of_test(name: str, test: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _cut(name: str, shares: dict[str, float]) -> list[str]:
-    """Return a warning where a length limit drops much."""
-    fields = {"queries": "text.query_tokens", "documents": "text.pair_tokens"}
-    much = {kind: share for kind, share in shares.items() if share > MANY}
-    return [f"{name}: {fields[kind]} drops {share:.0%} of the {kind}' tokens." for kind, share in much.items()]
+def _cut(name: str, shares: dict[str, dict[str, float]]) -> list[str]:
+    """Return a warning where a length limit drops much; shares: by how pairs are read, and by the kind of text."""
+    fields, notes = {"queries": "text.query_tokens", "documents": "text.pair_tokens"}, []
+    for way, by_kind in shares.items():
+        where = f" where query and document are read {way}" if len(shares) > 1 else ""
+        notes += [
+            f"{name}: {fields[kind]} drops {share:.0%} of the {kind}' tokens{where}."
+            for kind, share in by_kind.items()
+            if share > MANY
+        ]
+    return notes
+
+
+def _unknown(name: str, shares: dict[str, float]) -> list[str]:
+    """Return a warning where the tokenizer takes much for unknown words, as in a language that it was not made for."""
+    return [
+        f"{name}: {share:.0%} of the {kind}' letters stand in words that the tokenizer does not know and reads as one "
+        "token: name rungs of that language, or bring training texts that have such letters."
+        for kind, share in shares.items()
+        if share > UNREAD
+    ]
 
 
 def _unmatched(name: str, kind: str, count: int, total: int) -> list[str]:

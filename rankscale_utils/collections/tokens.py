@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import BertWordPieceTokenizer, Tokenizer
+from tokenizers import BertWordPieceTokenizer, Regex, Tokenizer, pre_tokenizers
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json, write_json
@@ -20,6 +20,7 @@ from rankscale_utils.study.evaluation import Text
 from rankscale_utils.study.study import Study
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+LONGEST_WORD = 100  # letters: WordPiece takes a longer word for an unknown one
 TEXTS_TOGETHER = 10_000  # texts that are tokenised at once
 
 
@@ -55,6 +56,14 @@ class StudyTokenizer:
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Return how many tokens every text has, whole and without special tokens: (texts,)."""
         return np.array([len(code.ids) for code in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
+
+    def unknown(self, texts: Sequence[str]) -> float:
+        """Return the share of texts' letters that stand in words which are read as the unknown token."""
+        unknown = self.tokenizer.token_to_id(self.special.get("unk_token", ""))
+        codes = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        ids = np.array([id for code in codes for id in code.ids])
+        letters = np.array([end - begin for code in codes for begin, end in code.offsets])
+        return float(letters[ids == unknown].sum() / max(1, letters.sum()))
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
@@ -131,7 +140,12 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         limit_alphabet=len(letters),
         show_progress=False,
     )
-    return Tokenizer.from_str(BertWordPieceTokenizer(vocab=tokenizer.get_vocab(), lowercase=True).to_str())
+    tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(vocab=tokenizer.get_vocab(), lowercase=True).to_str())
+    pieces = pre_tokenizers.Split(
+        Regex(f".{{{LONGEST_WORD}}}"), "isolated"
+    )  # of a script without blanks, whose sentences are words
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer, pieces])
+    return tokenizer
 
 
 class Batch(NamedTuple):

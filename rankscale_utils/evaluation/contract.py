@@ -29,8 +29,12 @@ def contract(study: Study, collection: Collection, name: str) -> dict[str, str]:
         "candidates": said["candidates"]
         + (f"; {lacking:,} queries have none and count as 0" if lacking else "")
         + (f"; {own:,} queries are documents, and not their own candidates" if (own := said["own_documents"]) else ""),
-        "length": f"limits drop {said['cut']['queries']:.1%} of the queries' tokens and {said['cut']['documents']:.1%} "
-        "of the candidates'",
+        "length": "; ".join(
+            f"limits drop {cut['queries']:.1%} of the queries' tokens and {cut['documents']:.1%} of the candidates'"
+            + f" where query and document are read {way}" * (len(said["cut"]) > 1)
+            for way, cut in said["cut"].items()
+        )
+        + "; {queries:.1%} and {documents:.1%} of their letters stand in unknown words".format_map(said["unknown"]),
         "depth": f"the {said['depth']} best are reranked",
         "positives": f"as retrieved, never injected: {said['candidates_with_positive']:.1%} of queries have one",
         "first_stage": f"{headline} {limits.loc[headline, 'first_stage']:.4f}, the order as retrieved",

@@ -18,7 +18,7 @@ from .changes import Change
 from .checks import numbers, refuse_other_units, refuse_two_values, validated
 from .directions import UNSTATED, Directions, check_directions
 from .mean_of_tests import with_mean
-from .table import OWN, REQUIRED, RERANK, measured_rows
+from .table import REQUIRED, measured_rows
 
 Metrics = Sequence[str] | Directions  # names, perhaps with their directions
 
@@ -107,7 +107,7 @@ def _read(cells: Cells, stated: Directions = UNSTATED) -> Reading:
         )
     if table.empty:
         raise StudyError(f"{name} has no rows: add a row for every measurement.")
-    filled = {"seed": "0", "params_non_embedding": "params", "task": RERANK, "score": OWN}
+    filled = {"seed": "0", "params_non_embedding": "params"}
     changes += [
         Change(f"rows got {column} = {what}, as there is no such column", len(table), name)
         for column, what in filled.items()

@@ -10,6 +10,9 @@ from rankscale_utils.analysis.forecast import average_forecasts, intervals, new_
 
 from . import prose, tables
 
+# What a law's y∞, A and B are of, by the scale on which it is fitted.
+SCALES = {"value": "the metric", "gap": "log of its gap to the best"}
+
 
 def average_sentence(fitted: list[Fitted]) -> str:
     """Say how the average and its laws fared in the ladder's past, and which laws it rests on."""
@@ -68,12 +71,14 @@ def noise_sentence(fitted: list[Fitted]) -> str:
 
 def coefficients_table(series: list[Fitted]) -> HTML:
     """Return every averaged law's coefficients and status, a row a fit; a dash where a law has no such coefficient."""
+    rows = law_coefficients(series)
     return tables.styled(
-        law_coefficients(series),
+        rows.assign(scale=rows["scale"].map(SCALES)),
         objective="objective",
         metric="metric",
         law="law",
         status="status",
+        scale="fitted to",
         asymptote="y∞|.4f",
         A="A|.4g",
         alpha="α|.3f",
@@ -86,13 +91,13 @@ def coefficients_table(series: list[Fitted]) -> HTML:
 
 
 def data_laws_table(series: list[Fitted]) -> HTML:
-    """Return every rung's data law, a row a fit."""
+    """Return every rung's data law, a row a fit, folded away."""
     rows = [
         fitted.labels | {"rung": rung, "status": fit.status, "r2": fit.r2} | fit.coefficients
         for fitted in series
         for rung, fit in fitted.data.items()
     ]
-    return tables.styled(
+    table = tables.styled(
         pd.DataFrame(rows),
         objective="objective",
         metric="metric",
@@ -103,6 +108,7 @@ def data_laws_table(series: list[Fitted]) -> HTML:
         beta="β|.3f",
         r2="R²|.3f",
     )
+    return HTML(f'<details class="fold"><summary>{len(rows)} laws</summary>{table.data}</details>')
 
 
 def sealed_sentence(forecasts: pd.DataFrame) -> str:

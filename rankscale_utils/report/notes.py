@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
 from rankscale_utils.machine.files import read_json
@@ -32,11 +33,13 @@ def _left_out(study: Study) -> list[str]:
 
 
 def _of_chance(study: Study, on_tests: pd.DataFrame) -> list[str]:
-    """Say which fitted rungs end no better than a random order."""
+    """Say which fitted rungs end no better than a random order, of series that laws are fitted to."""
     if on_tests.empty:
         return []
-    rows = labelled(on_tests[at_chance(on_tests, study.forecasting.directions)])
-    rows = rows[~rows["rung"].isin(study.held_out.rungs)]
+    left_out = read_table(paths.left_out_file(study.folder))
+    unfitted = set(left_out[SERIES_COLUMNS].itertuples(index=False, name=None)) if len(left_out) else set()
+    rows = on_tests[at_chance(on_tests, study.forecasting.directions) & ~on_tests["rung"].isin(study.held_out.rungs)]
+    rows = labelled(rows[[key not in unfitted for key in rows[SERIES_COLUMNS].itertuples(index=False, name=None)]])
     return [
         f"{row['rung']} trained {row['objective']} ends no better than a random order by {row['metric']} on "
         f"{row['collection']}, and laws are fitted to it all the same."

@@ -55,14 +55,6 @@ def test_damage_is_refused_or_made_good_and_the_seal_stands(root):
     assert not read_sealed(runs / "seals" / "sealed_forecasts.csv")["truth_existed"].any()
 
 
-def test_a_table_that_no_page_waits_for_is_made_again(measured_root):
-    """Its stage did not run again: the first of its results, which was taken away, is one that nothing asks for."""
-    before = contents(measured_root)
-    (measured_root / "runs" / "tiny" / "rungs_on_tests.csv").unlink()
-    assert "tiny/rungs_on_tests.csv is gone or not what was written: it is made again" in run(measured_root)
-    assert differences(before, contents(measured_root)) == []
-
-
 def test_other_settings_are_sealed_beside_the_first_which_pages_show(root):
     runs, sealed = root / "runs" / "tiny", seals(root)
     write(root, forecasting=STUDY["forecasting"] | {"draws": 120})
@@ -88,7 +80,7 @@ def test_a_notebook_run_by_hand_changes_no_result_and_leaves_no_work(root, tmp_p
 
     before = state()
     environment = {name: value for name, value in os.environ.items() if name != RESULTS} | {"RANKSCALE_ROOT": str(root)}
-    for name, parameters in (("3_fit", []), ("4_forecast", []), ("2_evaluate", ["-p", "run", "listwise-w4-s0"])):
+    for name, parameters in (("3_fit", []), ("2_evaluate", ["-p", "run", "listwise-w4-s0"])):
         command = [
             sys.executable,
             "-m",

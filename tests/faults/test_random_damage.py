@@ -3,7 +3,7 @@
 import random
 
 from tests.faults.conftest import few
-from tests.faults.finished import contents, differences, seals, start
+from tests.faults.finished import contents, differences, run, seals, start
 
 
 def damage(file, chance):
@@ -61,3 +61,11 @@ def test_random_damage_of_a_study_of_measurements(measured_root, seed):
 @few(ci=0, fuzz=2)
 def test_random_damage_of_a_study_that_trains(root, seed):
     assert_made_good_or_refused(root, seed)
+
+
+def test_a_table_that_no_page_waits_for_is_made_again(measured_root):
+    """Its stage did not run again: the first of its results, which was taken away, is one that nothing asks for."""
+    before = contents(measured_root)
+    (measured_root / "runs" / "tiny" / "rungs_on_tests.csv").unlink()
+    assert "tiny/rungs_on_tests.csv is gone or not what was written: it is made again" in run(measured_root)
+    assert differences(before, contents(measured_root)) == []
