@@ -104,6 +104,8 @@ def _read(cells: Cells, stated: Directions = UNSTATED) -> Reading:
         raise StudyError(
             f"{name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
             f"{', '.join(table.columns)}; rename or add what is missing."
+            + " Metrics that have a column each become rows by pandas' melt."
+            * ({"metric", "value"} <= set(missing))
         )
     if table.empty:
         raise StudyError(f"{name} has no rows: add a row for every measurement.")

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from .pretrained import bare_encoder, is_decoder
 
@@ -76,9 +77,9 @@ class Flops:
 def encoder_flops(encoder: PreTrainedModel, *once: nn.Module) -> Flops:
     """Return the FLOPs of an encoder as its architecture does them, and of linear layers `once` on a single state.
 
-    Matrix products of forward passes without weights are counted at three lengths, through which the polynomial goes:
-    it holds whatever is shared among layers, factorised, gated or relative. Norms, activations and softmax are left
-    out, as is usual. Local attention is counted as far as it reaches.
+    Matrix products of forward passes, without weights where that can be, are counted at three lengths, through which a
+    polynomial goes: it holds whatever is shared among layers, factorised, gated or relative. Norms, activations and
+    softmax are left out, as is usual. Local attention is counted as far as it reaches.
     """
     own = _flops_of(json.dumps(encoder.config.to_dict(), sort_keys=True, default=str))
     linear = sum(2 * m.weight.numel() for part in once for m in part.modules() if isinstance(m, nn.Linear))
@@ -88,8 +89,10 @@ def encoder_flops(encoder: PreTrainedModel, *once: nn.Module) -> Flops:
 @cache
 def _flops_of(described: str) -> Flops:
     """Return the FLOPs of the encoder that a configuration, as JSON, describes."""
-    encoder = _without_weights(AutoConfig.for_model(**json.loads(described)))
-    alone, two = ([counted_flops(encoder, count, length) for length in COUNTED] for count in (1, 2))
+    try:
+        encoder, alone, two = _counted(json.loads(described), "meta")
+    except (RuntimeError, ValueError, TypeError):  # of some, such as RemBERT, which look into what they are given
+        encoder, alone, two = _counted(json.loads(described), "cpu")
     each, shared = _polynomial(np.subtract(two, alone)), _polynomial(np.subtract(np.multiply(2, alone), two))
     local, config = list(getattr(encoder.config, "layer_types", None) or ()).count("sliding_attention"), encoder.config
     sides = 1 if is_decoder(config) else 2  # on which local attention leaves tokens out
@@ -97,11 +100,17 @@ def _flops_of(described: str) -> Flops:
     return Flops(each[1], each[2], each[0], shared, unseen, config.sliding_window if local else 0)
 
 
-def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
-    with torch.device("meta"):
-        encoder = bare_encoder(config)
-    encoder.config.pad_token_id = None  # or else some look into the ids for padding
-    return encoder.requires_grad_(False)
+def _counted(config: dict[str, Any], device: str) -> tuple[PreTrainedModel, list[int], list[int]]:
+    """Return a configuration's encoder, and its FLOPs at the lengths `COUNTED` for one sequence and for two.
+
+    On the device meta it has no weights, and nothing is computed.
+    """
+    with torch.device(device):
+        encoder = bare_encoder(AutoConfig.for_model(**config)).requires_grad_(False)
+    if device == "meta":
+        encoder.config.pad_token_id = None  # or else some look into the ids for padding
+    alone, two = ([counted_flops(encoder, count, length) for length in COUNTED] for count in (1, 2))
+    return encoder, alone, two
 
 
 def counted_flops(encoder: PreTrainedModel, sequences: int, length: int) -> int:

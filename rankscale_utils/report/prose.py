@@ -13,7 +13,8 @@ POWERS = ["", " thousand", " million", " billion", " trillion", " quadrillion"] 
 WIDE = 1000  # times the lower end: an interval of the size that rules hardly anything out
 
 
-NO_NUMBER = re.compile(r"(?<![\w.])[+\-−$]?(nan|inf)\b%?(?!\w)")
+# Of no name: inf-gsm and query-nan stay as they are.
+NO_NUMBER = re.compile(r"(?<![\w./\-−])[+\-−$]?(nan|inf)\b%?(?![\w/]|-\w)")
 ENDLESS = re.compile(r"(?<![\w.])[+\-−]?\d[\d,]{18,}(\.\d+)?(?![\w.…])")  # digits that nobody counts
 
 

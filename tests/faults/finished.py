@@ -78,9 +78,9 @@ def files(root):
     return {name: path for name, path in named.items() if not BY_THE_CLOCK.search(name)}
 
 
-def contents(root):
-    """Return what every file of a study says, by its path, in a form that can be compared."""
-    return {name: _said(path, root) for name, path in files(root).items()}
+def contents(root, but=()):
+    """Return what every file of a study says, but for some, by its path, in a form that can be compared."""
+    return {name: _said(path, root) for name, path in files(root).items() if name not in but}
 
 
 def _said(path, root):

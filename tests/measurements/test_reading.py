@@ -512,6 +512,12 @@ def test_an_entropy_is_not_negative(brings, values):
     )
 
 
+def test_a_column_for_every_metric_is_refused_with_the_remedy():
+    wide = pd.DataFrame({"rung": ["17m"], "nDCG@10": [0.3]})
+    with pytest.raises(StudyError, match=r"lacks the columns objective, .*; rename or add .* by pandas' melt"):
+        read_ladder(wide, (), ["17m"])
+
+
 def test_what_was_changed_on_reading_is_counted(values):
     text = values.drop(columns="objective").to_csv(index=False).replace("17m,", " 17m ,", 3)
     table = pd.read_csv(io.StringIO(text), skipinitialspace=False).assign(objective="listwise")
@@ -523,8 +529,6 @@ def test_what_was_changed_on_reading_is_counted(values):
         (1, "rows without a single cell were passed over"),
         (16, "rows got seed = 0, as there is no such column"),
         (16, "rows got params_non_embedding = params, as there is no such column"),
-        (16, "rows got task = rerank, as there is no such column"),
-        (16, "rows got score = own, as there is no such column"),
     ]
     assert {change.where for change in reading.changes} == {"measurements"}
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig
 
 from rankscale_utils.models.build import build_model, counted_share
-from rankscale_utils.models.counts import Flops, encoder_flops, parameters, pass_flops
+from rankscale_utils.models.counts import Flops, counted_flops, encoder_flops, parameters, pass_flops
 from rankscale_utils.models.pretrained import bare_encoder
 from tests.models.tiny import ENCODERS, small_config
 
@@ -101,6 +102,15 @@ def test_flops_of_every_architecture_are_those_of_a_counted_pass(architecture, s
     assert flops.padded(sequences, length) == counter.get_total_flops()
     if architecture != "modernbert":  # whose masked scores torch counts too
         assert flops.forward([length], sequences)[0] * sequences == pytest.approx(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("architecture", ["rembert", "roformer", "convbert", "big_bird", "ibert", "nystromformer"])
+def test_flops_of_an_architecture_that_looks_into_its_input_are_counted(architecture):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    given = {"embedding_size": 16} if architecture == "convbert" else {}
+    config = AutoConfig.for_model(architecture, vocab_size=120, max_position_embeddings=256, **sizes, **given)
+    encoder = bare_encoder(config)
+    assert encoder_flops(encoder).padded(2, 137) == counted_flops(encoder, 2, 137)
 
 
 def test_shared_layers_and_disentangled_attention_are_counted(tiny_study):
