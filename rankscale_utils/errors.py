@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
 
+# What a folder may be in the way of: nobody's error here.
+OF_FOLDERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+              errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)  # fmt: skip
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -38,6 +41,10 @@ def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
             print(f"rankscale: {error}", file=sys.stderr)
             return 2
         except OSError as error:
+            if error.errno in OF_FOLDERS and error.filename:
+                place = error.filename2 or error.filename
+                print(f"rankscale: {place}: {error.strerror}: make it usable or move it away.", file=sys.stderr)
+                return 2
             if error.errno not in NO_ROOM:
                 raise
             print(f"rankscale: no room on the disk for {error.filename or 'a file'}: free some.", file=sys.stderr)

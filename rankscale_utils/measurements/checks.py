@@ -17,6 +17,7 @@ from .table import DEFAULTS, NUMBERS, ONE_ROW, REFERENCES, RERANK, SCHEMA, SEARC
 LEAST_PARAMS = 1000  # of a ranker; fewer are millions, or billions
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 OTHER_UNIT = 100  # a size that is wrong by more is in another unit than its rung's name
+FORMULA = r"=|[@+\-].*[(|!]"  # how a cell begins that a spreadsheet computes
 ROUNDING = 5e-4  # by which a value may pass its ceiling, as either may be written with three digits
 
 
@@ -62,6 +63,11 @@ def validated(table: pd.DataFrame, origin: Origin, stated: Directions = UNSTATED
     for column in LABELS:
         if (empty := table[column].isna()).any():
             raise StudyError(f"{origin.at(empty.idxmax())}: {column} is empty: fill it in or drop the row.")
+        if (formula := table[column].str.match(FORMULA)).any():
+            raise StudyError(
+                f"{origin.at(formula.idxmax())}: {column} = {table[column][formula].iloc[0]!r} is a formula, which "
+                "spreadsheets run where they open the results: rename it."
+            )
     if (strange := ~table["task"].isin([RERANK, SEARCH])).any():
         raise StudyError(
             f"{origin.at(strange.idxmax())}: task = {table['task'][strange].iloc[0]!r}: must be {RERANK} or {SEARCH}; "

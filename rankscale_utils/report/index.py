@@ -34,7 +34,7 @@ from . import systems as systems_page
 from .glossary import explained, glossary
 from .nothing import nothing_sentence
 from .page import TEMPLATE, inline_svg, title_of
-from .prose import legible, other_seals
+from .prose import legible, listed, other_seals
 from .with_first_stage import together_sentences
 
 LADDER_NOTE = (
@@ -95,7 +95,10 @@ def index_page(study: Study) -> dict[str, Any]:
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
         "first_test": tables.test_of(first_collection(measured)),
-        "tests_note": TESTS_NOTE.format(metric=metric, first=tables.test_of(first_collection(measured))),
+        "tests_note": TESTS_NOTE.format(
+            metric=listed(labelled(on_tests)["metric"].unique()) if len(on_tests) else metric,
+            first=tables.test_of(first_collection(measured)),
+        ),
         "ladder_note": LADDER_NOTE,
         "metric": metric,
         "answer": [

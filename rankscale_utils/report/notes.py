@@ -26,9 +26,12 @@ def _left_out(study: Study) -> list[str]:
     """Say which series could not be fitted or forecast, why, and what to try."""
     rows = labelled(read_table(paths.left_out_file(study.folder)))
     remedies = [remedy_sentence(rows).strip()] if len(rows) and remedy_sentence(rows) else []
-    return remedies + [
-        f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
-        for row in rows.to_dict("records")
+    return [
+        *(
+            f"{row['objective']}, {row['metric']} on {row['collection']}, is left out: {row['reason']}."
+            for row in rows.to_dict("records")
+        ),
+        *remedies,
     ]
 
 

@@ -16,13 +16,14 @@ from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
 PICTURE = "index.png"
+SECONDS_TO_DRAW = 120.0
 WINDOW = "1200,1500"  # pixels of the first page's picture
 
 
 def publish(study: Study) -> Path:
     """Copy a study's rendered report to where the project shows it, a picture of its first page beside; return it.
 
-    The picture needs Chromium; without it the one that was published before stays.
+    The picture needs Chromium; without it, or where it fails, which is said, the one that was published before stays.
 
     Raises:
         StudyError: the study has not been rendered.
@@ -38,7 +39,7 @@ def publish(study: Study) -> Path:
 
 
 def _photograph(page: Path, picture: Path) -> bool:
-    """Draw a page's first screen with Chromium; return whether there was one."""
+    """Draw a page's first screen with Chromium; return whether it did."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return False
@@ -46,8 +47,13 @@ def _photograph(page: Path, picture: Path) -> bool:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
         options += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
         options += [f"--window-size={WINDOW}", f"--screenshot={picture}", page.resolve().as_uri()]
-        subprocess.run([browser, *options], check=True, capture_output=True, timeout=120)
-    return True
+        try:
+            subprocess.run([browser, *options], check=True, capture_output=True, timeout=SECONDS_TO_DRAW)
+        except (subprocess.SubprocessError, OSError) as error:
+            print(
+                f"rankscale: no new picture of the first page: {' '.join(str(error).split())[-200:]}", file=sys.stderr
+            )
+    return picture.exists()
 
 
 @one_sentence

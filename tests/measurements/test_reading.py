@@ -512,6 +512,25 @@ def test_an_entropy_is_not_negative(brings, values):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("=1+1", True),
+        ("@SUM(1)*cmd|' /C calc'!A0", True),
+        ("-2+cmd|' /C calc'!A0", True),
+        ("+hard", False),
+        ("-", False),
+    ],
+)
+def test_a_name_that_a_spreadsheet_would_run_is_refused(values, name, refused):
+    table = values.assign(objective=name)
+    if not refused:
+        assert set(read_ladder(table, (), ["1b"]).table["objective"]) == {name}
+        return
+    with pytest.raises(StudyError, match=r"objective = .* is a formula, which spreadsheets run .* rename it"):
+        read_ladder(table, (), ["1b"])
+
+
 def test_a_column_for_every_metric_is_refused_with_the_remedy():
     wide = pd.DataFrame({"rung": ["17m"], "nDCG@10": [0.3]})
     with pytest.raises(StudyError, match=r"lacks the columns objective, .*; rename or add .* by pandas' melt"):
