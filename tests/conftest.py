@@ -64,6 +64,15 @@ def real_data_folder() -> Path:
     return Path(os.environ.get("RANKSCALE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
+@pytest.fixture
+def minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2's real weights, beside the repository or where RANKSCALE_MODELS says."""
+    folder = Path(os.environ.get("RANKSCALE_MODELS", Path(__file__).resolve().parents[2] / "shared" / "models"))
+    if not (folder / "all-MiniLM-L6-v2").is_dir():
+        pytest.skip(f"no real weights in {folder}; set RANKSCALE_MODELS to the folder that holds all-MiniLM-L6-v2")
+    return folder / "all-MiniLM-L6-v2"
+
+
 @pytest.fixture(scope="session")
 def ir_datasets_home(tmp_path_factory) -> Path:
     """Return a writable IR_DATASETS_HOME that holds both folders of the real data, the miniature's MS MARCO on top."""

@@ -78,11 +78,14 @@ def _together(study: Study, collection: Collection) -> dict[str, str]:
 
 def _dense_contract(study: Study, said: dict) -> dict[str, str]:
     """Return what a bi-encoder's own numbers mean."""
-    settings, dimensions = study.evaluation, study.bi_encoder.dimensions
+    settings, temperature = study.evaluation, study.objectives["contrastive"].temperature
+    products = f"inner products divided by {temperature:g}, as in training" if temperature else "raw inner products"
+    own = study.pretrained and not study.bi_encoder.dimensions
+    dimensions = "each rung's own" if own else study.bi_encoder.of_new_layers["dimensions"]
     return {
         "searched": f"exact search by inner product ({dimensions} dimensions) over all {said['documents']:,} "
         f"documents, the {settings.depth} best; its ceiling is the judged documents in their best order",
         settings.entropy: f"−log softmax of the relevant document against {settings.negatives} random documents, "
         f"from a pool of {min(settings.pool, said['documents']):,} or as many as are relevant to no test query, mean "
-        "of 10 draws; raw inner products, nats (arXiv 2403.18684, §3.3)",
+        f"of 10 draws; {products}, nats (arXiv 2403.18684, §3.3)",
     }

@@ -38,6 +38,7 @@ class DenseScorer:
             StudyError: a corpus has fewer documents for the pool than negatives are asked for.
         """
         self.settings, self.tests, self.entropy = study.evaluation, tests, study.evaluation.entropy
+        self.temperature = study.objectives["contrastive"].temperature or 1.0
         self.queries, self.documents = singles(collection.pairs(), study.text)
         self.corpora = {test.name: collection.facts(test.name)["corpus"] for test in tests}
         self.own = {test.name: collection.own_documents(test.name) for test in tests}
@@ -87,14 +88,18 @@ class DenseScorer:
         return pool
 
     def rank(self, model: BiEncoder, last: bool = True) -> Iterator[Ranked]:
-        """Yield what the model finds in each test's corpus, and then its order of the candidates."""
+        """Yield what the model finds in each test's corpus, and then its order of the candidates.
+
+        Scores are inner products divided by the temperature that the model is trained with.
+        """
         with tempfile.TemporaryDirectory() as folder:
             embedded = {
                 corpus: embed(model, self.documents, rows, Path(folder) / f"{place}.npy")
                 for place, (corpus, rows) in enumerate(self.rows.items())
             }
             for test in self.tests:
-                queries = embed(model, self.queries, self.test_queries[test.name].index.to_numpy(), of_queries=True)
+                rows = self.test_queries[test.name].index.to_numpy()
+                queries = embed(model, self.queries, rows, of_queries=True) / self.temperature
                 documents = embedded[self.corpora[test.name]]
                 yield self._searched(test, queries, documents)
                 yield self._reranked(test, queries, documents)

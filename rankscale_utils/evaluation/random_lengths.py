@@ -13,8 +13,7 @@ import torch
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.tokens import Pairs, StudyTokenizer, Texts
 from rankscale_utils.machine.files import result_file
-from rankscale_utils.models.bi_encoder import BiEncoder
-from rankscale_utils.models.build import count_rung, random_cross_encoder, rung_config
+from rankscale_utils.models.build import bi_encoder_on, count_rung, random_cross_encoder, rung_config
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
 from rankscale_utils.models.export import Model
 from rankscale_utils.models.pretrained import bare_encoder
@@ -65,7 +64,7 @@ def _model(study: Study, family: Family, rung: str, pairs: Pairs, text: Text) ->
         return build_ed2lm(settings, Setting(0, 1, text.document_tokens + 1, study.ed2lm.poolings))
     settings.max_position_embeddings = max(settings.max_position_embeddings, text.pair_tokens)
     if family == "bi_encoder":
-        return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
+        return bi_encoder_on(study, rung, bare_encoder(settings), weights=False)
     return random_cross_encoder(study, rung, settings)
 
 

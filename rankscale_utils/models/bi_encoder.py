@@ -19,7 +19,7 @@ class BiEncoder(nn.Module):
 
     ``encoder`` is any transformers encoder (``AutoModel.from_config`` or ``from_pretrained``). Queries and documents
     share the model; the inner product of their embeddings is their score. Source: arXiv 2403.18684, §3.
-    ``projection`` is what a finished bi-encoder has instead, of whatever makes ``dimensions`` of what is pooled.
+    ``projection`` is what a finished bi-encoder has instead (`own_layers`): it makes ``dimensions`` of what is pooled.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, T5Config
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
@@ -22,6 +22,7 @@ from .ed2lm import Ed2lm, Setting, build_ed2lm
 from .ed2lm_counts import Work, full_flops, t5_encoder_flops
 from .ed2lm_init import initialise_ed2lm
 from .export import Model
+from .own_layers import makes_embeddings, read_own_layers
 from .pretrained import (
     T5S,
     bare_encoder,
@@ -151,7 +152,7 @@ def build_model(study: Study, run: Run, vocabulary: int, shares: Callable[[], np
 
     A rung given as a shape is initialised as its family's `initialise` says. A pretrained rung keeps its weights, a
     finished reranker's head among them; what is new on top starts random: a cross-encoder's head, as transformers has
-    it for the architecture, and a bi-encoder's projection.
+    it for the architecture, and a bi-encoder's projection where its folder brings none.
     vocabulary: the tokenizer's size; shares: tells each token's share of all tokens (vocabulary,), which new models
     that read query and document apart start from; without it they are as transformers starts them.
 
@@ -185,7 +186,7 @@ def _new(study: Study, family: Family, rung: str, vocabulary: int) -> Model:
         return reranker_of(read(f"ladder.{rung}", source, settings))
     encoder = read_encoder(f"ladder.{rung}", source, settings) if source else bare_encoder(settings)
     if family == "bi_encoder":
-        return BiEncoder(encoder, **study.bi_encoder.model_dump())
+        return bi_encoder_on(study, rung, encoder)
     model = CrossEncoder(encoder, reads or "query")
     if reads:  # at zero a head would hide the pretrained states from their first gradients
         nn.init.normal_(model.head.weight, std=NEW_HEAD)
@@ -200,13 +201,27 @@ def random_cross_encoder(study: Study, rung: str, settings: PretrainedConfig) ->
     return CrossEncoder(bare_encoder(settings), reads) if reads else new_reranker(settings)
 
 
+def bi_encoder_on(study: Study, rung: str, encoder: PreTrainedModel, weights: bool = True) -> BiEncoder:
+    """Return a rung's bi-encoder on this encoder: with the layers that its folder brings, or with a new projection
+    where there are none, or where the study asks for dimensions.
+
+    Raises:
+        StudyError: the folder's layers are not known here, or cannot be read.
+    """
+    source, asked = study.pretrained.get(rung), study.bi_encoder
+    if not source or asked.dimensions or not makes_embeddings(source):
+        return BiEncoder(encoder, **asked.of_new_layers)
+    own = read_own_layers(f"ladder.{rung}", source, encoder.config, weights)
+    return BiEncoder(encoder, own.dimensions, asked.pooling or own.pooling, own.projection)
+
+
 def empty_model(study: Study, family: Family, rung: str, settings: PretrainedConfig) -> Model:
     """Return a model of this configuration that has shapes and no weights."""
     with torch.device("meta"):
         if family == "ed2lm":
             return Ed2lm(AutoModelForSeq2SeqLM.from_config(settings), Setting(0, 1, study.text.document_tokens + 1))
         if family == "bi_encoder":
-            return BiEncoder(bare_encoder(settings), **study.bi_encoder.model_dump())
+            return bi_encoder_on(study, rung, bare_encoder(settings), weights=False)
         return random_cross_encoder(study, rung, settings)
 
 

@@ -7,9 +7,11 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
 
-from .build import rung_config
+from .bi_encoder import BiEncoder
+from .build import bi_encoder_on, rung_config
 from .classifier import is_classifier
 from .decoder import reranker_of
+from .own_layers import UnitLength, layers_of, makes_embeddings, prompts_of
 from .pair_layout import PairLayout
 from .pretrained import is_decoder, read_classifier, read_config, read_encoder, read_t5, read_tokenizer
 from .pretrained_decoder import read_decoder
@@ -31,7 +33,11 @@ def check_pretrained(study: Study) -> None:
             config = rung_config(study, family, rung, vocabulary=0)
             if family == "ed2lm":
                 read_t5(field, source)
-            elif family == "bi_encoder" or study.ladder[rung].reads:
+            elif family == "bi_encoder":
+                encoder = read_encoder(field, source, config)
+                refuse_padded(field, source, encoder)
+                _refuse_unit_products(study, field, source, bi_encoder_on(study, rung, encoder))
+            elif study.ladder[rung].reads:
                 refuse_padded(field, source, read_encoder(field, source, config))
             elif is_decoder(config):
                 _refuse_long_prompt(study, field, source)
@@ -47,6 +53,16 @@ def _refuse_long_prompt(study: Study, field: str, source: str) -> None:
         raise StudyError(
             f"text.pair_tokens = {text.pair_tokens}: decoder.template takes {layout.special} of them, which leaves no "
             f"document beside the query: raise pair_tokens to {wanted} or more."
+        )
+
+
+def _refuse_unit_products(study: Study, field: str, source: str, model: BiEncoder) -> None:
+    """Refuse to train embeddings of length one on products that are not scaled."""
+    layers = [layer for _, layer in layers_of(model.projection)]
+    if layers and isinstance(layers[-1], UnitLength) and not study.objectives["contrastive"].temperature:
+        raise StudyError(
+            f"objectives.contrastive.temperature: {field} = {source!r} makes embeddings of length one, whose products, "
+            "at most 1, a softmax hardly tells apart: give one, such as 0.05, that of sentence-transformers."
         )
 
 
@@ -101,13 +117,17 @@ def start_of(study: Study, family: Family, rung: str) -> str:
         return "random weights"
     config = read_config(f"ladder.{rung}", study.pretrained[rung])
     finished, words = is_classifier(config), is_decoder(config) and study.decoder.verdict
+    own = not study.bi_encoder.dimensions and makes_embeddings(study.pretrained[rung])
+    prompted = own and any(prompts_of(study.pretrained[rung]))
     heads = {
         "cross_encoder": "a language model's, its words included"
         if words
         else "a reranker's, its head included"
         if finished
         else "pretrained, with a new head",
-        "bi_encoder": f"pretrained, with a new projection{' and without their own head for scores' * finished}",
+        "bi_encoder": f"a bi-encoder's, its pooling and layers included{', without its prompts' * prompted}"
+        if own
+        else f"pretrained, with a new projection{' and without their own head for scores' * finished}",
         "ed2lm": "pretrained",
     }
     layers = study.ladder[rung].layers

@@ -1,9 +1,9 @@
 """A checkpoint's files, laid out such that the tools of its users load it and score alike.
 
 An ED2LM is a folder of transformers, which `AutoModelForSeq2SeqLM` reads; its configuration says how it reranks. A
-cross-encoder with its family's own head is one that `AutoModelForSequenceClassification` reads. The others are three
-modules of sentence-transformers in a row: the encoder, the pooling, and a linear layer, which writes a cross-encoder's
-raw scores or a bi-encoder's embeddings.
+cross-encoder with its family's own head is one that `AutoModelForSequenceClassification` reads. The others are modules
+of sentence-transformers in a row: the encoder, the pooling, and a linear layer, which writes a cross-encoder's raw
+scores, or the layers that make a bi-encoder's embeddings.
 
 `SentenceTransformer(path)` needs nothing else: `encode_query` and `encode_document` cut as the study did.
 `sentence_transformers.CrossEncoder(path)` asks for `trust_remote_code=True` where the study has `query_tokens`, as no
@@ -12,6 +12,7 @@ read, which `query_mean.py` pools.
 """
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ from .cross_encoder import CrossEncoder
 from .decoder import VerdictHead, new_reranker
 from .ed2lm import Ed2lm, Setting, build_ed2lm, share_rows
 from .model_card import Cut, model_card
+from .own_layers import layers_of, linear_of, read_own_layers
 from .pair_layout import PairLayout
 from .pretrained import bare_encoder, without_pooler
 
 Model = CrossEncoder | BiEncoder | Ed2lm
-LINEAR = Path("2_Dense") / "model.safetensors"
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 DENSE = "sentence_transformers.base.modules.dense.Dense"
+NORMALIZE = "sentence_transformers.base.modules.normalize.Normalize"
 LOGIT = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -52,14 +54,14 @@ def empty_model_of(folder: Path) -> Model:
         return build_ed2lm(config, Setting(**noted | {"poolings": tuple(noted["poolings"])}))
     if getattr(config, "verdict", None) or (is_classifier(config) and len(read_json(folder / "modules.json")) == 1):
         return new_reranker(config)
-    _, pooling, linear = (module["type"] for module in read_json(folder / "modules.json"))
-    written = read_json(folder / "2_Dense" / "config.json")
-    if not linear.startswith("sentence_transformers.base") or "module_output_name" not in written:
-        raise ValueError("its last module is another's")
+    _, pooling, *_ = (module["type"] for module in read_json(folder / "modules.json"))
     encoder = bare_encoder(config)
-    if written["module_output_name"] == "scores":
-        return CrossEncoder(encoder, "query" if pooling == "query_mean.QueryMean" else _pooled(folder))
-    return BiEncoder(encoder, written["out_features"], _pooled(folder))
+    if "document_length" in read_json(folder / "sentence_bert_config.json"):
+        own = read_own_layers("checkpoint", str(folder), config, weights=False)
+        return BiEncoder(encoder, own.dimensions, own.pooling, own.projection)
+    if read_json(folder / "2_Dense" / "config.json").get("module_output_name") != "scores":
+        raise ValueError("its last module is another's")
+    return CrossEncoder(encoder, "query" if pooling == "query_mean.QueryMean" else _pooled(folder))
 
 
 def _pooled(folder: Path) -> str:
@@ -84,8 +86,9 @@ def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens:
         _write_weights({model.head.file_name(name): tensor for name, tensor in weights.items()}, folder)
         return
     _write_weights(_of(weights, "encoder."), folder)
-    last = _of(weights, "head." if isinstance(model, CrossEncoder) else "projection.")
-    _write_weights({f"linear.{name}": tensor for name, tensor in last.items()}, folder / "2_Dense")
+    for name, prefix, _ in _linears(model):
+        linear = {f"linear.{part}": tensor for part, tensor in _of(weights, prefix).items()}
+        _write_weights(linear, folder / name)
 
 
 def read_layout(model: Model, folder: Path) -> None:
@@ -101,8 +104,16 @@ def read_layout(model: Model, folder: Path) -> None:
         model.load_state_dict({name: stored[model.head.file_name(name)] for name in model.state_dict()})
         return
     load_model(model.encoder, folder / "model.safetensors")
-    last = model.head if isinstance(model, CrossEncoder) else model.projection
-    last.load_state_dict(_of(load_file(folder / LINEAR), "linear."))
+    for name, _, linear in _linears(model):
+        linear.load_state_dict(_of(load_file(folder / name / "model.safetensors"), "linear."))
+
+
+def _linears(model: CrossEncoder | BiEncoder) -> list[tuple[str, str, nn.Linear]]:
+    """Return the linear layers behind the pooling: folder, what their tensors' names begin with in the model, layer."""
+    if isinstance(model, CrossEncoder):
+        return [("2_Dense", "head.", model.head)]
+    layers = enumerate(layers_of(model.projection), start=2)
+    return [(f"{place}_Dense", prefix, linear) for place, (prefix, layer) in layers if (linear := linear_of(layer))]
 
 
 def _write_modules(model: CrossEncoder | BiEncoder, folder: Path, cut: Cut) -> None:
@@ -135,7 +146,7 @@ def _modules(model: CrossEncoder | BiEncoder, cut: Cut) -> dict[str, tuple[str, 
         return {
             "": (TRANSFORMER, encoder | {"query_length": cut.query_apart, "document_length": cut.document_apart}),
             "1_Pooling": (POOLING, pooling | {"pooling_mode": model.pooling}),
-            "2_Dense": (DENSE, _dense(model.projection, "sentence_embedding")),
+            **dict(_behind_pooling(model)),
         }
     own_reader = bool(cut.query_tokens) or model.reads == "query"
     reader, cuts = ("pair_reader.PairReader", {"query_tokens": cut.query_tokens}) if own_reader else (TRANSFORMER, {})
@@ -163,9 +174,24 @@ def _modules(model: CrossEncoder | BiEncoder, cut: Cut) -> dict[str, tuple[str, 
     }
 
 
-def _dense(linear: nn.Linear, name: str) -> dict[str, Any]:
+def _behind_pooling(model: BiEncoder) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+    """Yield the modules that make embeddings of what is pooled, by folder."""
+    for place, (_, layer) in enumerate(layers_of(model.projection), start=2):
+        if linear := linear_of(layer):
+            activation = IDENTITY if layer is linear else _full_name(layer[1])
+            yield f"{place}_Dense", (DENSE, _dense(linear, "sentence_embedding", activation))
+        else:
+            yield f"{place}_Normalize", (NORMALIZE, {})
+
+
+def _full_name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__name__}"
+
+
+def _dense(linear: nn.Linear, name: str, activation: str = IDENTITY) -> dict[str, Any]:
     features = {"in_features": linear.in_features, "out_features": linear.out_features}
-    return features | {"activation_function": IDENTITY, "module_output_name": name}
+    bias = {} if linear.bias is not None else {"bias": False}
+    return features | bias | {"activation_function": activation, "module_output_name": name}
 
 
 def _of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

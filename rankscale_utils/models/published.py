@@ -4,19 +4,12 @@ Both keep everything of their own: tokenizer, longest text, prompts, pooling, an
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
-import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 from transformers import AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.utils import cached_file
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import read_json
 from rankscale_utils.study.decoder import DecoderSettings
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
@@ -26,6 +19,7 @@ from .checks import refuse_other_scores, refuse_padded
 from .classifier import is_classifier
 from .cross_encoder import CrossEncoder
 from .decoder import reranker_of
+from .own_layers import json_of, makes_embeddings, prompts_of, read_own_layers
 from .pair_layout import PairLayout
 from .pretrained import (
     for_scores,
@@ -38,11 +32,6 @@ from .pretrained import (
     reading,
 )
 from .pretrained_decoder import for_decoder, read_decoder
-
-POOLINGS: dict[str, Literal["cls", "mean"]] = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
-ACTIVATIONS = {kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU)}
-KNOWN_MODULES = {"Transformer", "Pooling", "Dense", "Normalize"}
-QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")  # sentence-transformers' own names
 
 
 @dataclass(frozen=True)
@@ -87,41 +76,47 @@ def read_system(study: Study, name: str) -> Published:
     """
     system = study.systems[name]
     source = study.source_of(system.pretrained)
-    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder)
+    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder, system.layers)
 
 
 def read_published(
-    field: str, source: str, pair_tokens: int | None = None, decoder: DecoderSettings | None = None
+    field: str,
+    source: str,
+    pair_tokens: int | None = None,
+    decoder: DecoderSettings | None = None,
+    layers: int | None = None,
 ) -> Published:
     """Return the finished model of an id or folder in float32; without `pair_tokens` it reads as much as it can.
 
     decoder: how it scores where it is a decoder; None: by its own head or words, in its tokenizer's layout of pairs.
+    layers: how many are kept, from the first; None: all.
 
     Raises:
         StudyError: it is neither kind of model, needs what is not known here, or cannot be read.
     """
-    config = read_config(field, source)
-    modules = [(one["type"].rpartition(".")[2], one["path"]) for one in _json_of(source, "modules.json") or ()]
+    config = read_config(field, source, layers)
     if is_decoder(config):
         return _read_decoder(field, source, config, pair_tokens, decoder)
     if decoder:
         raise StudyError(f"{field}.decoder: {source!r} is a {config.model_type} model, no decoder: remove it.")
     if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder:
         raise StudyError(f"{field} = {source!r} is a {config.model_type} model: a system is an encoder or decoder.")
-    if not is_classifier(config) and "Pooling" not in dict(modules):
+    if not is_classifier(config) and not makes_embeddings(source):
         raise StudyError(
             f"{field} = {source!r} has neither a head for scores nor, in modules.json, a pooling: it is no finished "
             "reranker or bi-encoder; train it as a rung of the ladder, or name one that is finished."
         )
     tokenizer, special, segments = read_tokenizer(field, source)
-    settings = _json_of(source, "sentence_bert_config.json") or {}
+    settings = json_of(source, "sentence_bert_config.json") or {}
     longest, lower = longest_read(field, source, config, pair_tokens), bool(settings.get("do_lower_case"))
     if is_classifier(config):
         model = _read_reranker(field, source, config)
         return Published(model, tokenizer, special, segments, longest, (longest, longest), lower=lower)
     apart = tuple(min(settings.get(f"{kind}_length") or longest, longest) for kind in ("query", "document"))
-    model = _read_bi_encoder(field, source, config, modules)
-    return Published(model, tokenizer, special, False, longest, apart, _prompts(source), lower)
+    encoder, own = read_encoder(field, source, config), read_own_layers(field, source, config)
+    refuse_padded(field, source, encoder)
+    model = BiEncoder(encoder, own.dimensions, own.pooling, own.projection).eval()
+    return Published(model, tokenizer, special, False, longest, apart, prompts_of(source), lower)
 
 
 def _read_decoder(
@@ -160,92 +155,10 @@ def longest_read(field: str, source: str, config: PretrainedConfig, wanted: int 
     Raises:
         StudyError: more are wanted than can be read, or there is no tokenizer.
     """
-    settings = _json_of(source, "sentence_bert_config.json") or {}
+    settings = json_of(source, "sentence_bert_config.json") or {}
     with reading(field, source, "tokenizer"):
         of_tokenizer = AutoTokenizer.from_pretrained(source).model_max_length
     own = min(settings.get("max_seq_length") or of_tokenizer, most_tokens(config))
     if wanted is not None and wanted > own:
         raise StudyError(f"{field}.pair_tokens = {wanted}: {source!r} reads {own} tokens at most: lower it.")
     return wanted or own
-
-
-def _read_bi_encoder(field: str, source: str, config: PretrainedConfig, modules: list[tuple[str, str]]) -> BiEncoder:
-    """Return encoder, pooling and what follows, as modules.json lists them."""
-    kinds = [kind for kind, _ in modules]
-    if set(kinds) - KNOWN_MODULES or modules[0] != ("Transformer", "") or kinds[1] != "Pooling":
-        raise StudyError(
-            f"{field} = {source!r}: its modules.json lists {', '.join(kinds)}: known here are a Transformer in the "
-            "folder itself, a Pooling, and then Dense and Normalize."
-        )
-    encoder = read_encoder(field, source, config)
-    refuse_padded(field, source, encoder)
-    pooling = _pooling(field, source, _json_of(source, f"{modules[1][1]}/config.json"))
-    layers = [_dense(field, source, path) if kind == "Dense" else UnitLength() for kind, path in modules[2:]]
-    width = next((layer[0].out_features for layer in reversed(layers) if not isinstance(layer, UnitLength)), None)
-    said = _json_of(source, "config_sentence_transformers.json") or {}
-    similarity = said.get("similarity_fn_name") or "cosine"
-    if similarity not in ("cosine", "dot"):
-        raise StudyError(f"{field} = {source!r} compares by {similarity}: those known here are cosine and dot.")
-    layers += [UnitLength()] * (similarity == "cosine")
-    return BiEncoder(encoder, width or config.hidden_size, pooling, nn.Sequential(*layers)).eval()
-
-
-class UnitLength(nn.Module):
-    """Scales embeddings (texts, width) to length one."""
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return them so."""
-        return nn.functional.normalize(embeddings, dim=-1)
-
-
-def _pooling(field: str, source: str, said: dict[str, Any]) -> Literal["cls", "mean"]:
-    """Return how a folder's states are pooled; several poolings stand beside one another in old and new files."""
-    modes = said.get("pooling_mode") or [
-        name.removeprefix("pooling_mode_") for name in said if name.startswith("pooling_mode_") and said[name]
-    ]
-    modes = [modes] if isinstance(modes, str) else modes
-    if len(modes) != 1 or modes[0] not in POOLINGS or not said.get("include_prompt", True):
-        but = "" if said.get("include_prompt", True) else ", its prompt left out"
-        raise StudyError(
-            f"{field} = {source!r} pools by {' and '.join(modes)}{but}: known here are the mean of all tokens and the "
-            "first one (cls)."
-        )
-    return POOLINGS[modes[0]]
-
-
-def _dense(field: str, source: str, path: str) -> nn.Sequential:
-    said = _json_of(source, f"{path}/config.json")
-    activation = said.get("activation_function", "Tanh").rpartition(".")[2]
-    if activation not in ACTIVATIONS:
-        raise StudyError(f"{field} = {source!r}: its layer {path} ends in {activation}, which is not known here.")
-    linear = nn.Linear(said["in_features"], said["out_features"], said.get("bias", True))
-    with reading(field, source, f"layer {path}"):
-        if weights := _file_of(source, f"{path}/model.safetensors"):
-            stored = load_file(weights)
-        else:
-            stored = torch.load(_file_of(source, f"{path}/pytorch_model.bin"), weights_only=True)
-        linear.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in stored.items()})
-    return nn.Sequential(linear, ACTIVATIONS[activation]())
-
-
-def _prompts(source: str) -> tuple[str, str]:
-    """Return what sentence-transformers puts before a query and before a document."""
-    said = (_json_of(source, "config_sentence_transformers.json") or {}).get("prompts") or {}
-    return tuple(
-        next((said[name] for name in names if said.get(name)), "") for names in (QUERY_PROMPTS, DOCUMENT_PROMPTS)
-    )
-
-
-def _file_of(source: str, name: str) -> Path | None:
-    """Return a file of an id or folder, or None where it has none."""
-    found = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return Path(found) if found else None
-
-
-def _json_of(source: str, name: str) -> Any:
-    return read_json(path) if (path := _file_of(source, name)) else None

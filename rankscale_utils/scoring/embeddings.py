@@ -26,7 +26,8 @@ def embed(
     (P x + b)ᵀ (P | b), so that search and memory cost the model's own width.
     """
     fold, width = None, model.dimensions
-    if isinstance(model.projection, nn.Linear) and model.projection.in_features + 1 < width:
+    linear = isinstance(model.projection, nn.Linear) and model.projection.bias is not None
+    if linear and model.projection.in_features + 1 < width:
         fold = torch.cat([model.projection.weight, model.projection.bias[:, None]], 1)  # (dimensions, hidden + 1)
         width = fold.shape[1]
     shape = (len(rows), width)

@@ -57,8 +57,8 @@ def unmet_objectives(objectives: dict[str, Objective], earlier: dict) -> Iterato
                 f"{name}.learning_rate.of names {list(rates)}, but the rungs are {ladder}: give a rate for each of "
                 f"them and for no other ({', '.join(sorted(wrong))})"
             )
-        if settings.temperature and name != "listwise":
-            yield f"{name}.temperature: only listwise has a softmax to cool: remove it"
+        if settings.temperature and name not in ("listwise", "contrastive"):
+            yield f"{name}.temperature: only listwise and contrastive have a softmax to cool: remove it"
         family = FAMILY_OF.get(name, earlier.get("family"))
         if family == "bi_encoder" and name not in FAMILY_OF:
             yield f"{name} compares the scores of pairs, which a bi_encoder does not read: write contrastive"

@@ -93,12 +93,20 @@ def _common(dimensions: Any) -> Any:
 
 
 class BiEncoderSettings(Part):
-    """How a bi-encoder makes an embedding of a text; the defaults are those of arXiv 2403.18684."""
+    """How a bi-encoder makes an embedding of a text.
 
-    dimensions: Annotated[Whole, BeforeValidator(_common)] = Field(
-        768, gt=0, description="that every rung projects to, or a mapping of the rungs, which must agree"
+    Absent, a pretrained rung keeps what its folder of sentence-transformers says; others are as in arXiv 2403.18684.
+    """
+
+    dimensions: Annotated[Whole, BeforeValidator(_common)] | None = Field(
+        None, gt=0, description="that every rung projects to, or a mapping of the rungs, which must agree; else 768"
     )
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls"] | None = Field(None, description="of states; else mean")
+
+    @property
+    def of_new_layers(self) -> dict[str, Any]:
+        """What holds of a rung whose weights bring no layers for embeddings: dimensions and pooling."""
+        return {"dimensions": self.dimensions or 768, "pooling": self.pooling or "mean"}
 
 
 class Ed2lmSettings(Part):

@@ -62,7 +62,9 @@ class Objective(Part):
 
     seeds: tuple[Whole, ...] = Field((0,), min_length=1)
     learning_rate: LearningRate
-    temperature: Finite | None = Field(None, gt=0, description="of listwise's softmax; scores are divided by it")
+    temperature: Finite | None = Field(
+        None, gt=0, description="of listwise's and contrastive's softmax; scores are divided by it"
+    )
     in_batch: bool = Field(False, description="contrastive: other queries' relevant documents are negatives too")
     score: Literal["log_likelihood", "true_false", "both"] | None = Field(
         None, description="of ED2LM, which ranks by it; absent: true_false where the objective trains it"

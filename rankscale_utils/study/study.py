@@ -161,6 +161,8 @@ class Study(Part):
         family = self.family_of(run.objective)
         if family != "cross_encoder":
             fields[family] = getattr(self, family).model_dump(mode="json")
+        if family == "bi_encoder" and run.rung not in self.pretrained:
+            fields[family] = self.bi_encoder.of_new_layers
         if self.decoder != DecoderSettings():
             fields["decoder"] = self.decoder.model_dump(mode="json")
         if run.source:

@@ -13,6 +13,11 @@ class ExistingModel(Part):
     """A reranker or bi-encoder that others trained."""
 
     pretrained: str = Field(min_length=1)
+    layers: Whole | None = Field(
+        None,
+        gt=0,
+        description="that are kept, from the first, as of a rung before its first step; absent: all",
+    )
     decoder: DecoderSettings | None = Field(
         None,
         description="of a decoder, the prompt that it was trained with, and what of it is the score; absent: its own "

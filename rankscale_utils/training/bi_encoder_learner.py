@@ -14,6 +14,7 @@ from rankscale_utils.machine.transfer import send
 from rankscale_utils.models import flat_encoders
 from rankscale_utils.models.bi_encoder import BiEncoder, bi_encoder_flops
 from rankscale_utils.models.flat_encoders import Inputs
+from rankscale_utils.study.objectives import Objective
 from rankscale_utils.study.training import Groups
 
 from .losses import contrastive
@@ -29,11 +30,12 @@ class BiEncoding:
         documents: Singles,
         training: TrainingQueries,
         groups: Groups,
-        in_batch: bool,
+        settings: Objective,
     ) -> None:
         """Learn from these texts; `training` tells which documents are relevant to which queries."""
         self.model, self.queries, self.documents, self.training = model, queries, documents, training
-        self.items, self.hard, self.in_batch = 1 + groups.size, groups.hard, in_batch
+        self.items, self.hard, self.in_batch = 1 + groups.size, groups.hard, settings.in_batch
+        self.temperature = settings.temperature or 1.0
         self._cost = bi_encoder_flops(model)
 
     def _rows(self, step: Step) -> np.ndarray:
@@ -73,7 +75,7 @@ class BiEncoding:
             rows.append(step.document_rows[:, 0])
         relevant = self.training.is_relevant(step.query_rows[:, :1], np.concatenate(rows)[None])
         return contrastive(
-            embedded[:, 0],
+            embedded[:, 0] / self.temperature,
             embedded[:, 1],
             torch.cat(negatives),
             hard=embedded[:, 2:shared] if self.hard else None,

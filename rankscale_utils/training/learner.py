@@ -51,5 +51,5 @@ def learner(study: Study, run: Run, collection: Collection, model: Model) -> Lea
         return CrossEncoding(model, pairs, run.objective, settings, groups)
     texts = singles(pairs, study.text, family, ended=run.objective == "generation")
     if family == "bi_encoder":
-        return BiEncoding(model, *texts, collection.training_queries(), groups, settings.in_batch)
+        return BiEncoding(model, *texts, collection.training_queries(), groups, settings)
     return Generation(model, *texts, run.objective, settings, groups)

@@ -1,8 +1,6 @@
 """Finished models score a study's texts as their users' own tools do, or are refused in one sentence."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,9 +35,12 @@ def pairs_of(published):
     return Pairs(*(Texts.encoded(tokenizer, some, published.pair_tokens) for some in texts), tokenizer)
 
 
-def their_products(folder):
-    """Return what sentence-transformers makes of every pair."""
+def their_products(folder, layers=None):
+    """Return what sentence-transformers makes of every pair, its encoder cut by hand to its first layers."""
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    encoder = model[0].auto_model
+    if layers:
+        encoder.encoder.layer = encoder.encoder.layer[:layers]
     return model.similarity(model.encode_query(QUERIES), model.encode_document(DOCUMENTS)).numpy().ravel()
 
 
@@ -74,6 +75,14 @@ def test_a_bi_encoder_scores_as_sentence_transformers_does(tmp_path, architectur
     system = published_system(published, "theirs", pairs, np.arange(4))
     np.testing.assert_allclose(system.score(0, np.arange(4)), ours[:4], atol=1e-5)
     assert (system.name, system.family, system.as_evaluated) == ("theirs", "bi_encoder", True)
+
+
+def test_the_first_layers_of_a_bi_encoder_are_a_rung_before_its_first_step(tmp_path):
+    folder = save_bi_encoder(tmp_path)
+    published = read_published("systems.theirs", str(folder), layers=2)
+    ours = score_published(published, pairs_of(published), *ROWS)
+    np.testing.assert_allclose(ours, their_products(folder, layers=2), atol=1e-5, rtol=0)
+    assert np.abs(ours - their_products(folder)).max() > 1e-2
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "mpnet", "modernbert"])
@@ -170,6 +179,8 @@ def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
     }
     cases["its tokenizer has no pad token"] = without_pad = save_bi_encoder(tmp_path / "unpadded")
     change(without_pad / "tokenizer_config.json", pad_token=None)
+    cases["its layer 2_Dense adds its input"] = added = save_bi_encoder(tmp_path / "added")
+    change(added / "2_Dense" / "config.json", use_residual=True)
     cases["its modules.json lists Transformer, Pooling, LSTM"] = other = save_bi_encoder(tmp_path / "other")
     modules = json.loads((other / "modules.json").read_text())[:3]
     modules[2]["type"] = "sentence_transformers.models.LSTM"
@@ -185,12 +196,8 @@ def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_real_weights_embed_as_sentence_transformers_has_them():
-    places = Path(os.environ.get("RANKSCALE_MODELS", Path(__file__).resolve().parents[3] / "shared" / "models"))
-    folder = places / "all-MiniLM-L6-v2"
-    if not folder.is_dir():
-        pytest.skip(f"no real weights at {folder}; set RANKSCALE_MODELS to the folder that holds all-MiniLM-L6-v2")
-    published = read_published("systems.minilm", str(folder))
+def test_real_weights_embed_as_sentence_transformers_has_them(minilm):
+    published = read_published("systems.minilm", str(minilm))
     assert (published.pair_tokens, published.model.dimensions) == (256, 384)
     ours = score_published(published, pairs_of(published), *ROWS)
-    np.testing.assert_allclose(ours, their_products(folder), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(ours, their_products(minilm), atol=1e-5, rtol=0)
