@@ -49,6 +49,10 @@ def systems():
     return [paths.measurements_file(paths.system_folder(RESULTS, name)) for name in study.systems]
 
 
+def beside_systems():
+    return [paths.systems_file(RESULTS)] if study.systems else []
+
+
 GIVEN = given(study.input_files)
 
 
@@ -199,6 +203,7 @@ rule speedup:
     input:
         measured(LADDER),
         systems(),
+        beside_systems(),
         depths=[paths.run_depths_file(RESULTS / run) for run in LADDER],
         seals=rules.fit.output.seals,
         notebook=ancient(NOTEBOOKS / "6_speedup.ipynb"),
@@ -232,6 +237,7 @@ if SEVERAL:
         localrule: True
         input:
             measured(LADDER),
+            beside_systems(),
             speed=rules.speedup.output.result,
             per_query=rules.speedup.output.per_query,
             notebook=ancient(NOTEBOOKS / "8_families.ipynb"),

@@ -58,15 +58,25 @@ class Options:
 class Comparison:
     """A study's families compared: checkpoints, served systems, `winners` at every cost, and `at_equal_size`.
 
-    searched: the bi-encoder's checkpoints, valued by what they find themselves; None where there are none.
+    searched: the bi-encoder's checkpoints, valued by what they find themselves; existing: models that exist, served as
+    they are. None where there are none.
     """
 
     collection: str
     trained: Options
     searched: Options | None
     served: Options
+    existing: Options | None
     winners: pd.DataFrame
     equal_size: pd.DataFrame
+
+    @property
+    def beside_existing(self) -> Options:
+        """What is served of the study's own and of models that exist, without values of single queries."""
+        if self.existing is None:
+            return self.served
+        table = pd.concat([self.served.table, self.existing.table], ignore_index=True)
+        return replace(self.served, table=table, values=pd.DataFrame())
 
 
 def compare_families(study: Study) -> Comparison:
@@ -86,7 +96,8 @@ def compare_families(study: Study) -> Comparison:
     write_table(paths.families_file(study.folder), found)
     equal_size = compare_at_equal_size(mine, level=level)
     write_table(paths.equal_size_file(study.folder), equal_size)
-    return Comparison(collection, mine, searched, systems, found, equal_size)
+    existing = existing_options(study) if study.systems else None
+    return Comparison(collection, mine, searched, systems, existing, found, equal_size)
 
 
 def training_options(study: Study, systems: Options) -> tuple[str, Options, Options | None]:
@@ -135,10 +146,20 @@ def serving_options(study: Study) -> Options:
 
     BM25 is none of them, as its order is the candidates' own, and models that exist stand for no family's ladder.
     """
+    return _timed_options(study, of_the_ladder=True)
+
+
+def existing_options(study: Study) -> Options:
+    """Return the models that exist, which were timed as well, as options at every depth."""
+    return _timed_options(study, of_the_ladder=False)
+
+
+def _timed_options(study: Study, of_the_ladder: bool) -> Options:
     timed = pd.read_csv(paths.speed_file(study.folder), keep_default_na=False)
     values = read_parquet(paths.speed_per_query_file(study.folder))
-    table = timed[(timed["family"] != "bm25") & (timed["objective"] != AS_IT_IS)].reset_index(drop=True)
-    names = [f"{row.name} {row.rung}, depth {row.depth}" for row in table.itertuples()]
+    wanted = (timed["family"] != "bm25") & ((timed["objective"] != AS_IT_IS) == of_the_ladder)
+    table = timed[wanted].reset_index(drop=True)
+    names = [f"{f'{row.name} {row.rung}'.rstrip()}, depth {row.depth}" for row in table.itertuples()]
     wide = _by_option(values, SYSTEM_COLUMNS, table)
     own = values[(values["objective"] == "BM25") & (values["depth"] == values["depth"].max())]
     first_stage = own.set_index("query_id")["value"]

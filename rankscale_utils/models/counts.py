@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, PreTrainedModel
 
+from .ed2lm_counts import first_word_flops
 from .pretrained import bare_encoder, is_decoder
 
 COUNTED = (8, 16, 24)  # tokens of the sequences whose operations are counted
@@ -132,5 +133,9 @@ def _polynomial(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def pass_flops(model: nn.Module) -> Flops:
-    """Return the FLOPs of a cross-encoder, whose head sees the pooled state alone."""
-    return encoder_flops(model.encoder, model.head)
+    """Return the FLOPs of a cross-encoder, whose head sees the pooled state alone; a T5's decoder reads all states."""
+    own = encoder_flops(model.encoder, model.head)
+    if not hasattr(model, "decoder"):
+        return own
+    fixed, per_token = first_word_flops(model.decoder.config)
+    return replace(own, per_token=own.per_token + per_token, per_pair=own.per_pair + fixed)

@@ -97,10 +97,8 @@ class Ed2lm(nn.Module):
 
     @property
     def output_scale(self) -> float:
-        """What T5 multiplies the decoder's last states by before the vocabulary: d^−½, or 1 in v1.1 and mT5."""
-        config = self.t5.config
-        scales = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
-        return config.d_model**-0.5 if scales else 1.0
+        """What the decoder's last states are multiplied by before the vocabulary."""
+        return output_scale(self.t5.config)
 
     def forward(
         self,
@@ -151,6 +149,12 @@ class Ed2lm(nn.Module):
         """Return the log-odds (B, q) of the tokens that are read, and 0 where there is padding."""
         found = log_odds_module.log_odds(decoded[read], self.t5.lm_head.weight, query_ids[read])
         return decoded.new_zeros(read.shape, dtype=found.dtype).masked_scatter(read, found)
+
+
+def output_scale(config: PretrainedConfig) -> float:
+    """Return what a T5 multiplies the decoder's last states by before the vocabulary: d^−½, or 1 in v1.1 and mT5."""
+    scales = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
+    return config.d_model**-0.5 if scales else 1.0
 
 
 def pool_states(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:

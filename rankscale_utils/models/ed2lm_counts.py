@@ -73,9 +73,14 @@ def full_flops(config: T5Config, work: Work, words: bool = True) -> float:
 
 def cross_attention_flops(config: T5Config, work: Work) -> float:
     """Return the operations of a pair whose query and document the encoder reads together; one token is decoded."""
-    s, tokens = Shape.of(config), work.query + work.document
-    layer = 2 * (6 * s.d * s.a + s.forward) + 4 * s.a + 4 * tokens * s.d * s.a + 4 * tokens * s.a
-    return t5_encoder_flops(config, tokens) + s.decoder_layers * layer + 2 * s.d * s.vocabulary
+    tokens, (fixed, per_token) = work.query + work.document, first_word_flops(config)
+    return t5_encoder_flops(config, tokens) + fixed + per_token * tokens + 2 * config.d_model * config.vocab_size
+
+
+def first_word_flops(config: T5Config) -> tuple[float, float]:
+    """Return the operations of decoding one state, without the vocabulary: fixed ones, and those of a token encoded."""
+    s = Shape.of(config)
+    return s.decoder_layers * (2 * (6 * s.d * s.a + s.forward) + 4 * s.a), s.decoder_layers * 4 * (s.d + 1) * s.a
 
 
 def decoder_flops(config: T5Config, work: Work, way: str) -> float:

@@ -7,24 +7,27 @@ from .pair_layout import PairLayout
 NAMES = ("[before]", "[between]", "[after]")  # of the pieces in a layout
 
 
-def lay_out(tokenizer: Tokenizer, prompt: str, normalizes: bool = True) -> None:
-    """Let a tokenizer put pairs into a prompt with {query} and {document}, after the token that begins all its texts.
+def lay_out(tokenizer: Tokenizer, prompt: str, normalizes: bool = True, ended: bool = False) -> None:
+    """Let a tokenizer put pairs into a prompt with {query} and {document}, after the token that begins all its texts
+    and, where it is `ended`, before the one that ends them.
 
     The prompt's pieces become special tokens, which truncation leaves alone. Texts are tokenised apart from them; a
-    blank before both texts belongs to their first words, as byte-level tokenizers have it, unless the tokenizer may
-    get no normalizer of its own (`normalizes`), where the blank stays in the prompt.
+    blank before a text belongs to its first word, as tokenizers have it that mark where words begin, and byte-level
+    ones, unless these may get no normalizer of their own (`normalizes`), where the blank stays in the prompt.
     """
     if any(map(_is_blank, kept := _normalizers(tokenizer))):  # of another prompt, in which the model was trained
         tokenizer.normalizer = normalizers.Sequence([part for part in kept if not _is_blank(part)])
-    begin = PairLayout.of(tokenizer).alone[0].ids
+    begin, end = (around.ids for around in PairLayout.of(tokenizer).alone)
     before, rest = prompt.split("{query}")
     between, after = rest.split("{document}")
-    blank = normalizes and before.endswith(" ") and between.endswith(" ") and not _marks_words(tokenizer)
-    if blank:
-        before, between = before[:-1], between[:-1]
+    marks = _marks_words(tokenizer)
+    blank = normalizes and before.endswith(" ") and between.endswith(" ") and not marks
+    if marks or blank:
+        before, between = before.removesuffix(" "), between.removesuffix(" ")
     pieces = [tokenizer.encode(piece, add_special_tokens=False).ids for piece in (before, between, after)]
     if tuple(pieces[0][: len(begin)]) != begin:
         pieces[0] = [*begin, *pieces[0]]
+    pieces[2] += end if ended else ()
     if blank:
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), *_normalizers(tokenizer)])
     names = [name if piece else "" for name, piece in zip(NAMES, pieces, strict=True)]

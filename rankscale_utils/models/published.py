@@ -1,4 +1,4 @@
-"""Finished models as they were published: rerankers with one score, and bi-encoders of sentence-transformers.
+"""Finished models as they were published: rerankers with one score, T5s, and bi-encoders of sentence-transformers.
 
 Both keep everything of their own: tokenizer, longest text, prompts, pooling, and the layers behind it.
 """
@@ -13,6 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.study.decoder import DecoderSettings
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
+from rankscale_utils.study.t5 import T5Settings
 
 from .bi_encoder import BiEncoder
 from .checks import refuse_other_scores, refuse_padded
@@ -22,16 +23,20 @@ from .decoder import reranker_of
 from .own_layers import json_of, makes_embeddings, prompts_of, read_own_layers
 from .pair_layout import PairLayout
 from .pretrained import (
+    T5S,
     for_scores,
     is_decoder,
     most_tokens,
     read_classifier,
     read_config,
     read_encoder,
+    read_t5,
     read_tokenizer,
     reading,
 )
 from .pretrained_decoder import for_decoder, read_decoder
+from .prompt import lay_out
+from .t5_reranker import READS_AT_MOST, T5Reranker, settings_of_t5, word_ids
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def read_system(study: Study, name: str) -> Published:
     """
     system = study.systems[name]
     source = study.source_of(system.pretrained)
-    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder, system.layers)
+    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder, system.layers, system.t5)
 
 
 def read_published(
@@ -85,22 +90,32 @@ def read_published(
     pair_tokens: int | None = None,
     decoder: DecoderSettings | None = None,
     layers: int | None = None,
+    t5: T5Settings | None = None,
 ) -> Published:
     """Return the finished model of an id or folder in float32; without `pair_tokens` it reads as much as it can.
 
     decoder: how it scores where it is a decoder; None: by its own head or words, in its tokenizer's layout of pairs.
-    layers: how many are kept, from the first; None: all.
+    layers: how many are kept, from the first; None: all. t5: how it scores where it is a T5; None: as its name or card
+    says.
 
     Raises:
         StudyError: it is neither kind of model, needs what is not known here, or cannot be read.
     """
     config = read_config(field, source, layers)
+    if t5 and config.model_type not in T5S:
+        raise StudyError(f"{field}.t5: {source!r} is a {config.model_type} model, no T5: remove it.")
     if is_decoder(config):
         return _read_decoder(field, source, config, pair_tokens, decoder)
     if decoder:
         raise StudyError(f"{field}.decoder: {source!r} is a {config.model_type} model, no decoder: remove it.")
+    if config.model_type in T5S:
+        if layers:
+            raise StudyError(f"{field}.layers: {source!r}: a T5 is kept whole, as its decoder reads its encoder.")
+        return _read_t5(field, source, config, pair_tokens, t5)
     if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder:
-        raise StudyError(f"{field} = {source!r} is a {config.model_type} model: a system is an encoder or decoder.")
+        raise StudyError(
+            f"{field} = {source!r} is a {config.model_type} model: a system is an encoder, a decoder or a T5."
+        )
     if not is_classifier(config) and not makes_embeddings(source):
         raise StudyError(
             f"{field} = {source!r} has neither a head for scores nor, in modules.json, a pooling: it is no finished "
@@ -130,10 +145,7 @@ def _read_decoder(
         )
     layout = read_tokenizer(field, source, settings.prompt if settings else "")
     longest = longest_read(field, source, config, pair_tokens)
-    if longest < (wanted := PairLayout.of(layout[0]).special + 2):
-        raise StudyError(
-            f"{field}.pair_tokens = {longest}: its prompt and a word of both texts take {wanted}: raise it."
-        )
+    _refuse_short(field, layout[0], longest)
     if settings:
         config = for_decoder(field, source, config, settings)
     elif not says_words:
@@ -141,6 +153,30 @@ def _read_decoder(
     refuse_other_scores(field, source, read_decoder(field, source, config))  # which is used up
     model = reranker_of(read_decoder(field, source, config)).eval()
     return Published(model, *layout, longest, (longest, longest))
+
+
+def _read_t5(
+    field: str, source: str, config: PretrainedConfig, pair_tokens: int | None, given: T5Settings | None
+) -> Published:
+    if not any(name.endswith("ForConditionalGeneration") for name in config.architectures or ()):
+        raise StudyError(
+            f"{field} = {source!r} is a {config.model_type} model that writes nothing ({config.architectures}): a T5 "
+            "reranks here by what it would write, so name a whole one."
+        )
+    settings = settings_of_t5(field, source, config, given)
+    words, layout = word_ids(field, source, settings), read_tokenizer(field, source)
+    lay_out(layout[0], settings.prompt, ended=True)
+    longest = longest_read(field, source, config, pair_tokens)
+    _refuse_short(field, layout[0], longest)
+    return Published(T5Reranker(read_t5(field, source), words).eval(), *layout, longest, (longest, longest))
+
+
+def _refuse_short(field: str, tokenizer: Tokenizer, longest: int) -> None:
+    """Refuse lengths that leave no room beside a prompt."""
+    if longest < (wanted := PairLayout.of(tokenizer).special + 2):
+        raise StudyError(
+            f"{field}.pair_tokens = {longest}: its prompt and a word of both texts take {wanted}: raise it."
+        )
 
 
 def _read_reranker(field: str, source: str, config: PretrainedConfig) -> CrossEncoder:
@@ -158,6 +194,8 @@ def longest_read(field: str, source: str, config: PretrainedConfig, wanted: int 
     settings = json_of(source, "sentence_bert_config.json") or {}
     with reading(field, source, "tokenizer"):
         of_tokenizer = AutoTokenizer.from_pretrained(source).model_max_length
+    if config.model_type in T5S:  # whose positions have no end
+        return wanted or min(of_tokenizer, READS_AT_MOST)
     own = min(settings.get("max_seq_length") or of_tokenizer, most_tokens(config))
     if wanted is not None and wanted > own:
         raise StudyError(f"{field}.pair_tokens = {wanted}: {source!r} reads {own} tokens at most: lower it.")

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig
 
 from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.machine.device import compute_device, cores, hardware, visible_gpus
 from rankscale_utils.models.build import empty_model, pair_flops, rung_config
 from rankscale_utils.models.counts import Parameters, encoder_flops, parameters
+from rankscale_utils.models.ed2lm_counts import first_word_flops
 from rankscale_utils.models.export import Model
 from rankscale_utils.models.lora import lora_parameters
 from rankscale_utils.models.pretrained import bare_encoder, read_config
@@ -211,13 +212,15 @@ def estimate_systems(study: Study, machine: Machine) -> pd.DataFrame:
     smallest = planned_config(study, next(iter(study.ladder)), study.families[0]).hidden_size
     for name, system in study.systems.items():
         field, source = f"systems.{name}", study.source_of(system.pretrained)
-        config = read_config(field, source)
+        config = read_config(field, source, system.layers)
+        whole = AutoModelForSeq2SeqLM.from_config if config.is_encoder_decoder else bare_encoder
         with torch.device("meta"):
-            encoder = bare_encoder(config)
+            encoder, model = bare_encoder(config), whole(config)
         reads = longest_read(field, source, config, system.pair_tokens)
-        flops = scored * float(encoder_flops(encoder).forward([reads])[0])
+        fixed, per_token = first_word_flops(config) if config.is_encoder_decoder else (0, 0)
+        flops = scored * (float(encoder_flops(encoder).forward([reads])[0]) + fixed + per_token * reads)
         rate = min(machine.step * config.hidden_size / smallest, max(machine.step, REACHED * machine.product))
-        rows.append({"system": name, "params": parameters(encoder).total, "hours": flops / rate / 3600})
+        rows.append({"system": name, "params": parameters(model).total, "hours": flops / rate / 3600})
     return pd.DataFrame(rows, columns=["system", "params", "hours"])
 
 

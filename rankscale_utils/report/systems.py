@@ -26,6 +26,11 @@ def systems_sentences(table: pd.DataFrame, metric: str, timed: pd.DataFrame | No
     ]
 
 
+def served_finding(table: pd.DataFrame, timed: pd.DataFrame) -> HTML:
+    """Return `systems_sentences` of the metric that was timed, latencies and all; nothing without systems."""
+    return tables.finding(*systems_sentences(table, timed["metric"].iloc[0], timed)) if len(table) else HTML("")
+
+
 def _together(row: dict | None) -> str:
     """Say what both reach together with the first stage, where that was measured."""
     if row is None:

@@ -19,6 +19,19 @@ PROMPTS = {  # Qwen3-Reranker's is that of its model card, huggingface.co/Qwen/Q
 }
 
 
+def prompt_faults(template: str, named: dict[str, str]) -> Iterator[str]:
+    """Yield why a template is neither a named one nor a prompt for a query and then a document."""
+    prompt = named.get(template, template)
+    if (prompt.count("{query}"), prompt.count("{document}")) != (1, 1):
+        yield (
+            f"must hold {{query}} and {{document}}, each once, or be one of {', '.join(named)}: {template!r} is neither"
+        )
+    elif prompt.index("{query}") > prompt.index("{document}"):
+        yield "names {document} before {query}: candidates share what they read of the query, so it comes first"
+    elif not prompt.replace("{query}", "").replace("{document}", "").strip():
+        yield "has no words of its own, which leaves nothing to read of empty texts: add some, such as Query: "
+
+
 class DecoderSettings(Part):
     """How rungs that are decoders (Qwen, Llama, …) read a pair, and what makes their score."""
 
@@ -37,16 +50,7 @@ class DecoderSettings(Part):
 
     @refusal("template")
     def _no_places(template: str, _: dict) -> Iterator[str]:
-        prompt = PROMPTS.get(template, template)
-        if (prompt.count("{query}"), prompt.count("{document}")) != (1, 1):
-            yield (
-                f"must hold {{query}} and {{document}}, each once, or be one of {', '.join(PROMPTS)}: {template!r} is "
-                "neither"
-            )
-        elif prompt.index("{query}") > prompt.index("{document}"):
-            yield "names {document} before {query}: candidates share what they read of the query, so it comes first"
-        elif not prompt.replace("{query}", "").replace("{document}", "").strip():
-            yield "has no words of its own, which leaves nothing to read of empty texts: add some, such as Query: "
+        yield from prompt_faults(template, PROMPTS)
 
     @property
     def prompt(self) -> str:

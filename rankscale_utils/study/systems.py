@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from .decoder import DecoderSettings
 from .fields import FolderName, Part, Whole
 from .ladder import named_source
+from .t5 import T5Settings
 
 
 class ExistingModel(Part):
@@ -22,6 +23,9 @@ class ExistingModel(Part):
         None,
         description="of a decoder, the prompt that it was trained with, and what of it is the score; absent: its own "
         "head, or words, and its tokenizer's own layout of pairs",
+    )
+    t5: T5Settings | None = Field(
+        None, description="of a T5, the prompt and words that it was trained with; absent: as its name or card says"
     )
     pair_tokens: Whole | None = Field(
         None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"

@@ -16,18 +16,23 @@ from rankscale_utils.analysis.families import (
     compare_families,
     winners,
 )
+from rankscale_utils.analysis.systems import compare_systems
 from rankscale_utils.collections import open_collection
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation import clock
 from rankscale_utils.evaluation.clock import throughput
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.speed import measure_study
+from rankscale_utils.evaluation.systems import evaluate_system
+from rankscale_utils.measurements.table import AS_IT_IS
 from rankscale_utils.pipeline.prepare import prepare
 from rankscale_utils.report import families as families_page
 from rankscale_utils.report.prose import amount
+from rankscale_utils.report.systems import served_finding
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
 from tests.dictionary import undescribed
+from tests.models.tiny import save_t5
 
 CPU = torch.device("cpu")
 QUERIES = 80
@@ -180,8 +185,10 @@ def test_amounts_are_written_as_prose_has_them(cost, value, said):
 
 
 @pytest.fixture
-def study(new_study, monkeypatch):
-    """A study of three families, trained, measured and timed, though throughput at one small batch alone."""
+def study(new_study, monkeypatch, tmp_path):
+    """A study of three families beside a T5 that exists, trained, measured and timed, though throughput at one small
+    batch alone.
+    """
     whole = throughput
     monkeypatch.setattr(clock, "throughput", lambda *given: whole(*given[:3], batches=(10,), repeats=1))
     rate = {"learning_rate": {"base": 3.0e-3}}
@@ -190,12 +197,15 @@ def study(new_study, monkeypatch):
         objectives={"contrastive": rate | {"in_batch": True}, "pointwise": rate, "true_false": rate},
         training=TINY["training"] | {"exposures": [120, 240]},
         evaluation=TINY["evaluation"] | {"negatives": 100},
+        systems={"theirs": {"pretrained": "monot5", "pair_tokens": 64}},
     )
+    save_t5(tmp_path / "params" / "monot5", 8)
     prepare(study)
     collection = open_collection(study)
     for run in study.runs:
         train(study, run, collection, CPU)
         evaluate_run(study, run, collection, CPU)
+    evaluate_system(study, "theirs", collection, CPU)
     measure_study(study, collection, CPU, queries=2, depths=(5, 10), repeats=1)
     return study
 
@@ -220,7 +230,10 @@ def test_a_whole_study_is_compared(study):
     assert checkpoints["value"].to_numpy() == pytest.approx(mine["value"].to_numpy())
     assert found.trained.first_stage.mean() == pytest.approx(mine["first_stage"].iloc[0])
     timed = pd.read_csv(study.folder / "speed.csv", keep_default_na=False).query("family != 'bm25'")
-    assert found.served.table["value"].to_numpy() == pytest.approx(timed["value"].to_numpy())
+    existing = timed["objective"] == AS_IT_IS
+    assert found.served.table["value"].to_numpy() == pytest.approx(timed.loc[~existing, "value"].to_numpy())
+    assert found.existing.table["value"].to_numpy() == pytest.approx(timed.loc[existing, "value"].to_numpy())
+    assert set(found.existing.table["option"]) == {"theirs, depth 5", "theirs, depth 10"}
     assert found.searched.values.shape == (40, 4 * 2)
     assert undescribed(study.folder, set()) == []
     written = pd.read_csv(study.folder / "families.csv")
@@ -232,8 +245,13 @@ def test_a_whole_study_is_compared(study):
     )
     assert families_page.absent_sentences(study, found) == []
     assert "nan" not in " ".join([*families_page.wins_sentences(written), *families_page.equal_size_sentences(found)])
-    labels = [axes.get_xlabel() for axes in families_page.quality_and_serving(found.served)]
-    assert labels == ["serving FLOPs a pair", "median ms a query"]
+    panels = families_page.quality_and_serving(found.beside_existing)
+    assert [axes.get_xlabel() for axes in panels] == ["serving FLOPs a pair", "median ms a query"]
+    assert all("theirs" in axes.get_legend_handles_labels()[1] for axes in panels)
+    beside = compare_systems(study, pd.DataFrame())
+    said = served_finding(beside, found.beside_existing.table).data
+    assert said.count("Train w12, or take theirs as it is?") == 3  # with each family's largest rung
+    assert said.count("10 candidates take ") == 3
 
     fail(study, "contrastive")
     left = compare_families(study)

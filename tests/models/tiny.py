@@ -128,11 +128,11 @@ def save_encoder(folder: Path, architecture: str, width: int, reranker: bool = F
 
 def sentence_pieces(texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerBase:
     """Return a tokenizer as T5 has it: unigram pieces with a mark for a word's begin, and an end token, no others."""
-    words = {f"▁{word}" for word in ("true", "false", *" ".join(texts).split())}
+    words = {f"▁{word}" for word in ("true", "false", "yes", "no", *" ".join(texts).split())}
     letters = {letter for word in words for letter in word} | set(map(chr, range(33, 127)))
     scored = [(piece, -2.0) for piece in sorted(words)] + [(letter, -8.0) for letter in sorted(letters)]
     tokenizer = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *scored], unk_id=2))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
