@@ -1,7 +1,5 @@
 """Published folders as they are: each works, or is refused in one sentence before any work."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -75,11 +73,6 @@ def test_preparing_says_what_rungs_start_from(study, capsys):
     )
 
 
-def test_a_head_with_two_labels_is_refused(study):
-    made = study(reranker=True, num_labels=2)
-    refused(made, r"^ladder\.w8 = .*: its head has 2 labels, and a reranker gives one score: name a model")
-
-
 def test_a_finished_reranker_keeps_the_states_that_its_head_reads(study):
     made = study(reranker=True)
     made.ladder["w16"] = made.ladder["w16"].model_copy(update={"reads": "mean"})
@@ -95,47 +88,11 @@ def test_a_head_that_scores_every_token_is_refused_and_a_new_one_reads_the_first
     assert build_model(made, made.run("listwise-w16-s0"), 300).reads == "cls"
 
 
-def test_a_tokenizer_without_a_pad_token_is_refused(study, folder):
-    made = study()
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        for width in WIDTHS:
-            if (path := folder.with_name(f"w{width}") / name).exists():
-                fields = json.loads(path.read_text())
-                fields.pop("pad_token", None)
-                path.write_text(json.dumps(fields))
-    with pytest.raises(StudyError, match=r"^ladder\.w8 = .*its tokenizer has no pad token: name one .*\.$"):
-        study_tokenizer(made, [])
-
-
-def test_weights_of_another_shape_are_refused(study, folder):
-    made = study()
-    config = AutoConfig.from_pretrained(folder)
-    config.intermediate_size += 2
-    config.save_pretrained(folder)
-    refused(made, r"^ladder\.w16 = .*: its weights cannot be read \(")
-
-
 def test_a_finished_reranker_without_its_heads_weights_is_refused(study, folder):
     made = study()
     config = AutoConfig.from_pretrained(folder, num_labels=1, architectures=["XLMRobertaForSequenceClassification"])
     config.save_pretrained(folder)
     refused(made, r"^ladder\.w16 = .*its weights lack 4 tensors of a finished reranker, classifier\.dense\.bias among")
-
-
-@pytest.mark.parametrize("form", ["pytorch_model.bin", "sharded"])
-def test_other_forms_of_weights_are_read(study, folder, form):
-    made = study(reranker=True)
-    before = build_model(made, made.run("listwise-w16-s0"), 300).state_dict()
-    own = AutoModelForSequenceClassification.from_pretrained(folder)
-    (folder / "model.safetensors").unlink()
-    if form == "sharded":
-        own.save_pretrained(folder, max_shard_size="10KB")
-        assert len(list(folder.glob("model-*.safetensors"))) > 2
-    else:
-        torch.save(own.state_dict(), folder / "pytorch_model.bin")
-    check_pretrained(made)
-    after = build_model(made, made.run("listwise-w16-s0"), 300).state_dict()
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
 def test_positions_end_earlier_where_they_begin_behind_the_paddings(study):
