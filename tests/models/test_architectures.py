@@ -3,9 +3,6 @@
 The table of docs/models.md says what holds; these tests hold it to that.
 """
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -24,6 +21,7 @@ from rankscale_utils.scoring.pairs import score_pairs
 from rankscale_utils.study import paths
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
+from tests.models.documented import table
 from tests.models.test_exports import DOCUMENTS, PAIRS, QUERIES, ROWS, sentence_transformers
 from tests.models.tiny import ENCODERS, save_encoder
 
@@ -171,6 +169,6 @@ def test_a_ladder_by_depth_keeps_the_first_layers(of, architecture, tmp_path):
 
 
 def test_the_table_of_the_documentation_says_what_these_tests_found():
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| .* \| (flat|padded)(?: \| yes){5} \|$", page, re.MULTILINE)
-    assert dict(rows) == {name: "flat" if name in FLAT else "padded" for name in ENCODERS}
+    said = {name: [batches, *rest] for name, _, batches, *rest in table("architecture", "batches")[1:]}
+    held = {f"`{name}`": ["flat" if name in FLAT else "padded", *["yes"] * 5] for name in ENCODERS}
+    assert said == held

@@ -18,6 +18,7 @@ from rankscale_utils.models.checks import check_pretrained
 from rankscale_utils.models.published import read_published
 from rankscale_utils.study.t5 import T5Settings
 from tests.conftest import TINY
+from tests.models.documented import table
 from tests.models.test_refused_models import refused
 from tests.models.tiny import save_encoder, save_t5
 from tests.models.tiny_decoders import save_decoder
@@ -106,13 +107,8 @@ CHANGES = {
 
 def documented() -> dict[tuple[str, str], str]:
     """Return what the documentation says of every change and kind: read, refused or – where there is no such thing."""
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-    head, _, *rows = re.search(r"^\| a folder whose .*?(?=\n\n)", page, re.MULTILINE | re.DOTALL)[0].split("\n")
-    _, *kinds = (cell.strip() for cell in head.strip("|").split("|"))
-    found = {}
-    for change, *cells in ([cell.strip() for cell in row.strip("|").split("|")] for row in rows):
-        found |= {(change, kind): cell for kind, cell in zip(kinds, cells, strict=True)}
-    return found
+    (_, *kinds), *rows = table("a folder whose …")
+    return {(change, kind): cell for change, *cells in rows for kind, cell in zip(kinds, cells, strict=True)}
 
 
 DOCUMENTED = documented()
