@@ -203,7 +203,7 @@ def objective(name="listwise", rate=None, **settings):
         ),
         (
             objective("pairwise", temperature=0.5),
-            r"pairwise\.temperature: only listwise has a softmax to cool: remove",
+            r"pairwise\.temperature: only listwise and contrastive have a softmax to cool: remove",
         ),
         (objective(temperature=0), r"objectives\.listwise\.temperature = 0: input should be greater than 0"),
         (
