@@ -210,15 +210,12 @@ def quality_and_serving(options: Options) -> list[Axes]:
     """
     deepest = options.deepest.table
     counted = dict.fromkeys(("cost", "flops_low", "flops_high"), deepest["flops_per_pair"])  # without a spread
-    panels = [
+    return [
         figures.quality_against(
             deepest.assign(**counted), "serving", "serving FLOPs a pair", "flops_per_pair", "flops"
         ),
         figures.quality_and_latency(options.table),
     ]
-    for axes in panels:
-        _own_order(axes, options)
-    return panels
 
 
 def _own_order(axes: Axes, options: Options) -> None:

@@ -248,6 +248,8 @@ def test_a_whole_study_is_compared(study):
     panels = families_page.quality_and_serving(found.beside_existing)
     assert [axes.get_xlabel() for axes in panels] == ["serving FLOPs a pair", "median ms a query"]
     assert all("theirs" in axes.get_legend_handles_labels()[1] for axes in panels)
+    lines = [[line for line in axes.texts if line.get_text() == "first stage"] for axes in panels]
+    assert list(map(len, lines)) == [1, 1]  # the candidates' own order, drawn once
     beside = compare_systems(study, pd.DataFrame())
     said = served_finding(beside, found.beside_existing.table).data
     assert said.count("Train w12, or take theirs as it is?") == 3  # with each family's largest rung
