@@ -19,7 +19,7 @@ from .compute import (
     isoflop_check,
     training_cost,
 )
-from .fit import Fitted, fit_study, of_first_collection
+from .fit import Fitted, fit_study, of_headline_test
 from .next_runs import plan_next_runs
 from .results import write_table
 
@@ -28,7 +28,7 @@ from .results import write_table
 class AllocationResults:
     """What a study's laws say of spending, and what they were asked with.
 
-    fitted: the series of the first collection; table: their measurements on every rung, with N and D. cost: training
+    fitted: the series of the headline test; table: their measurements on every rung, with N and D. cost: training
     FLOPs of a unit of exposure by size; counted: a sentence that says how. budget: dollars for training and serving.
     The other tables are described in `docs/results.md`, under the names of their files.
     """
@@ -58,7 +58,7 @@ def allocate_study(study: Study) -> AllocationResults | None:
         for file in paths.ALLOCATION_FILES.values():
             write_table(file(study.folder), pd.DataFrame())
         return None
-    fitted, table = of_first_collection(every_series), all_measurements(study)
+    fitted, table = of_headline_test(every_series, study.headline_test), all_measurements(study)
     cost, counted = training_cost(table, study.allocation.tokens_per_pair)
     asked = fitted, table, cost
     allocation = AllocationResults(

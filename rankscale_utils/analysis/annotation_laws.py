@@ -14,7 +14,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.laws import coefficients_by_source, draws_by_source, worth_in_pairs
 from rankscale_utils.machine.files import digest
 from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import first_collection, measured_rows
+from rankscale_utils.measurements.table import measured_rows, on_headline_test
 from rankscale_utils.study.study import Run, Study
 
 from .fit import with_axes
@@ -55,7 +55,7 @@ def annotated_measurements(study: Study, runs: Sequence[Run]) -> pd.DataFrame:
         StudyError: a run has not been evaluated, or all of them failed.
     """
     table = measured_rows(read_runs(study, runs))
-    table = first_collection(table[table["metric"] == study.evaluation.entropy])
+    table = on_headline_test(table[table["metric"] == study.evaluation.entropy], study.headline_test)
     if table.empty:
         raise StudyError(
             f"none of {len(runs)} runs on annotated pairs left a usable {study.evaluation.entropy}: lower the "

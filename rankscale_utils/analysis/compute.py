@@ -5,7 +5,7 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import first_collection, headline, headlines, measured_rows
+from rankscale_utils.measurements.table import headline, headlines, measured_rows, on_headline_test
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
@@ -49,13 +49,13 @@ def units_in_words(study: Study) -> tuple[str, str]:
 
 
 def all_measurements(study: Study) -> pd.DataFrame:
-    """Return the usable measurements of every rung on the first collection, held-out ones included, with N and D."""
+    """Return the usable measurements of every rung on the headline test, held-out ones included, with N and D."""
     return usable_measurements(study_measurements(study, fitted_only=False), study.forecasting)
 
 
 def usable_measurements(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
-    """Return the rows of a table that are measurements on the first collection, with N and D."""
-    return with_axes(first_collection(measured_rows(table)), settings)
+    """Return the rows of a table that are measurements on the headline test, with N and D."""
+    return with_axes(on_headline_test(measured_rows(table), settings.headline_test), settings)
 
 
 def training_budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:

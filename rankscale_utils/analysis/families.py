@@ -13,7 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_parquet
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
 from rankscale_utils.measurements.reading import read_runs
-from rankscale_utils.measurements.table import AS_IT_IS, OWN, RERANK, SEARCH, measured_rows
+from rankscale_utils.measurements.table import AS_IT_IS, OWN, RERANK, SEARCH, measured_rows, on_headline_test
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -80,7 +80,7 @@ class Comparison:
 
 
 def compare_families(study: Study) -> Comparison:
-    """Compare a study's families on its first collection; write `families.csv`, the winners, and `equal_size.csv`.
+    """Compare a study's families on its headline test; write `families.csv`, the winners, and `equal_size.csv`.
 
     Raises:
         StudyError: a run has not been evaluated, or all of them failed.
@@ -101,7 +101,7 @@ def compare_families(study: Study) -> Comparison:
 
 
 def training_options(study: Study, systems: Options) -> tuple[str, Options, Options | None]:
-    """Return a study's first collection, its checkpoints there that did not fail, and those that `Comparison` searched.
+    """Return a study's headline test, its checkpoints there that did not fail, and those that `Comparison` searched.
 
     systems: the study's `served` models, whose metric and first stage are taken.
 
@@ -115,7 +115,7 @@ def training_options(study: Study, systems: Options) -> tuple[str, Options, Opti
         one[(one["metric"] == systems.metric) & (one["score"] == OWN)]
         for one in (table, measured_rows(per_query(study, study.runs)))
     )
-    first = rows.loc[rows["task"] == RERANK, "collection"].iloc[0]
+    first = on_headline_test(rows[rows["task"] == RERANK], study.headline_test)["collection"].iloc[0]
     found = []
     for task in (RERANK, SEARCH):
         mine, of_queries = (one[(one["collection"] == first) & (one["task"] == task)] for one in (rows, values))

@@ -231,9 +231,10 @@ def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table.groupby(["run", *SERIES_COLUMNS])["exposure"].idxmax()]
 
 
-def of_first_collection(fitted: Sequence[Fitted]) -> list[Fitted]:
-    """Return the series of the first collection and task, which opening sentences, figures and budgets are about."""
-    return [one for one in fitted if (one.collection, one.task) == (fitted[0].collection, fitted[0].task)]
+def of_headline_test(fitted: Sequence[Fitted], test: str | None) -> list[Fitted]:
+    """Return the series of the test that a study opens with; see `measurements.table.on_headline_test`."""
+    first = next((one for one in fitted if one.collection == test), fitted[0])
+    return [one for one in fitted if (one.collection, one.task) == (first.collection, first.task)]
 
 
 def fitted_rows(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:

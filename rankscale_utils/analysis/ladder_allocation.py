@@ -13,7 +13,7 @@ from rankscale_utils.study.forecasting import Allocation
 from rankscale_utils.study.loading import read_section
 
 from .compute import best_at_budgets, budgets_asked, compute_exponents, training_cost, usable_measurements
-from .fit import fit_series, of_first_collection
+from .fit import fit_series, of_headline_test
 from .ladder import Measurements, open_ladder
 
 
@@ -45,7 +45,7 @@ def allocate(
     Parameters
     ----------
     measurements
-        A CSV's path or a table; see `read_measurements`. Series of its first collection are asked.
+        A CSV's path or a table; see `read_measurements`. Asked are series of its first collection, or `headline_test`.
     budgets
         Training FLOPs; None: what the runs spent, and three and ten times the most.
     held_out
@@ -86,7 +86,7 @@ def allocate(
     ladder = open_ladder(measurements, held_out, settings | {"level": level})
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair
     given, usable = ladder.settings, usable_measurements(ladder.every, ladder.settings)
-    series = of_first_collection(fit_series(ladder.fitted, given))
+    series = of_headline_test(fit_series(ladder.fitted, given), given.headline_test)
     cost, counted = training_cost(usable, tokens)
     best = best_at_budgets(series, cost, budgets_asked(usable, cost) if budgets is None else budgets, given.level)
     if best.empty:

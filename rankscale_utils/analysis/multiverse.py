@@ -13,7 +13,7 @@ from rankscale_utils.study.study import Study
 
 from .compute import training_cost
 from .design import design_of_series, held_out_design
-from .fit import Fitted, fitted_rows, joint_of, known_of, series_of
+from .fit import Fitted, fitted_rows, joint_of, known_of, of_headline_test, series_of
 from .results import write_table
 
 AS_SEALED = "as sealed"
@@ -57,7 +57,7 @@ def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
 
 
 def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Forecast the largest held-out rung's headline metric, on the first collection, in every universe.
+    """Forecast the largest held-out rung's headline metric, on the headline test, in every universe.
 
     Writes `multiverse.csv` and returns it, a row for each universe and objective: columns objective, metric, rung,
     choice, option, forecast and exponent (of the optimal size in compute, by the law that budgets are divided by).
@@ -65,8 +65,7 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """
     metric = headline(study, fitted_rows(fitted))
     cost, _ = training_cost(fitted_rows(fitted), study.allocation.tokens_per_pair)
-    first = fitted[0].collection, fitted[0].task
-    shown = [one for one in fitted if one.metric == metric and (one.collection, one.task) == first]
+    shown = [one for one in of_headline_test(fitted, study.headline_test) if one.metric == metric]
     found = []
     for universe in universes(study, shown):
         try:

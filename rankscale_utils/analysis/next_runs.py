@@ -10,7 +10,7 @@ from rankscale_utils.study.study import Study
 
 from .compute import training_cost
 from .design import design_of_series, held_out_design
-from .fit import Fitted, fitted_rows, of_first_collection
+from .fit import Fitted, fitted_rows, of_headline_test
 
 SHARE = 0.5  # of what the forecast run would cost, that is worth spending to know it better
 
@@ -27,7 +27,7 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     rows, plans = fitted_rows(fitted), []
     metric, cost = headline(study, rows), training_cost(rows, study.allocation.tokens_per_pair)[0]
     design = held_out_design(study, fitted)
-    for one in of_first_collection(fitted):
+    for one in of_headline_test(fitted, study.headline_test):
         if one.metric != metric:
             continue
         target = design_of_series(one, design).sort_values("N").iloc[[-1]]

@@ -18,7 +18,7 @@ from .changes import Change
 from .checks import numbers, refuse_other_units, refuse_two_values, validated
 from .directions import UNSTATED, Directions, check_directions
 from .mean_of_tests import with_mean
-from .table import REQUIRED, measured_rows
+from .table import REQUIRED, check_headline_test, measured_rows
 
 Metrics = Sequence[str] | Directions  # names, perhaps with their directions
 
@@ -161,7 +161,9 @@ def read_of_study(study: Study) -> Reading:
             "correct the path, which in a study is relative to its YAML."
         )
     settings = study.forecasting
-    return read_ladder(path, settings.metrics, study.held_out.rungs, settings.mean_of_tests)
+    reading = read_ladder(path, settings.metrics, study.held_out.rungs, settings.mean_of_tests)
+    check_headline_test(study.headline_test, reading.table["collection"])
+    return reading
 
 
 def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:

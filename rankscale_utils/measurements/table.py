@@ -1,11 +1,12 @@
 """The measurements: one tidy table at which everything meets, and its schema."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
+from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import write_parquet
 from rankscale_utils.study.study import Study
 
@@ -141,10 +142,26 @@ def headline(study: Study, table: pd.DataFrame) -> str:
     return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric, stated)), metrics[0])
 
 
-def first_collection(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the first collection and task, which opening sentences, figures and budgets are about."""
+def on_headline_test(table: pd.DataFrame, test: str | None) -> pd.DataFrame:
+    """Return the rows of the test that a study opens with and of its first task: those of its sentences and figures.
+
+    test: `forecasting.headline_test`; without it, or where no row is of it, the first collection.
+    """
     keys = ["collection", "task"]
-    return table[(table[keys] == table[keys].iloc[0]).all(axis=1)] if len(table) else table
+    first = table[table["collection"] == test] if len(table) and test is not None else table
+    first = first if len(first) else table
+    return table[(table[keys] == first[keys].iloc[0]).all(axis=1)] if len(table) else table
+
+
+def check_headline_test(test: str | None, known: Iterable[str]) -> None:
+    """Make sure that the test that a study opens with is measured.
+
+    Raises:
+        StudyError: it is not among the tests that are known.
+    """
+    names = list(dict.fromkeys(known))
+    if test is not None and test not in names:
+        raise StudyError(f"forecasting.headline_test = {test!r} is no test: name one of {', '.join(names)}.")
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import MORE_TRAINING
 from rankscale_utils.analysis.compute import SIDES, isoflop_tables, training_budgets, units_in_words
 from rankscale_utils.laws import INSIDE
-from rankscale_utils.measurements.table import first_collection, headline
+from rankscale_utils.measurements.table import headline, on_headline_test
 from rankscale_utils.study.study import Study
 
 from . import figures, prose, tables
@@ -32,10 +32,10 @@ def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.Data
     metric = headline(study, exponents)
     growth = [
         f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']}{_caveat(row)})"
-        for _, row in first_collection(exponents[exponents["metric"] == metric]).iterrows()
+        for _, row in on_headline_test(exponents[exponents["metric"] == metric], study.headline_test).iterrows()
     ]
-    test = tables.test_of(first_collection(exponents))
-    mine = first_collection(exponents[exponents["metric"] == metric])
+    test = tables.test_of(on_headline_test(exponents, study.headline_test))
+    mine = on_headline_test(exponents[exponents["metric"] == metric], study.headline_test)
     sure = (mine["favours"] != "undecided").any()
     how = (
         "ten times the training FLOPs are best spent on" if sure else "too uncertain to act on: ten times would go into"
@@ -205,7 +205,8 @@ def within_budget_sentences(study: Study, best: pd.DataFrame) -> list[str]:
             said.append(f"{row['objective']}: what {dollars(row['budget'])} buys best is {row['status']}.")
             continue
         said.append(
-            f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} {row['value']:.4f} "
+            f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} on {row['collection']} "
+            f"{row['value']:.4f} "
             f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}] with {_system(study, row)}. "
             f"Serving takes {row['share']:.0%} of the money.{_end(row)}{wide(row)}"
         )
@@ -218,7 +219,7 @@ def least_cost_sentences(study: Study, least: pd.DataFrame) -> list[str]:
         return ["No series has a joint law of size and exposure, so no cost can be forecast."]
     said = []
     for row in least.to_dict("records"):
-        of = f"{row['objective']}: {row['metric']} {row['wanted']:.4f}"
+        of = f"{row['objective']}: {row['metric']} {row['wanted']:.4f} on {row['collection']}"
         if np.isnan(row["total"]):
             said.append(f"{of} is {row['status']}.")
         elif row["metric"] == least["metric"].iloc[0]:

@@ -7,6 +7,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from rankscale_utils.analysis.speedup import best_within_latency
+from rankscale_utils.measurements.table import RERANK, on_headline_test
 
 from . import figures, tables
 from .prose import listed
@@ -70,10 +71,12 @@ def _ends(row: pd.Series, name: str) -> str:
     return f"{row[name]:+.4f} [{row[f'{name}_lo']:+.4f}, {row[f'{name}_hi']:+.4f}]"
 
 
-def depth_within_sentence(table: pd.DataFrame, budgets_ms: Sequence[float] = BUDGETS_MS) -> str:
-    """Say which rung at which depth ranks best within each latency budget, on the first test."""
+def depth_within_sentence(
+    table: pd.DataFrame, test: str | None = None, budgets_ms: Sequence[float] = BUDGETS_MS
+) -> str:
+    """Say which rung at which depth ranks best within each latency budget; test: as in `on_headline_test`."""
     rows = table[table["p50_ms"].notna()]
-    rows = rows[rows["collection"] == rows["collection"].iloc[0]] if len(rows) else rows
+    rows = on_headline_test(rows.assign(task=RERANK), test)
     best = best_within_latency(rows, budgets_ms) if len(rows) else rows
     if best.empty:
         return "No rung was timed at two depths that these budgets reach."
@@ -83,7 +86,8 @@ def depth_within_sentence(table: pd.DataFrame, budgets_ms: Sequence[float] = BUD
         f"{row.metric} {row.value:.4f}"
         for row in best.itertuples()
     ]
-    return f"Best rung and depth: {'; '.join(said)}. Times between the depths that were timed lie on a line."
+    test = best["collection"].iloc[0]
+    return f"Best rung and depth on {test}: {'; '.join(said)}. Times between the depths that were timed lie on a line."
 
 
 def quality_by_depth(table: pd.DataFrame) -> list[Axes]:

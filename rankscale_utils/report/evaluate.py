@@ -6,7 +6,7 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
-from rankscale_utils.measurements.table import OWN, first_collection, headline, headlines, labelled
+from rankscale_utils.measurements.table import OWN, headline, headlines, labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
 from . import figures, references, tables
@@ -30,22 +30,23 @@ def metrics_table(table: pd.DataFrame) -> HTML:
 
 
 def last_checkpoint_sentence(study: Study, table: pd.DataFrame) -> str:
-    """Say what the run's last checkpoint reached on the first collection, beside other orders of the same documents."""
+    """Say what the run's last checkpoint reached on the headline test, beside other orders of the same documents."""
     metric = headline(study, table)
-    rows = table[(table["metric"] == metric) & (table["score"] == OWN)]
-    last = first_collection(rows).sort_values("exposure").iloc[-1]
+    rows = on_headline_test(table[(table["metric"] == metric) & (table["score"] == OWN)], study.headline_test)
+    last = rows.sort_values("exposure").iloc[-1]
     beats = "above" if last["value"] > last["first_stage"] else "below"
     excluded = f" It is excluded from fits: {last['excluded']}." if last["excluded"] else ""
     return (
-        f"After {last['exposure']:,.0f} pairs {metric} is {last['value']:.4f}, {beats} the candidates' own order "
-        f"({last['first_stage']:.4f}); a random order of them reaches {last['random_order']:.4f} on average, a perfect "
-        f"reranking {last['ceiling']:.4f}.{excluded}"
+        f"After {last['exposure']:,.0f} pairs {metric} on {tables.test_of(rows)} is {last['value']:.4f}, {beats} the "
+        f"candidates' own order ({last['first_stage']:.4f}); a random order of them reaches {last['random_order']:.4f} "
+        f"on average, a perfect reranking {last['ceiling']:.4f}.{excluded}"
     )
 
 
 def chance_sentences(study: Study, table: pd.DataFrame) -> list[str]:
     """Say by which headline metrics the last checkpoint is no better than a random order, or nothing."""
-    shown = first_collection(table[table["metric"].isin(headlines(study, table)) & (table["score"] == OWN)])
+    rows = table[table["metric"].isin(headlines(study, table)) & (table["score"] == OWN)]
+    shown = on_headline_test(rows, study.headline_test)
     said = references.chance_sentence(shown[shown["exposure"] == shown["exposure"].max()])
     return [said] if said else []
 

@@ -7,7 +7,7 @@ import pandas as pd
 from rankscale_utils.analysis.forecast import average_forecasts
 from rankscale_utils.laws import INSIDE
 from rankscale_utils.measurements.directions import rising
-from rankscale_utils.measurements.table import first_collection, labelled
+from rankscale_utils.measurements.table import labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
 from .allocate import share_of_pairs, why_undecided
@@ -32,12 +32,12 @@ def tiles(study: Study, scored: pd.DataFrame, metric: str, tables: dict[str, pd.
     scored: all scored forecasts; tables: exponents, within_budget and next_runs of 5_allocate, on_tests, and verdicts
     of `analysis.predictability`, by name.
     """
-    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
+    rows = average_forecasts(on_headline_test(scored[scored["metric"] == metric], study.headline_test))
     rows = rows[rows["params"] == rows["params"].max()]
     rows = rows.sort_values("forecast", ascending=not rising(metric, study.forecasting.directions), kind="stable")
     return [
         _forecast_tile(rows, metric),
-        _trust_tile(rows, scored, metric, tables),
+        _trust_tile(study, rows, scored, metric, tables),
         _spending_tile(study, metric, tables),
     ]
 
@@ -62,14 +62,16 @@ def _mood(good: bool | None) -> str:
     return "open" if good is None else "good" if good else "bad"
 
 
-def _trust_tile(rows: pd.DataFrame, scored: pd.DataFrame, metric: str, tables: dict[str, pd.DataFrame]) -> Tile:
+def _trust_tile(
+    study: Study, rows: pd.DataFrame, scored: pd.DataFrame, metric: str, tables: dict[str, pd.DataFrame]
+) -> Tile:
     """Say whether to believe the forecasts: their intervals, “no change”, P0, and the first stage."""
     every = average_forecasts(scored)
     every = every[every["actual"].notna()]
     opened = rows[rows["actual"].notna()]
     if opened.empty:
         return Tile("Can it be believed?", "Not tested yet", ["The held-out rungs left nothing to compare with."])
-    mine = first_collection(every[every["metric"] == metric])
+    mine = on_headline_test(every[every["metric"] == metric], study.headline_test)
     nearer, beaten = int((mine["skill"] >= 0).sum()), int((mine["skill_to_p0"] >= 0).sum())
     held, trend = every["hit"].mean() >= every["level"].iloc[0] - 0.1, 2 * nearer > len(mine)
     answer = {
@@ -86,16 +88,17 @@ def _trust_tile(rows: pd.DataFrame, scored: pd.DataFrame, metric: str, tables: d
         *_above_first_stage(tables["on_tests"]),
     ]
     mood = True if held and trend else False if not held else None
-    if unpredictable := _unpredictable(tables["verdicts"], metric):
+    if unpredictable := _unpredictable(study, tables["verdicts"], metric):
         said.append(f"Not predictable from these runs: {listed(unpredictable)}, see below.")
     if rows["objective"].iloc[0] in unpredictable and held:
         answer, mood = "It held, though these runs could not tell", None
     return Tile("Can it be believed?", answer, said, _mood(mood))
 
 
-def _unpredictable(verdicts: pd.DataFrame, metric: str) -> list[str]:
+def _unpredictable(study: Study, verdicts: pd.DataFrame, metric: str) -> list[str]:
     """Return the objectives whose metric cannot be forecast from their runs at all."""
-    rows = first_collection(verdicts[verdicts["metric"] == metric]) if len(verdicts) else verdicts
+    rows = verdicts[verdicts["metric"] == metric] if len(verdicts) else verdicts
+    rows = on_headline_test(rows, study.headline_test)
     return rows.loc[~rows["predictable"].astype(bool), "objective"].tolist() if len(rows) else []
 
 
@@ -122,15 +125,16 @@ def rows_with_first_stage(on_tests: pd.DataFrame) -> pd.DataFrame:
     return on_tests[on_tests["first_stage"].notna()] if "first_stage" in on_tests else on_tests.iloc[:0]
 
 
-def against_first_stage(on_tests: pd.DataFrame) -> list[str]:
-    """Say how many models rank above the order as retrieved, on the first test and on the others; or nothing.
+def against_first_stage(on_tests: pd.DataFrame, test: str | None = None) -> list[str]:
+    """Say how many models rank above the order as retrieved, on the headline test and on the others; or nothing.
 
-    on_tests: from `analysis.on_tests`. A model counts as above by the whole paired interval, where there is one.
+    on_tests: from `analysis.on_tests`; test: as in `on_headline_test`. A model counts as above by the
+    whole paired interval, where there is one.
     """
     rows = rows_with_first_stage(on_tests)
     if rows.empty:
         return []
-    first = first_collection(rows)
+    first = on_headline_test(rows, test)
     best = first.loc[first["value"].idxmax()]
     said = [_above(first, test_of(first), best)]
     others = rows.drop(first.index)
@@ -164,7 +168,8 @@ def _above(rows: pd.DataFrame, test: str, best: pd.Series) -> str:
 def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -> Tile:
     """Say whether more compute should go into size or data, or which run would help to tell."""
     question, exponents = "Where to spend?", tables["exponents"]
-    rows = first_collection(exponents[exponents["metric"] == metric]) if len(exponents) else exponents
+    rows = exponents[exponents["metric"] == metric] if len(exponents) else exponents
+    rows = on_headline_test(rows, study.headline_test)
     if rows.empty:
         return Tile(question, "Cannot be told", ["No law of size and exposure together could be fitted."])
     favoured = set(rows["favours"])

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.forecast import average_forecasts, new_run_forecasts
-from rankscale_utils.measurements.table import first_collection, headline, labelled
+from rankscale_utils.measurements.table import headline, labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
@@ -21,7 +21,7 @@ P0_BELOW = 0.25  # of a row, where P0's forecast stands below ours
 def forecasting_sentence(study: Study, scored: pd.DataFrame) -> str:
     """Say how the headline forecasts did."""
     metric = headline(study, scored)
-    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
+    rows = average_forecasts(on_headline_test(scored[scored["metric"] == metric], study.headline_test))
     sentences = [
         f"{row['objective']} {row['rung']}: forecast {row['forecast']:.4f} [{row['lo']:.4f}, {row['hi']:.4f}], "
         f"measured {row['actual']:.4f}"
@@ -230,16 +230,16 @@ def _frame(ours: pd.DataFrame) -> tuple[float, float]:
     return values.min() - air, values.max() + air
 
 
-def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame) -> list[Axes]:
+def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame, test: str | None = None) -> list[Axes]:
     """The forecast and the allocation exponent under every analysis choice, choices on the axis.
 
     table: columns objective, metric, rung, choice, option, forecast, exponent. scored: the study's scored forecasts; of
-    that rung's average on the first collection, the interval of one new run is the band, the truth a dashed line. A
+    that rung's average on the headline test, the interval of one new run is the band, the truth a dashed line. A
     panel for each objective's forecast, and one for the exponents.
     """
     table = table.assign(label=table["choice"] + ": " + table["option"].astype(str))
     labels = list(table["label"].unique())
-    sealed = average_forecasts(first_collection(scored[scored["rung"].isin(table["rung"])]))
+    sealed = average_forecasts(on_headline_test(scored[scored["rung"].isin(table["rung"])], test))
     panels = []
     for (objective, metric), rows in table.groupby(["objective", "metric"], sort=False):
         colour = figures.colour_of(objective)

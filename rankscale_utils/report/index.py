@@ -12,7 +12,7 @@ from rankscale_utils.analysis.curves import draw_curves
 from rankscale_utils.analysis.fit import (
     Fitted,
     fit_study,
-    of_first_collection,
+    of_headline_test,
 )
 from rankscale_utils.analysis.forecast import average_forecasts, read_scored
 from rankscale_utils.analysis.on_tests import read_with_first_stage
@@ -21,7 +21,7 @@ from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.systems import read_systems
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs, study_measurements
-from rankscale_utils.measurements.table import at_chance, failed, first_collection, headline, labelled
+from rankscale_utils.measurements.table import at_chance, failed, headline, labelled, on_headline_test
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -42,7 +42,7 @@ LADDER_NOTE = (
     "marks with bars are forecasts of one new run of a held out rung with their interval, diamonds what was measured."
 )
 TESTS_NOTE = (
-    "{metric}, a mean over seeds at the end of training; the page opens with {first}, the study's first test. Below "
+    "{metric}, a mean over seeds at the end of training; the page opens with {first}, {why}. Below "
     "each value: how far it is from the first stage's own order and then from a random order of the same documents, "
     "with paired 95% intervals over queries, not corrected for how many there are. ▲ above, ▼ below, ○ not told apart."
 )
@@ -87,17 +87,21 @@ def index_page(study: Study) -> dict[str, Any]:
     measured = study_measurements(study, fitted_only=False)
     metric = headline(study, scored if fitted else measured)
     on_tests = read_table(paths.rungs_on_tests_file(study.folder))
-    said = _forecasts(study, of_first_collection(fitted), scored, metric) if fitted else {"forecast_table": ""}
+    first_test = tables.test_of(on_headline_test(measured, study.headline_test))
+    said = {"forecast_table": ""}
+    if fitted:
+        said = _forecasts(study, of_headline_test(fitted, study.headline_test), scored, metric)
     nothing = [] if fitted else [nothing_sentence(read_table(paths.left_out_file(study.folder)))]
     return said | {
         "study": study,
         "title": study.title or f"Scaling laws of {study.name}",
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
-        "first_test": tables.test_of(first_collection(measured)),
+        "first_test": first_test,
         "tests_note": TESTS_NOTE.format(
             metric=listed(labelled(on_tests)["metric"].unique()) if len(on_tests) else metric,
-            first=tables.test_of(first_collection(measured)),
+            first=first_test,
+            why=_why_first(study),
         ),
         "ladder_note": LADDER_NOTE,
         "metric": metric,
@@ -122,19 +126,27 @@ def index_page(study: Study) -> dict[str, Any]:
         "downloads": take.downloads(study),
         "citation": take.citation(study, scored),
         "works": take.works(),
-        "runs": _runs(study, first_collection(measured), metric),
+        "runs": _runs(study, on_headline_test(measured, study.headline_test), metric),
         "runs_note": runs_sentence(study),
         "provenance": notes.provenance(study, scored),
     }
 
 
+def _why_first(study: Study) -> str:
+    """Say why the page opens with a test."""
+    if study.headline_test is None:
+        return "the study's first test, as its forecasting.headline_test names no other"
+    return "which the study chose"
+
+
 def _banner(study: Study, on_tests: pd.DataFrame) -> list[str]:
     """Return how models stand to the first stage's own order, and what the best of them reaches together with it."""
-    said = first_screen.against_first_stage(on_tests)
+    said = first_screen.against_first_stage(on_tests, study.headline_test)
     above = first_screen.above(first_screen.rows_with_first_stage(on_tests)) if said else []
     if not said or not study.runs or (not study.with_first_stage and any(above)):
         return said
-    return [" ".join([*said, *together_sentences(read_with_first_stage(study), asked=bool(study.with_first_stage))])]
+    asked, test = bool(study.with_first_stage), study.headline_test
+    return [" ".join([*said, *together_sentences(read_with_first_stage(study), asked=asked, test=test)])]
 
 
 def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -176,10 +188,10 @@ def _results(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def _ladder(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> Axes:
-    """Draw the large figure of the first collection, with the order as retrieved where its value is known."""
+    """Draw the large figure of the headline test, with the order as retrieved where its value is known."""
     figures.use_style()
     drawn = draw_curves(study, [series for series in fitted if series.metric == metric], opened=True)
-    mine = first_collection(scored[scored["metric"] == metric])
+    mine = on_headline_test(scored[scored["metric"] == metric], study.headline_test)
     return ladder.ladder_figure(study, drawn, mine)
 
 
@@ -201,7 +213,7 @@ def _pages(study: Study) -> list[dict[str, str]]:
 def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """Return what the first page says first: forecast, truth, and how to spend the budget."""
     metric = headline(study, scored)
-    rows = average_forecasts(first_collection(scored[scored["metric"] == metric]))
+    rows = average_forecasts(on_headline_test(scored[scored["metric"] == metric], study.headline_test))
     sentences = [
         f"{row['rung']} with the {row['objective']} objective was forecast to reach {metric} {row['forecast']:.4f} "
         f"on {tables.test_of(rows)} [{row['lo']:.4f}, {row['hi']:.4f}]; it reached {row['actual']:.4f}, "
@@ -218,7 +230,7 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
 
 def _of_verdicts(study: Study, fitted: list[Fitted], metric: str) -> list[str]:
     """Return what the first page says before any forecast: of metrics that cannot be forecast, and of strange runs."""
-    judged = judge_study(study, of_first_collection(fitted)) if fitted else pd.DataFrame()
+    judged = judge_study(study, of_headline_test(fitted, study.headline_test)) if fitted else pd.DataFrame()
     file = paths.strange_runs_file(study.folder)
     strange = read_table(file) if file.exists() else pd.DataFrame()
     said = verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []
@@ -236,7 +248,8 @@ def _of_systems(study: Study, metric: str) -> list[str]:
     """Return what the first page says of models that exist, where the study names some."""
     if not study.systems:
         return []
-    return systems_page.systems_sentences(read_systems(study), metric, read_table(paths.speed_file(study.folder)))
+    timed = read_table(paths.speed_file(study.folder))
+    return systems_page.systems_sentences(read_systems(study), metric, timed, study.headline_test)
 
 
 def _of_annotations(study: Study) -> list[str]:
@@ -254,7 +267,7 @@ def _of_annotations(study: Study) -> list[str]:
 def _runs(study: Study, table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
     """Return every run's last checkpoint by a metric; table: measurements, those of failed runs too."""
     if study.annotations:
-        table = pd.concat([table, first_collection(read_runs(study, study.annotation_runs))])
+        table = pd.concat([table, on_headline_test(read_runs(study, study.annotation_runs), study.headline_test)])
     table = labelled(table)  # a metric by another score than the objective's own has another name
     rows, fitted = [], study.fitted_runs + study.fitted_annotation_runs
     for run in study.all_runs:

@@ -68,12 +68,13 @@ def latency_by_length(table: pd.DataFrame) -> Axes:
 def speed_sentence(table: pd.DataFrame) -> str:
     """Say what the largest rung costs beside the smallest at the full depth, computed as the first system is."""
     rows = table[(table["depth"] == table["depth"].max()) & (table["name"] == table["name"].iloc[0])]
-    small, large, metric = rows.iloc[0], rows.iloc[-1], table["metric"].iloc[0]
+    small, large = rows.iloc[0], rows.iloc[-1]
+    metric = f"{table['metric'].iloc[0]} on {table['collection'].iloc[0]}"
     return (
         f"{large['rung']} needs {large['p50_ms'] / small['p50_ms']:.1f} times {small['rung']}'s time for a query's "
         f"{large['depth']} candidates ({large['p50_ms']:.2f} against {small['p50_ms']:.2f} ms) and "
-        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is {large['value']:.4f} "
-        f"against {small['value']:.4f}."
+        f"{large['flops_per_pair'] / small['flops_per_pair']:.1f} times its FLOPs; {metric} is "
+        f"{large['value']:.4f} against {small['value']:.4f}."
     )
 
 
@@ -86,8 +87,9 @@ def within_sentence(table: pd.DataFrame, tokenisation: float = np.nan, budgets_m
     if best.empty:
         return "No system is as fast as these budgets ask."
     metric, first_stage = best["metric"].iloc[0], table["first_stage"].iloc[0]
+    test = table["collection"].iloc[0]
     further = "" if np.isnan(tokenisation) else f" Tokenisation comes on top: {tokenisation:.2g} ms a query."
-    nothing = f"the first stage's own order, which needs no reranking, scores {metric} {first_stage:.4f}"
+    nothing = f"the first stage's own order, which needs no reranking, scores {metric} {first_stage:.4f} on {test}"
     if not (best["value"] > first_stage).any():
         top = best.loc[best["value"].idxmax()]
         system = f"{top['name']} {top['rung']}".strip()

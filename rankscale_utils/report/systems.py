@@ -3,25 +3,29 @@
 import pandas as pd
 from IPython.display import HTML
 
-from rankscale_utils.measurements.table import INTERPOLATED, OWN, first_collection
+from rankscale_utils.measurements.table import INTERPOLATED, OWN, on_headline_test
 
 from . import tables
 
 
-def systems_sentences(table: pd.DataFrame, metric: str, timed: pd.DataFrame | None = None) -> list[str]:
-    """Say, for every system on the first collection, what the ladder's largest rung is beside it.
+def systems_sentences(
+    table: pd.DataFrame, metric: str, timed: pd.DataFrame | None = None, chosen: str | None = None
+) -> list[str]:
+    """Say, for every system on the headline test, what the ladder's largest rung is beside it.
 
-    table: from `analysis.systems`; timed: from `evaluation.speed.measure_study`, where latencies are known.
+    table: from `analysis.systems`; timed: from `evaluation.speed.measure_study`, where latencies are known;
+    chosen: the test, as in `on_headline_test`.
     """
     if table.empty:
         return ["This study names no `systems`, models that exist, to be measured beside the ladder."]
     rows, beside = (
-        first_collection(table[(table["metric"] == name) & (table["score"] == OWN)])
+        on_headline_test(table[(table["metric"] == name) & (table["score"] == OWN)], chosen)
         for name in (metric, metric + INTERPOLATED)
     )
     together = {(row["system"], row["objective"]): row for row in beside.to_dict("records")}
+    test = tables.test_of(rows) if len(rows) else ""
     return [
-        _sentence(row) + _latencies(row, timed) + _together(together.get((row["system"], row["objective"])))
+        _sentence(row, test) + _latencies(row, timed) + _together(together.get((row["system"], row["objective"])))
         for row in rows.to_dict("records")
     ]
 
@@ -41,7 +45,7 @@ def _together(row: dict | None) -> str:
     )
 
 
-def _sentence(row: dict) -> str:
+def _sentence(row: dict, test: str) -> str:
     forecast = (
         f"forecast to reach {row['forecast']:.4f} [{row['forecast_lo']:.4f}, {row['forecast_hi']:.4f}], "
         if pd.notna(row["forecast"])
@@ -49,8 +53,8 @@ def _sentence(row: dict) -> str:
     )
     return (
         f"Train {row['rung']}, or take {row['system']} as it is? {row['rung']} with the {row['objective']} objective, "
-        f"{forecast}reached {row['metric']} {row['rung_value']:.4f}; {row['system']} reaches {row['value']:.4f} "
-        f"[{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}."
+        f"{forecast}reached {row['metric']} {row['rung_value']:.4f} on {test}; {row['system']} reaches "
+        f"{row['value']:.4f} [{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}."
     )
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 from IPython.display import HTML
 
-from rankscale_utils.measurements.table import INTERPOLATED, first_collection
+from rankscale_utils.measurements.table import INTERPOLATED, on_headline_test
 
 from . import tables
 
@@ -11,14 +11,15 @@ SAME = ["objective", "rung", "collection", "task", "score"]  # columns of one mo
 ASK = "What the two reach together is measured where the study says “with_first_stage: yes”."
 
 
-def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:
-    """Say what the largest model reaches together with the first stage, on the first collection; or how to ask for it.
+def together_sentences(found: pd.DataFrame, *, asked: bool = True, test: str | None = None) -> list[str]:
+    """Say what the largest model reaches together with the first stage, on the headline test; or how to ask for it.
 
-    found: from `analysis.on_tests.rungs_with_first_stage`; asked: whether the study measures it.
+    found: from `analysis.on_tests.rungs_with_first_stage`; asked: whether the study measures it; test: as in
+    `on_headline_test`.
     """
     if not asked:
         return [ASK]
-    rows = first_collection(found[found["metric"].str.endswith(INTERPOLATED)]) if len(found) else found
+    rows = on_headline_test(found[found["metric"].str.endswith(INTERPOLATED)], test) if len(found) else found
     if rows.empty:
         return []
     largest = rows[rows["params_non_embedding"] == rows["params_non_embedding"].max()]
@@ -27,8 +28,8 @@ def together_sentences(found: pd.DataFrame, *, asked: bool = True) -> list[str]:
     by_ranks = f"; by their ranks alone {fused['value'].iloc[0]:.4f}{_apart(fused.iloc[0])}" if len(fused) else ""
     return [
         f"Together with the first stage, scores interpolated, {best['rung']} trained {best['objective']} reaches "
-        f"{best['metric'].removesuffix(INTERPOLATED)} {best['value']:.4f}, where the first stage alone has "
-        f"{best['first_stage']:.4f}{_apart(best)}{by_ranks}."
+        f"{best['metric'].removesuffix(INTERPOLATED)} {best['value']:.4f} on {tables.test_of(rows)}, where the first "
+        f"stage alone has {best['first_stage']:.4f}{_apart(best)}{by_ranks}."
     ]
 
 

@@ -60,6 +60,10 @@ class Forecasting(Part):
         "improves; empty: every metric that the measurements hold",
     )
     headline: str | None = Field(None, description="the metric that the report opens with; the first one when absent")
+    headline_test: str | None = Field(
+        None,
+        description="the test that the report opens with, as the column `collection` has it; the first one when absent",
+    )
     size: Literal["params_non_embedding", "params", "flops_per_pair"] = Field(
         "params_non_embedding", description="what N counts"
     )

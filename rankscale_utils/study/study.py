@@ -17,6 +17,7 @@ from .forecasting import Allocation, Forecasting, HeldOut
 from .ladder import BiEncoderSettings, Ed2lmSettings, Ladder, Pretrained
 from .objectives import FAMILY_OF, Family, Objective, ObjectiveName
 from .systems import Systems
+from .time_stamp import TimeStamp, named_authority
 from .training import Annotations, Training
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Study(Part):
     )
     systems: Systems = Field(default_factory=dict, description="models that exist, measured beside the ladder")
     held_out: HeldOut
+    time_stamp: Annotated[TimeStamp | None, BeforeValidator(named_authority)] = Field(
+        None, description="a time-stamp authority's address, or its fields: it attests when forecasts were sealed"
+    )
     forecasting: Forecasting = Forecasting()
     allocation: Allocation = Allocation()
 
@@ -89,6 +93,11 @@ class Study(Part):
     def family_of(self, objective: str) -> Family:
         """Return the family whose models an objective trains."""
         return FAMILY_OF.get(objective, self.family)
+
+    @property
+    def headline_test(self) -> str | None:
+        """The test that the report opens with; none for the first one."""
+        return self.forecasting.headline_test
 
     @property
     def families(self) -> list[Family]:

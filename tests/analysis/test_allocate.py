@@ -93,14 +93,17 @@ def test_sentences_follow_the_numbers(new_study, fitted, table):
     best, least = (solve(study, fitted, table, cost)
                    for solve in (best_within_budget, least_total_cost))  # fmt: skip
     (one,) = allocate_page.within_budget_sentences(study, best)
-    assert f"reaches nDCG@10 {best['value'][0]:.4f}" in one
+    assert f"reaches nDCG@10 on {best['collection'][0]} {best['value'][0]:.4f}" in one
     assert "non-embedding parameters trained on" in one
     assert f"{best['share'][0]:.0%}" in one
-    assert "0.3700 is forecast at no less than $" in allocate_page.least_cost_sentences(study, least)[0]
+    assert (
+        f"0.3700 on {least['collection'][0]} is forecast at no less than $"
+        in allocate_page.least_cost_sentences(study, least)[0]
+    )
     beyond = new_study(allocation={"wanted": 0.79})
     unreached = least_total_cost(beyond, fitted, table, cost)
     assert (
-        "0.7900 is out of reach: with ten times the largest size"
+        f"0.7900 on {unreached['collection'][0]} is out of reach: with ten times the largest size"
         in allocate_page.least_cost_sentences(beyond, unreached)[0]
     )
     assert allocate_page.budget_table(beyond, unreached).data.count("<td>–</td>") == 6

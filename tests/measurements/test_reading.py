@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rankscale_utils.analysis.sealing import Basis
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import check_held_out, read_ladder, read_measurements, study_measurements
-from rankscale_utils.measurements.table import first_collection, labelled, measured_rows
+from rankscale_utils.measurements.table import labelled, measured_rows, on_headline_test
 from rankscale_utils.pipeline.batch import check
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -31,11 +32,11 @@ def brings(tmp_path, monkeypatch):
     """Write a CSV and a study that brings it; return the study."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
 
-    def write(table, held_out=("1b",)):
+    def write(table, held_out=("1b",), more=""):
         text = table if isinstance(table, str) else table.to_csv(index=False)
         (tmp_path / "ladder.csv").write_text(text)
         rungs = ", ".join(held_out)
-        (tmp_path / "mine.yaml").write_text(f"measurements: ladder.csv\nheld_out: {{rungs: [{rungs}]}}\n")
+        (tmp_path / "mine.yaml").write_text(f"measurements: ladder.csv\nheld_out: {{rungs: [{rungs}]}}\n{more}")
         return load_study(tmp_path / "mine.yaml")
 
     return write
@@ -310,13 +311,26 @@ def test_task_and_score_tell_rows_apart_and_may_be_absent(brings, table):
     read = study_measurements(brings(both.assign(score="own")), fitted_only=False)
     assert len(read) == 2 * len(table)
     assert set(labelled(read)["collection"]) == {"dev", "dev, searched"}
-    assert first_collection(read)["task"].unique().tolist() == ["rerank"]
+    assert on_headline_test(read, None)["task"].unique().tolist() == ["rerank"]
     both = pd.concat([table.assign(score="own"), other.assign(score="true_false")], ignore_index=True)
     read = study_measurements(brings(both), fitted_only=False)
     assert set(labelled(read)["metric"]) == {"nDCG@10", "CE64", "nDCG@10 by true_false", "CE64 by true_false"}
     strange = changed(table.assign(task="rerank"), "task", "qa")
     assert sentence_of(brings(strange)) == (
         "ladder.csv, line 5: task = 'qa': must be rerank or search; correct it, or give the column another name."
+    )
+
+
+def test_a_study_opens_with_the_test_that_it_names_or_else_with_the_first(brings, table):
+    both = pd.concat([table, table.assign(collection="web")], ignore_index=True)
+    study = brings(both, more="forecasting: {headline_test: web}")
+    read = study_measurements(study, fitted_only=False)
+    assert read["collection"].unique().tolist() == ["dev", "web"]  # a choice of what is shown, not of what is fitted
+    assert set(on_headline_test(read, study.headline_test)["collection"]) == {"web"}
+    assert set(on_headline_test(read, None)["collection"]) == {"dev"}
+    assert Basis.of(study, "a", []) == Basis.of(brings(both), "a", [])
+    assert sentence_of(brings(both, more="forecasting: {headline_test: wbe}")) == (
+        "forecasting.headline_test = 'wbe' is no test: name one of dev, web."
     )
 
 

@@ -49,7 +49,7 @@ def test_the_sentence_on_evaluation_compares_with_the_first_stage(tiny_study, va
     ]
     table = pd.DataFrame([row | {"exposure": 240.0, "value": 0.0}, row, *others])
     said = page.last_checkpoint_sentence(tiny_study, table)
-    assert f"After 960 pairs nDCG@10 is {value:.4f}, {side} the candidates' own order (0.5000)" in said
+    assert f"After 960 pairs nDCG@10 on first is {value:.4f}, {side} the candidates' own order (0.5000)" in said
     assert "a random order of them reaches 0.2000 on average, a perfect reranking 0.9500." in said
     lost = page.chance_sentences(tiny_study, table)
     assert (

@@ -88,20 +88,23 @@ def test_the_figure_shows_every_system_and_the_front_as_steps():
 
 def test_the_sentence_names_what_is_best_within_each_budget():
     table = TIMED.assign(lo=TIMED["value"] - 0.02, hi=TIMED["value"] + 0.02, metric="nDCG@10")
-    table = table.assign(first_stage=0.24)
+    table = table.assign(first_stage=0.24, collection="a/test")
     said = page.within_sentence(table, 6.64, [1, 20])
     assert "within 1 ms a query BM25 at depth 10, nDCG@10 0.2500 [0.2300, 0.2700]" in said
     assert "within 20 ms a query cross-encoder l at depth 10, nDCG@10 0.4000" in said
-    assert said.endswith("needs no reranking, scores nDCG@10 0.2400. Tokenisation comes on top: 6.6 ms a query.")
+    assert said.endswith(
+        "needs no reranking, scores nDCG@10 0.2400 on a/test. Tokenisation comes on top: 6.6 ms a query."
+    )
     assert "No system" in page.within_sentence(table, budgets_ms=[0.1])
 
 
 def test_nothing_is_recommended_that_ranks_below_the_first_stage():
     table = TIMED.assign(lo=TIMED["value"] - 0.02, hi=TIMED["value"] + 0.02, metric="nDCG@10", first_stage=0.358)
+    table = table.assign(collection="a/test")
     said = page.within_sentence(table, budgets_ms=[1, 2])
     assert said == (
-        "Rerank with none of these: the first stage's own order, which needs no reranking, scores nDCG@10 0.3580, the "
-        "best within 2 ms, bi-encoder s at depth 10, 0.3500."
+        "Rerank with none of these: the first stage's own order, which needs no reranking, scores nDCG@10 0.3580 on "
+        "a/test, the best within 2 ms, bi-encoder s at depth 10, 0.3500."
     )
     assert "within 20 ms a query cross-encoder l" in page.within_sentence(table, budgets_ms=[1, 20])
     assert "within 1 ms" not in page.within_sentence(table, budgets_ms=[1, 20])
