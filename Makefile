@@ -3,6 +3,8 @@
 # make study ON=slurm    submits its jobs to a cluster (docs/cluster.md)
 # make plan STUDY=name   says what a study would cost: hours, disk and memory; takes half a minute
 # make publish STUDY=name  copies its report from reports/name, which git ignores, to reports/site/name
+# make zip STUDY=name    writes reports/name/name.zip: measurements, forecasts, seals and the study, for others to check
+# make verify STUDY=my.zip  says whether the forecasts of such a zip follow from its measurements
 # make site              writes reports/site/index.html, which leads to every published study
 # make test              runs the tests
 # make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
@@ -25,7 +27,7 @@ TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://dow
 
 LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: study plan publish site test fuzz bench gpu-bundle lab kernels lint lock clean
+.PHONY: study plan zip verify publish site test fuzz bench gpu-bundle lab kernels lint lock clean
 .DEFAULT_GOAL := study
 
 .venv/ready: requirements.lock requirements.hashes pyproject.toml
@@ -42,6 +44,12 @@ study: .venv/ready
 
 plan: .venv/ready
 	@$(BIN)/python -m rankscale_utils.pipeline.plan "$(STUDY)"
+
+zip: .venv/ready
+	@$(BIN)/rankscale zip "$(STUDY)"
+
+verify: .venv/ready
+	@$(BIN)/rankscale verify "$(STUDY)"
 
 publish: .venv/ready
 	@$(BIN)/python -m rankscale_utils.report.publish "$(STUDY)"

@@ -97,7 +97,7 @@ def seal_annotations(study: Study) -> pd.DataFrame:
     trained = any(traces(study.run_folder(run)) for run in held_out_runs(study))
     existed = trained or paths.annotations_file(study.folder).exists()
     make = partial(forecast_annotations, study, found)
-    return seal_once(paths.sealed_annotations_file(study.folder), _basis(study, found), make, existed)
+    return seal_once(paths.sealed_annotations_file(study.folder), _basis(study, found), make, existed, study.time_stamp)
 
 
 def _basis(study: Study, found: AnnotationLaws) -> Basis:

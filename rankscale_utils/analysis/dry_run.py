@@ -13,6 +13,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.cells import Origin
 from rankscale_utils.measurements.checks import validated
 from rankscale_utils.measurements.directions import rising
+from rankscale_utils.measurements.mean_of_tests import MEAN_OF_TESTS
 from rankscale_utils.measurements.table import OWN, check_headline_test, headline, limits
 from rankscale_utils.study.study import Study
 
@@ -136,7 +137,8 @@ def check_names(study: Study, references: pd.DataFrame) -> None:
         StudyError: it will not, or a wanted value is beyond what its metric can be.
     """
     settings, known = study.forecasting, list(references["metric"].unique())
-    check_headline_test(settings.headline_test, references["collection"])
+    tests = [*references["collection"], *[MEAN_OF_TESTS] * settings.mean_of_tests]
+    check_headline_test(settings.headline_test, tests)
     if unknown := [metric for metric in settings.metrics if metric not in known]:
         raise StudyError(
             f"forecasting.metrics {unknown} will not be measured: name some of {', '.join(known)}, or add them to "

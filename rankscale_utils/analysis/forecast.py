@@ -17,7 +17,7 @@ from rankscale_utils.study.study import Run, Study
 from .annotations import seal_annotations
 from .changes import changes_on_reading
 from .design import held_out_design
-from .fit import Fitted, held_out_rows, of_first_collection, series_left_out
+from .fit import Fitted, held_out_rows, of_headline_test, series_left_out
 from .held_out import BASELINES, beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
 from .on_tests import rungs_on_tests, rungs_with_first_stage
 from .other_queries import on_other_queries
@@ -25,13 +25,14 @@ from .predictability import judge_study
 from .results import finite, read_table, write_table
 from .sealing import SEAL, Basis, open_seal, read_seals, seal_once
 from .significance import compare_study
+from .time_stamps import clock_of
 
 WORST_SKILL = -10  # beyond it “no change” was right by luck
 
 
 def shown_series(study: Study, fitted: list[Fitted]) -> list[Fitted]:
-    """Return the series that figures show: the headline metrics on the first collection."""
-    mine = of_first_collection(fitted)
+    """Return the series that figures show: the headline metrics on the headline test."""
+    mine = of_headline_test(fitted, study.headline_test)
     metrics = headlines(study, pd.DataFrame({"metric": [one.metric for one in mine]}))
     return [one for one in mine if one.metric in metrics]
 
@@ -82,7 +83,7 @@ def seal_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     write_table(paths.backtest_file(study.folder), past)
     make, first = partial(forecast_study, study, fitted, past), paths.sealed_forecasts_file(study.folder)
     if fitted:
-        shown.append(seal_once(first, _basis(study, fitted), make, truth_exists(study)))
+        shown.append(seal_once(first, basis_of(study, fitted), make, truth_exists(study), study.time_stamp))
     write_table(paths.seals_file(study.folder), _all_seals(study, shown))
     return shown[-1] if fitted else pd.DataFrame()
 
@@ -105,7 +106,9 @@ def _all_seals(study: Study, shown: Sequence[pd.DataFrame]) -> pd.DataFrame:
     firsts = [paths.sealed_forecasts_file(study.folder), paths.sealed_annotations_file(study.folder)]
     columns = [*Basis.__dataclass_fields__, "truth_existed", "sealed_at", SEAL]
     seals = [seal for first in firsts for seal in read_seals(first)]
-    table = pd.DataFrame([{"file": seal.file.name, **seal.forecasts[columns].iloc[0]} for seal in seals])
+    table = pd.DataFrame(
+        [{"file": seal.file.name, **seal.forecasts[columns].iloc[0], "clock": clock_of(seal.file)} for seal in seals]
+    )
     return table.assign(shown=table[SEAL].isin([forecasts[SEAL].iloc[0] for forecasts in shown])) if seals else table
 
 
@@ -119,7 +122,8 @@ def _held_out_runs(study: Study) -> list[Run]:
     return [run for run in study.runs if run.rung in study.held_out.rungs]
 
 
-def _basis(study: Study, fitted: Sequence[Fitted]) -> Basis:
+def basis_of(study: Study, fitted: Sequence[Fitted]) -> Basis:
+    """Return what forecasts of a study's held-out rungs follow from."""
     return Basis.of(study, measurements_hash(fitted), _held_out_runs(study))
 
 
@@ -143,7 +147,7 @@ def open_sealed_forecasts(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     Raises:
         SealBroken: the forecasts, or what they rest on, are not what was sealed.
     """
-    return open_seal(paths.sealed_forecasts_file(study.folder), _basis(study, fitted))
+    return open_seal(paths.sealed_forecasts_file(study.folder), basis_of(study, fitted))
 
 
 def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
@@ -164,11 +168,15 @@ def score_study(study: Study, fitted: list[Fitted]) -> pd.DataFrame:
     sealed = open_sealed_forecasts(study, fitted)
     scored = _beside_first_stage(beside_the_truth(sealed, held_out_rows(study)), table)
     write_measurements(paths.measurements_file(study.folder), table)
-    baseline = scored["law"].isin(BASELINES)
-    parts = scored["law"] == "average", ~baseline & (scored["law"] != "average"), baseline
-    for file, part in zip(_scored_files(study), parts, strict=True):
-        write_table(file, scored[part])
+    for file, part in zip(_scored_files(study), scored_parts(scored), strict=True):
+        write_table(file, part)
     return scored
+
+
+def scored_parts(scored: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return scored forecasts in three tables: of the averages, of their laws, of the baselines."""
+    average, baseline = scored["law"] == "average", scored["law"].isin(BASELINES)
+    return [scored[average], scored[~baseline & ~average], scored[baseline]]
 
 
 def _beside_first_stage(scored: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,9 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_only, whole_file
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Run, Study
+from rankscale_utils.study.time_stamp import TimeStamp
+
+from .time_stamps import ask_for_token, clock_of
 
 SEAL = "sealed_sha256"
 UNSEALED = "not sealed"  # in place of a time and a hash, where a notebook run by hand forecasts what nobody sealed
@@ -30,6 +33,9 @@ OF_THE_TRUTH = {
     "checkpoints",
     "burn_in",
 }  # of forecasting: what decides it
+
+
+SHOWN_ALONE = {"headline_test"}  # of forecasting: what no forecast follows from
 
 
 class SealBroken(StudyError):
@@ -50,8 +56,8 @@ class Basis:
     @classmethod
     def of(cls, study: Study, data_sha256: str, held_out: Iterable[Run]) -> "Basis":
         """Return what forecasts of these runs, or of the held-out rungs of a CSV, follow from."""
-        unasked = None if study.forecasting.mean_of_tests else {"mean_of_tests"}
-        settings = [study.forecasting.model_dump(exclude=unasked), study.held_out.model_dump()]
+        untold = SHOWN_ALONE if study.forecasting.mean_of_tests else {*SHOWN_ALONE, "mean_of_tests"}
+        settings = [study.forecasting.model_dump(exclude=untold), study.held_out.model_dump()]
         truth = [study.forecasting.model_dump(include=OF_THE_TRUTH), study.held_out.model_dump()]
         truth += [study.settings_of(run) for run in held_out]
         return cls(data_sha256, digest(settings), digest(truth, *study.measuring))
@@ -81,17 +87,29 @@ class Seal:
         return not self.forecasts["truth_existed"].iloc[0]
 
     @property
+    def sha256(self) -> str:
+        """The hash of its forecasts."""
+        return self.forecasts[SEAL].iloc[0]
+
+    @property
     def time(self) -> str:
         """When it was sealed, in UTC."""
         return self.forecasts["sealed_at"].iloc[0]
 
 
-def seal_once(first: Path, basis: Basis, make: Callable[[], pd.DataFrame], truth_existed: bool) -> pd.DataFrame:
+def seal_once(
+    first: Path,
+    basis: Basis,
+    make: Callable[[], pd.DataFrame],
+    truth_existed: bool,
+    attested_by: TimeStamp | None = None,
+) -> pd.DataFrame:
     """Seal what `make` forecasts, unless forecasts on that basis are sealed already; return those to show.
 
     The first seal lies at `first`, later ones beside it with their number. Of those about the same held-out runs the
     first that was made before the truth is shown, or else the one on this basis; see `open_seal`. A notebook run by
-    hand seals nothing: its forecasts come back with UNSEALED for a time.
+    hand seals nothing: its forecasts come back with UNSEALED for a time. Where an authority is named, it is asked for a
+    token over a new seal's hash; see `time_stamps`.
 
     Raises:
         SealBroken: a sealed file is not what was sealed.
@@ -100,7 +118,7 @@ def seal_once(first: Path, basis: Basis, make: Callable[[], pd.DataFrame], truth
     if read_only():
         seals = read_seals(first)
         if basis not in [seal.basis for seal in seals]:
-            unsealed = {"sealed_at": UNSEALED, SEAL: UNSEALED, "other_seals": NO_OTHERS}
+            unsealed = {"sealed_at": UNSEALED, SEAL: UNSEALED, "other_seals": NO_OTHERS, "clock": UNSEALED}
             return make().assign(**asdict(basis), truth_existed=truth_existed, **unsealed)
         return _shown(seals, basis)
     first.parent.mkdir(parents=True, exist_ok=True)
@@ -111,11 +129,13 @@ def seal_once(first: Path, basis: Basis, make: Callable[[], pd.DataFrame], truth
             path = first.with_stem(f"{first.stem}-{_number(seals[-1].file) + 1}") if seals else first
             write_seal(path, forecasts, datetime.now(UTC).isoformat(timespec="seconds"))
             seals = read_seals(first)
+            ask_for_token(path, seals[-1].sha256, attested_by)
     return _shown(seals, basis)
 
 
 def open_seal(first: Path, basis: Basis) -> pd.DataFrame:
-    """Return the sealed forecasts to show on this basis; `other_seals` says in words which others there are, and why.
+    """Return the sealed forecasts to show on this basis; `other_seals` says in words which others there are, and
+    why, `clock` whose clock the time is.
 
     Raises:
         SealBroken: a sealed file is not what was sealed, or nothing was sealed on this basis.
@@ -127,9 +147,14 @@ def open_seal(first: Path, basis: Basis) -> pd.DataFrame:
     return _shown(seals, basis)
 
 
-def _shown(seals: list[Seal], basis: Basis) -> pd.DataFrame:
+def shown_seal(seals: list[Seal], basis: Basis) -> Seal | None:
+    """Return the seal to show: the first honest one about the same held-out runs, or else the one on this basis."""
     same = [seal for seal in seals if seal.honest and seal.basis.held_out_sha256 == basis.held_out_sha256]
-    shown = same[0] if same else next(seal for seal in seals if seal.basis == basis)
+    return next((seal for seal in (*same, *seals) if seal in same or seal.basis == basis), None)
+
+
+def _shown(seals: list[Seal], basis: Basis) -> pd.DataFrame:
+    shown = shown_seal(seals, basis)
     others = [seal for seal in seals if seal is not shown]
     said = [
         f"{seal.file.name} ({seal.time}, {'before' if seal.honest else 'after'} the truth was there, from other "
@@ -137,7 +162,7 @@ def _shown(seals: list[Seal], basis: Basis) -> pd.DataFrame:
         for seal in others
     ]
     words = f"Shown is {shown.file.name}; beside it stand {', '.join(said)}." if said else NO_OTHERS
-    return shown.forecasts.assign(other_seals=words)
+    return shown.forecasts.assign(other_seals=words, clock=clock_of(shown.file))
 
 
 def read_seals(first: Path) -> list[Seal]:

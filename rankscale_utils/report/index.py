@@ -124,6 +124,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "banner": [explained(sentence) for sentence in _banner(study, on_tests)],
         "glossary": glossary(),
         "downloads": take.downloads(study),
+        "evidence": take.evidence(study),
         "citation": take.citation(study, scored),
         "works": take.works(),
         "runs": _runs(study, on_headline_test(measured, study.headline_test), metric),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from rankscale_utils.analysis.environment import environment
 from rankscale_utils.analysis.fit import SERIES_COLUMNS
 from rankscale_utils.analysis.results import read_table
 from rankscale_utils.machine.device import hardware
@@ -14,6 +15,8 @@ from rankscale_utils.study.study import Study
 
 from . import references
 from .nothing import remedy_sentence
+
+LIBRARIES = ("numpy", "scipy", "pandas", "torch", "transformers")  # that numbers follow from
 
 
 def data_notes(study: Study, measured: pd.DataFrame, on_tests: pd.DataFrame) -> list[str]:
@@ -55,22 +58,30 @@ def _collection_notes(study: Study) -> list[str]:
 
 
 def provenance(study: Study, scored: pd.DataFrame) -> dict[str, str]:
-    """Return what the study's numbers rest on: seal, measurements, collection, machine."""
+    """Return what the study's numbers rest on: seal, measurements, collection, code, environment, machine."""
     facts = {}
     if len(scored):
         seal = scored.iloc[0]
-        facts = {"sealed": f"{seal['sealed_at']}, SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
+        sealed = f"{seal['sealed_at']}, {seal['clock']}"
+        facts = {"sealed": f"{sealed}; SHA-256 {seal['sealed_sha256']}", "measurements": seal["data_sha256"]}
     if study.measurements is not None:
-        return facts | {"source": study.measurements_file.name}
+        return facts | {"source": study.measurements_file.name} | _code()
     manifest = read_json(paths.collection_file(study.folder))
-    return (
-        facts
-        | {
-            "collection": f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}",
-            "machine": ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads"),
-        }
-        | _packages(manifest)
-    )
+    facts["collection"] = f"{manifest['collection']}: {manifest['pairs']:,} pairs, SHA-256 {manifest['sha256']}"
+    facts["machine"] = ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "threads")
+    return facts | _code() | _packages(manifest)
+
+
+def _code() -> dict[str, str]:
+    """Return which code and libraries rendered the page."""
+    made = environment()
+    packages = {name.lower(): version for name, version in made["packages"].items()}
+    named = [f"{name} {packages[name]}" for name in LIBRARIES if name in packages]
+    commit = f", commit {made['commit']}" if made["commit"] else ""
+    return {
+        "code": f"rankscale {made['rankscale']}{commit}",
+        "environment": ", ".join([f"Python {made['python']}", *named, made["platform"]]),
+    }
 
 
 def _packages(manifest: dict[str, Any]) -> dict[str, str]:

@@ -137,8 +137,9 @@ def seal_sentence(forecasts: pd.DataFrame) -> str:
         else "No held-out run had been trained by then."
     )
     return (
-        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}. {known} SHA-256 of the forecasts: "
-        f"{first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}….{other_seals(forecasts)}"
+        f"{len(forecasts):,} forecasts were sealed at {first['sealed_at']}, {first['clock']}. {known} SHA-256 of the "
+        f"forecasts: {first['sealed_sha256'][:16]}…, of the measurements: {first['data_sha256'][:16]}…."
+        f"{other_seals(forecasts)}"
     )
 
 

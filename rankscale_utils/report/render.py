@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from rankscale_utils.analysis.evidence import pack_study
 from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.files import whole_file
 from rankscale_utils.study import paths
@@ -21,9 +22,10 @@ from .prose import written
 
 
 def render_study(study: Study) -> Path:
-    """Render every page of a study, as many at once as there are cores, and, last, its index; return its path."""
+    """Render every page of a study, as many at once as there are cores, its zip and, last, its index's; return that."""
     with ProcessPoolExecutor(cores()) as processes:
         list(processes.map(_render, *zip(*_pages(study), strict=True)))
+    pack_study(study)
     return render_index(study)
 
 

@@ -22,7 +22,7 @@ WORKS = {  # of which pages speak
 
 
 class Download(NamedTuple):
-    """A file that a page holds: its name, kilobytes, and the address from which a browser saves it."""
+    """A file that a page holds or leads to: its name, kilobytes, and the address from which a browser saves it."""
 
     name: str
     kilobytes: float
@@ -36,6 +36,12 @@ def downloads(study: Study) -> list[Download]:
     return [_download(path.name, path.read_bytes(), "text/csv") for path in found] + [
         _download(study.source.name, study.source.read_bytes(), "text/yaml")
     ]
+
+
+def evidence(study: Study) -> Download | None:
+    """Return the zip beside the page that holds all of a study's evidence, where it was packed."""
+    file = paths.zip_file(study.reports)
+    return Download(file.name, file.stat().st_size / 1000, file.name) if file.is_file() else None
 
 
 def _download(name: str, content: bytes, kind: str) -> Download:

@@ -12,6 +12,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.encoding import decode_utf8, instead_of_utf8
 
 from . import paths
+from .archive import unpacked_study
 from .arguments import checked, path
 from .fields import Part
 from .study import Study
@@ -21,12 +22,14 @@ LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 def find_study(study: str | Path) -> Path:
-    """Return the YAML of a study given by name (`params/NAME.yaml`) or by path.
+    """Return the YAML of a study given by name (`params/NAME.yaml`), by its path, or by that of a zip that holds it.
 
     Raises:
         StudyError: there is no such file; the message lists the studies there are.
     """
     given = Path(study)
+    if given.suffix == ".zip":
+        return unpacked_study(given if given.is_file() else paths.ROOT / given)
     places = (
         [given, paths.ROOT / given]
         if given.suffix in (".yaml", ".yml")
@@ -47,7 +50,7 @@ def open_study(study: str | Path) -> Study:
     Parameters
     ----------
     study
-        The name of a YAML in params/, or any YAML's path.
+        The name of a YAML in params/, any YAML's path, or that of a zip that `rankscale zip` made.
 
     Returns
     -------

@@ -177,6 +177,21 @@ def sealed_forecasts_file(study: Path) -> Path:
     return study / "seals" / "sealed_forecasts.csv"
 
 
+def token_file(seal: Path) -> Path:
+    """The time-stamp token over a seal's hash."""
+    return seal.with_suffix(".tsr")
+
+
+def stamp_file(seal: Path) -> Path:
+    """Which time-stamp authority was asked about a seal, and what it attests or why it does not."""
+    return seal.with_suffix(".json")
+
+
+def authority_file(study: Path) -> Path:
+    """The certificates that tokens are checked against, in a zip of a study."""
+    return study / "seals" / "authority.pem"
+
+
 def sealed_annotations_file(study: Path) -> Path:
     """The forecasts of the runs on the most annotated pairs, sealed; later ones lie beside them."""
     return study / "seals" / "sealed_annotations.csv"
@@ -235,6 +250,11 @@ ANNOTATION_FILES = {
     "budgets": _csv("annotation_budgets"),
     "scored": annotations_file,
 }
+
+
+def zip_file(reports: Path) -> Path:
+    """All that a reader needs to check a study, in one file."""
+    return reports / f"{reports.name}.zip"
 
 
 def index_file(reports: Path) -> Path:
