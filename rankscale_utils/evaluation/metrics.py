@@ -79,7 +79,8 @@ class Test:
 
 def open_test(study: Study, collection: Collection, name: str | None = None) -> Test:
     """Return the test of that name, the one that the study opens with where none is given."""
-    name = name or study.headline_test or collection.tests[0]
+    chosen = study.headline_test if study.headline_test in collection.tests else collection.tests[0]
+    name = name or chosen
     judgments = collection.test_judgments(name).rename(columns={"document_id": "doc_id"})
     relevant_from = collection.facts(name)["relevant_from"]
     candidates, settings = collection.test_candidates(name), study.evaluation
