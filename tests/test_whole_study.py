@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from rankscale_utils.analysis.sealing import read_sealed
+from rankscale_utils.analysis.verifying import verify_zip
 from tests.dictionary import undescribed
 from tests.models.tiny import save_encoder
 
@@ -184,6 +185,12 @@ def test_an_interrupted_study_gives_the_numbers_of_an_uninterrupted_one(root, tm
         pd.read_csv(place / "runs" / "tiny" / "forecasts.csv").drop(columns=volatile) for place in (root, tmp_path)
     ]
     pd.testing.assert_frame_equal(*scored)
+
+
+def test_the_zip_of_the_study_follows_from_its_measurements(root):
+    findings = list(verify_zip(root / "reports" / "tiny" / "tiny.zip"))
+    assert [finding.sentence for finding in findings if not finding.holds] == []
+    assert "before its truth was there" in findings[1].sentence
 
 
 def test_a_second_run_does_no_work(root):

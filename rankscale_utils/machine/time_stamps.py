@@ -35,7 +35,7 @@ def ask(authority: str, sha256: str) -> bytes:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             token = answer.read(MOST_BYTES)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise NoToken(f"{authority} did not answer ({error})") from error
+        raise NoToken(f"{authority} did not answer ({getattr(error, 'reason', error)})") from error
     stamped_at(token, sha256)
     return token
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,9 @@ def _said(path, root):
             )
         case ".gz":
             return digest(gzip.decompress(path.read_bytes()))
+        case ".zip":  # its tables are those of the study's folder
+            with zipfile.ZipFile(path) as archive:
+                return archive.namelist()
         case ".npz":
             with np.load(path) as arrays:
                 return {name: digest(arrays[name].tobytes()) for name in arrays.files}

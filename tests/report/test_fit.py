@@ -4,6 +4,7 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.analysis.sealing import NO_OTHERS
+from rankscale_utils.analysis.time_stamps import OWN_CLOCK
 from rankscale_utils.report import fit as page
 from tests.report.html import cells, records
 
@@ -13,7 +14,7 @@ SEALED = pd.DataFrame(
         "kind": ["new_run", "new_run", "mean_law"], "exposure": 960.0, "forecast": 0.5, "lo": 0.4, "hi": 0.6,
         "lo_alone": 0.2, "hi_alone": 0.9, "level": 0.95, "coverage": 0.9, "past_coverage": 0.8, "truth_existed": False,
         "sealed_at": "2026-01-31T12:00:00+00:00", "sealed_sha256": "ab" * 32, "data_sha256": "cd" * 32,
-        "other_seals": NO_OTHERS,
+        "other_seals": NO_OTHERS, "clock": OWN_CLOCK,
     }
 )  # fmt: skip
 
@@ -48,7 +49,8 @@ def test_the_sealed_table_has_a_row_a_rung_and_other_queries_where_these_are_kno
 
 def test_sentences_say_how_far_sealed_intervals_reach():
     said = page.sealed_sentence(SEALED)
-    assert said.startswith("3 forecasts were sealed at 2026-01-31T12:00:00+00:00. No held-out run had been trained")
+    assert said.startswith("3 forecasts were sealed at 2026-01-31T12:00:00+00:00, by its machine's own clock, ")
+    assert "which nobody attests. No held-out run had been trained" in said
     assert "of the measurements: cdcdcdcdcdcdcdcd…. Without what is known of other ladders the 95% intervals" in said
     assert "of one new run would be 3.5 times as wide (median)" in said
     assert "hold for these very test queries" in page.other_queries_sentence(SEALED)
