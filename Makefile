@@ -25,7 +25,7 @@ BIN := .venv/bin
 # its own build of it, so torch is the one package that no hash is checked of.
 TORCH_FROM := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
-LOCK := uv pip compile requirements.in --universal --python-version 3.11 --no-annotate --no-header
+LOCK := uv pip compile requirements*.in --universal --python-version 3.11 --no-annotate --no-header
 
 .PHONY: study plan zip verify publish site test fuzz bench gpu-bundle lab kernels lint lock clean
 .DEFAULT_GOAL := study

@@ -21,10 +21,11 @@ import pandas as pd
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.device import cores
 from rankscale_utils.machine.files import digest, write_json
+from rankscale_utils.study import paths
 
 from .splits import split_of
 
-LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+LOCK = paths.shipped_folder() / "requirements.lock"
 STANDARD = "python"  # the standard library, beside the packages
 QUERY_WORDS = (4, 40)
 DOCUMENT_WORDS = (12, 400)

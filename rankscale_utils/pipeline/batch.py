@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -48,6 +49,7 @@ def check(study: Study, on: str = "") -> None:
     for place in (paths.ROOT, paths.shipped_folder()):
         if {"{", "}"} & set(str(place)):
             raise StudyError(f"{place} has braces in its name, which mean something to Snakemake: rename it.")
+    check_training(study)
     if on:
         cluster.check_profile(on)
     wanted, there = (study.training.gpus, visible_gpus()) if study.training and not on else (1, 0)
@@ -61,6 +63,16 @@ def check(study: Study, on: str = "") -> None:
         from .rehearse import rehearse_again
 
         rehearse_again(study)
+
+
+def check_training(study: Study) -> None:
+    """Make sure that a study which trains finds what it trains with.
+
+    Raises:
+        StudyError: it is not installed.
+    """
+    if study.measurements is None and find_spec("torch") is None:
+        raise StudyError(f"study {study.name} trains, and torch is not installed: pip install 'rankscale[train]'.")
 
 
 def command(study: Study, core_count: int, gpu_count: int, on: str = "") -> list[str]:
