@@ -64,7 +64,8 @@ def test_the_wheel_carries_all_that_a_study_needs(tmp_path):
     for folder, pattern in (("notebooks", "*.ipynb"), ("params", "*.yaml")):
         assert {f"{shipped}/{folder}/{file.name}" for file in (REPOSITORY / folder).glob(pattern)} <= names
     measurements = f"{shipped}/rankscale_utils/measurements/published/p0_measurements.csv"
-    assert {f"{shipped}/{name}" for name in ("Snakefile", "CITATION.cff", "requirements.lock")} | {measurements} <= names
+    beside = {f"{shipped}/{name}" for name in ("Snakefile", "CITATION.cff", "requirements.lock")}
+    assert beside | {measurements} <= names
     metadata = zipfile.ZipFile(wheel).read("rankscale-0.1.0.dist-info/METADATA").decode()
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     assert "Requires-Dist: numpy" in needed  # by forecasts, which torch is not
