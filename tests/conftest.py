@@ -4,7 +4,7 @@ import copy
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,3 +141,17 @@ def trained(tiny_study, session_root) -> Study:
 def collection(tiny_study) -> Collection:
     """Return the small collection."""
     return open_collection(tiny_study)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """Return a headless Chromium, as playwright has it."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright here: pip install -r tests/requirements.txt"
+    )
+    if not (browser := shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no chromium here")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()

@@ -13,7 +13,7 @@ class Progress:
     """Say every few seconds how far a run is.
 
     In batch the lines go to the file that RANKSCALE_PROGRESS names, which `make study` shows on the terminal; in
-    JupyterLab they go to standard error, which reports leave out.
+    JupyterLab to the notebook, below the cell that runs.
     """
 
     def __init__(self, name: str, total: int, unit: str) -> None:
@@ -50,4 +50,10 @@ def say(line: str) -> None:
         with suppress(OSError), open(Path(target), "a", encoding="utf-8") as out:  # a full disk is told by who fills it
             out.write(line + "\n")
     else:
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stdout if _in_notebook() else sys.stderr, flush=True)
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook watches, where standard error would stand on red."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and shell.get_ipython() is not None

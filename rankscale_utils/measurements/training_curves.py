@@ -34,7 +34,8 @@ def training_curves(study: Study | str | Path, objective: str | None = None) -> 
     Raises
     ------
     StudyError
-        The study trains nothing, has no such objective, or no run of it has ended yet; one sentence says which.
+        The study trains nothing, has no such objective, or no run of it has ended yet or is long enough; one sentence
+        says which.
 
     Examples
     --------
@@ -62,4 +63,9 @@ def training_curves(study: Study | str | Path, objective: str | None = None) -> 
         )
         for ledger in ledgers
     ]
-    return pd.concat(curves, ignore_index=True)[COLUMNS]
+    table = pd.concat(curves, ignore_index=True)[COLUMNS]
+    if table.empty:
+        raise StudyError(
+            f"the runs of {study.name} are too short for a curve, of which a point is the mean of 20 steps."
+        )
+    return table

@@ -8,6 +8,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.device import compute_device
 from rankscale_utils.machine.files import RESULTS, read_only
 from rankscale_utils.report import figures, lab
+from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
 from .written import forget
@@ -36,8 +37,8 @@ def start(**parameters: str | int | float) -> SimpleNamespace:
     os.environ.setdefault(RESULTS, "read")
     if read_only():
         lab.show_figures_wide()
-        if "run" in parameters:  # what is trained by hand is not what the batch noted
-            forget(study.folder, f"train run={opened.run.name}")
+        if "run" in parameters and not paths.ledger_file(study.run_folder(opened.run)).exists():
+            forget(study.folder, f"train run={opened.run.name}")  # what is trained by hand is not what the batch noted
         print(f"Run by hand: the results in {study.folder} are read and none is changed; `make study` writes them.")
     return opened
 

@@ -18,6 +18,7 @@ from .controls import ROW, Ticks, choice, controlled, line_of_code
 from .lab import gallery
 from .prose import counted, si
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 FIRST = 8  # exposures of which one may be the first
 
 
@@ -37,7 +38,7 @@ def explore_forecasts(study: Study) -> widgets.Widget:
         "from_exposure": choice("pairs from", [(AS_STUDY, None), *((si(x), float(x)) for x in since)]),
         "prior": choice("prior", PRIORS),
         "law": choice("law", [AVERAGE, *laws]),
-        "scale": choice("noise even on", [AS_STUDY, *SCALES], style={"description_width": "initial"}),
+        "scale": choice("scale", [AS_STUDY, *SCALES]),
     }
 
     def show(objective: str, metric: str, collection: str, **choices: Any) -> str:
@@ -93,10 +94,11 @@ def compared_table(ours: Explored, yours: Explored) -> Any:
 
 
 def _forecasts(explored: Explored) -> pd.DataFrame:
-    parts = [(explored.past, "past"), (explored.forecast, "held out")]
+    parts = [(explored.past, "past"), (explored.forecast, f"held{NO_BREAK}out")]
     table = pd.concat([part.assign(kind=kind) for part, kind in parts if len(part)], ignore_index=True)
     inside = [None if pd.isna(covered) else bool(covered) for covered in table["covered"]]
-    return table.assign(interval=intervals(table), covered=pd.Series(inside, dtype=object))
+    whole = [interval.replace(" ", NO_BREAK) for interval in intervals(table)]
+    return table.assign(interval=whole, covered=pd.Series(inside, dtype=object))
 
 
 def compared_curves(ours: Explored, yours: Explored) -> list[Axes]:

@@ -11,6 +11,7 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.read_query import open_rankings
+from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.per_query import per_query
 from rankscale_utils.pipeline.prepare import prepare
 from rankscale_utils.report import explore, explore_queries
@@ -134,3 +135,13 @@ def test_what_a_study_lacks_is_said_in_place_of_a_section(tiny_study):
         more = [open_rankings] if section is explore_queries.explore_queries else []
         (said,) = follow(chosen, section, *more).children
         assert sentence in said.value
+
+
+def test_runs_too_short_for_a_curve_say_so(study, monkeypatch):
+    monkeypatch.setattr("rankscale_utils.measurements.training_curves.read_json", _without_curve)
+    with pytest.raises(StudyError, match="the runs of tiny are too short for a curve, of which a point is the mean of"):
+        training_curves(study)
+
+
+def _without_curve(path):
+    return read_json(path) | {"curve": {"pairs": [], "loss": []}}
