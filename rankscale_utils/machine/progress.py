@@ -50,10 +50,10 @@ def say(line: str) -> None:
         with suppress(OSError), open(Path(target), "a", encoding="utf-8") as out:  # a full disk is told by who fills it
             out.write(line + "\n")
     else:
-        print(line, file=sys.stdout if _in_notebook() else sys.stderr, flush=True)
+        print(line, file=sys.stdout if in_notebook() else sys.stderr, flush=True)
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Whether a notebook watches, where standard error would stand on red."""
     shell = sys.modules.get("IPython")
     return shell is not None and shell.get_ipython() is not None

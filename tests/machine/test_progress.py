@@ -31,6 +31,13 @@ def test_elsewhere_lines_go_to_standard_error(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "one\n")
 
 
+def test_in_a_notebook_lines_stand_below_the_cell(monkeypatch, capsys):
+    monkeypatch.delenv("RANKSCALE_PROGRESS", raising=False)
+    monkeypatch.setattr("IPython.get_ipython", object)
+    say("one")
+    assert capsys.readouterr() == ("one\n", "")
+
+
 def test_a_line_says_step_note_rate_and_time_left(clock, monkeypatch):
     said = []
     monkeypatch.setattr(progress, "say", said.append)

@@ -113,7 +113,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(new_st
     assert left(killed) == {"ledger.json", ".lock"}
 
 
-@pytest.mark.parametrize(("number", "every"), [(signal.SIGURG, 7), (signal.SIGTERM, 64)])
+@pytest.mark.parametrize(("number", "every"), [(signal.SIGURG, 7), (signal.SIGTERM, 64), (signal.SIGINT, 64)])
 def test_a_run_that_is_told_to_stop_loses_no_step(tiny_study, session_root, monkeypatch, number, every):
     seen, stopped = [], []
 
@@ -123,6 +123,7 @@ def test_a_run_that_is_told_to_stop_loses_no_step(tiny_study, session_root, monk
             signal.raise_signal(number)
 
     monkeypatch.setattr(Progress, "advance", advance)
+    monkeypatch.setattr("rankscale_utils.machine.warning.in_notebook", lambda: number == signal.SIGINT)
     while True:
         try:
             train_one(tiny_study)
