@@ -124,8 +124,12 @@ def run(study: Study, on: str = "") -> int:
 
 
 def _environment(study: Study, progress: Path) -> dict[str, str]:
-    """Return the environment of a study's processes: UTF-8 whatever the locale, and folders that can be written to."""
+    """Return the environment of a study's processes: UTF-8 whatever the locale, and folders that can be written to.
+
+    They work in the root, whose files somebody else may have sent: nothing is imported from there.
+    """
     given = os.environ | {"RANKSCALE_PROGRESS": str(progress), "RANKSCALE_ROOT": str(paths.ROOT), "PYTHONUTF8": "1"}
+    given["PYTHONSAFEPATH"] = "1"
     given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
     if not os.access(Path("~").expanduser(), os.W_OK):
         home = paths.home_folder(study.folder)

@@ -183,7 +183,9 @@ def _become(request: dict, files: list[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.argv, sys.path[0] = request["argv"], request["cwd"]
+    sys.argv = request["argv"]
+    if not sys.flags.safe_path:
+        sys.path[0] = request["cwd"]
     threads = int(os.environ.get("OMP_NUM_THREADS", cores()))
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)

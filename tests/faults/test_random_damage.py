@@ -3,7 +3,7 @@
 import random
 
 from tests.faults.conftest import few
-from tests.faults.finished import contents, differences, run, seals, start
+from tests.faults.finished import MARK, contents, differences, run, seals, start
 
 
 def damage(file, chance):
@@ -70,3 +70,8 @@ def test_a_table_that_no_page_waits_for_is_made_again(measured_root):
     (measured_root / "runs" / "tiny" / "rungs_on_tests.csv").unlink()
     assert "tiny/rungs_on_tests.csv is gone or not what was written: it is made again" in run(measured_root)
     assert differences(before, contents(measured_root)) == []
+
+
+def test_modules_that_lie_in_the_root_are_not_imported(measured_root):
+    assert (measured_root / "seaborn.py").is_file()
+    assert not (measured_root / MARK).exists()

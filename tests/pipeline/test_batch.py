@@ -62,6 +62,7 @@ def test_a_finished_study_ends_with_the_path_of_its_report(tiny_study, snakemake
     told = read_json(Path(command[command.index("--configfile") + 1]))
     assert told["study"] == str(tiny_study.source)
     assert environment["PYTHONUTF8"] == "1"
+    assert environment["PYTHONSAFEPATH"] == "1"  # the root may be somebody else's
     assert environment["RANKSCALE_PROGRESS"] == str(tiny_study.folder / "progress.log")
     assert environment["RANKSCALE_ROOT"] == str(tiny_study.folder.parents[1])
 
