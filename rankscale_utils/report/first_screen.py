@@ -141,8 +141,12 @@ def against_first_stage(on_tests: pd.DataFrame, test: str | None = None) -> list
     if len(others):
         names = labelled(others).groupby("collection", sort=False)
         better = [name for name, of_test in names if above(of_test).any()]
-        named = f": {listed(better)}" if better else ""
-        said.append(f"A model does on {counted(len(better), names.ngroups, 'other test')}{named}.")
+        count = names.ngroups
+        if better:
+            on = counted(len(better), count, "other test")
+            said.append(f"Some model is better than it on {on}: {listed(better)}.")
+        else:
+            said.append(f"On the {f'{count} other tests' if count > 1 else 'other test'} no model is better than it.")
     return [" ".join(said)]
 
 

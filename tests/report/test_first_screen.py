@@ -116,7 +116,10 @@ def test_the_first_sentence_says_when_nothing_beats_the_first_stage():
     ]
     better = {"collection": "b/test", "over_first_stage": 0.1, "over_first_stage_lo": 0.05, "over_first_stage_hi": 0.2}
     assert first_screen.against_first_stage(on_tests({}, better, {"collection": "c/test"}))[0].endswith(
-        "A model does on 1 of 2 other tests: b/test."
+        "Some model is better than it on 1 of 2 other tests: b/test."
+    )
+    assert first_screen.against_first_stage(on_tests({}, {"collection": "c/test"}))[0].endswith(
+        "On the other test no model is better than it."
     )
     assert first_screen.against_first_stage(on_tests({}).drop(columns="first_stage")) == []
 
