@@ -32,7 +32,6 @@ from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import SCHEMA, measured_rows, rising
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import load_checkpoint
-from rankscale_utils.models.export import LINEAR
 from rankscale_utils.scoring import pairs
 from rankscale_utils.scoring.pairs import score_pairs
 from rankscale_utils.study import paths
@@ -347,7 +346,7 @@ def test_evaluating_twice_gives_the_same_runs(trained, collection):
 def change_weights(study, change):
     """Change every tensor of the run's last checkpoint, as if training had written it so."""
     path, ledger = paths.checkpoint_file(study.folder / RUN, 960), paths.ledger_file(study.folder / RUN)
-    for file, part in ((path / "model.safetensors", "encoder."), (path / LINEAR, "head.")):
+    for file, part in ((path / "model.safetensors", "encoder."), (path / "2_Dense" / "model.safetensors", "head.")):
         save_file({name: change(part + name, tensor) for name, tensor in load_file(file).items()}, file)
     written = read_json(ledger)
     written["checkpoints"][-1]["files"] = hashes_of(path)
