@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.machine.files import RESULTS
@@ -37,11 +39,28 @@ TINY = {
 }
 
 
+TOGETHER = ["test_damage", "test_random_damage", "test_kills", "test_lab"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left alone with one at the end."""
-    longest = ["test_slurm", "test_whole_study", "test_chance_study", "test_kills", "test_families", "test_published"]
-    places = {f"{name}.py": place for place, name in enumerate(longest)}
-    items.sort(key=lambda item: places.get(item.path.name, len(longest)))
+    longest = ["test_slurm", "test_whole_study", *TOGETHER, "test_cases", "test_chance_study", "test_families"]
+    places = {name: place for place, name in enumerate(longest)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(longest)))
+
+
+class ByFile(LoadFileScheduling):
+    """Give each process whole files, and one of them all files that share a study that was run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return TOGETHER[0] if Path(file).stem in TOGETHER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> ByFile:
+    """Return what divides the tests among processes."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -129,8 +129,9 @@ def test_15_other_encodings():
     assert titles == {"Größe – Übersicht"}
 
 
-def test_15_a_locale_that_is_not_utf8():
-    run("15/utf8.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+def test_15_a_locale_that_is_not_utf8_and_18_no_home_at_all():
+    results = run("15/utf8.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", HOME=None)
+    assert len(results["forecasts"])
     page = (Path(os.environ["RANKSCALE_ROOT"]) / "reports" / "utf8" / "index.html").read_text(encoding="utf-8")
     assert "Größe – Übersicht" in page
 
@@ -142,10 +143,6 @@ def test_16_a_long_folder_for_temporary_files_and_18_no_home(tmp_path):
     forecasts = run("16/plain.yaml", TMPDIR=str(folder), HOME="/proc/nowhere")["forecasts"]
     new = forecasts[forecasts["kind"] == "new_run"].iloc[-1]
     assert new["lo"] < new["actual"] < new["hi"]
-
-
-def test_18_no_home_at_all():
-    assert len(run("18/plain.yaml", HOME=None)["forecasts"])
 
 
 @pytest.mark.parametrize(
