@@ -13,6 +13,7 @@ from rankscale_utils.study import paths
 from .metrics import Ranked, Test, ranking
 
 LARGEST_SCORE = np.float32(3e38)  # which leaves room for the ranks below the lowest
+SUBNORMAL = 0x7FFFFF  # the last of the numbers that stand for zero where a process flushes them, as scoring does
 
 
 def scores_of_run(test: Test, checkpoint: Path) -> np.ndarray:
@@ -43,7 +44,9 @@ def distinct_scores(scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     tools differ in how they order equal ones.
     """
     single = np.nan_to_num(scores.astype(np.float32), nan=-LARGEST_SCORE, posinf=LARGEST_SCORE, neginf=-LARGEST_SCORE)
-    size = np.abs(single).view(np.int32).astype(np.int64)  # neighbouring numbers are neighbouring integers
+    bits = np.abs(single).view(np.int32).astype(np.int64)  # neighbouring numbers are neighbouring integers
+    size = np.maximum(bits - SUBNORMAL, 0)
     places = pd.Series(np.where(single < 0, -size, size) + ranks)
     places = places.groupby(np.cumsum(ranks == 1)).cummin().to_numpy() - ranks
-    return np.copysign(np.abs(places).astype(np.int32).view(np.float32), places).astype(np.float32)
+    bits = np.where(places == 0, 0, np.abs(places) + SUBNORMAL).astype(np.int32)
+    return np.copysign(bits.view(np.float32), places).astype(np.float32)

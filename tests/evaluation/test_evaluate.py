@@ -169,12 +169,22 @@ def test_written_scores_never_tie_in_single_precision(test, tmp_path, scale):
     assert run["score"].to_numpy()[finite] == pytest.approx(expected["score"].to_numpy()[finite], rel=1e-5)
 
 
-def test_equal_scores_at_zero_are_written_apart():
+@pytest.fixture(params=[False, True])
+def flushed(request):
+    """Whether numbers too small to be normal are zero, as in a process that scores."""
+    torch.set_flush_denormal(request.param)
+    yield request.param
+    torch.set_flush_denormal(True)
+
+
+def test_equal_scores_at_zero_are_written_apart(flushed):
     ranks = np.array([1, 2, 3, 1, 2])
     scores = distinct_scores(np.array([0.0, 0.0, -0.0, -1.5, -1.5]), ranks)
     assert scores.dtype == np.float32
     assert (scores[0], scores[3]) == (0, -1.5)
-    assert scores[0] > scores[1] > scores[2] > -1e-40
+    assert scores[0] > scores[1] > scores[2] > -1e-37
+    written = [float(f"{score:.9g}") for score in scores]
+    assert np.float32(written).tolist() == scores.tolist()
     assert scores[4] == np.nextafter(np.float32(-1.5), np.float32(-2))
 
 
