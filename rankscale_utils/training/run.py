@@ -87,7 +87,7 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
         return _with_torchrun(study, run, identity)
     together = processes(device, study.training.sharded)
     with hold_folder(folder, run, together), warned() as came:
-        sweep = swept(study, run, collection, device, together)
+        sweep = swept(study, run, collection, device, together, lambda: bool(came()))
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
         trainer.stop = lambda: bool(came())
         if abs(trainer.counted_share - 1) > MISCOUNTED:

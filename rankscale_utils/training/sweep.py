@@ -4,6 +4,7 @@ Each factor trains the shortest exposure without a fixed part of the training qu
 decides; the test is never looked at. All runs of an objective on a rung share the choice, whatever their seed.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from rankscale_utils.collections import Collection
 from rankscale_utils.collections.groups import split, training_steps
-from rankscale_utils.errors import Damaged
+from rankscale_utils.errors import Damaged, StudyError
 from rankscale_utils.machine.files import digest, read_json, write_json
 from rankscale_utils.machine.progress import Progress
 from rankscale_utils.study import paths
@@ -22,13 +23,24 @@ from rankscale_utils.study.study import Run, Study
 
 from .distributed import Processes, held_by_first
 from .health import Diverged
-from .trainer import Trainer
+from .trainer import Interrupted, Trainer
 
 
-def swept(study: Study, run: Run, collection: Collection, device: torch.device, together: Processes) -> dict[str, Any]:
+def swept(
+    study: Study,
+    run: Run,
+    collection: Collection,
+    device: torch.device,
+    together: Processes,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
     """Return the chosen `factor` and every factor's `losses` in nats on the dev part; nothing without a sweep.
 
-    A factor whose run fails has the reason in place of a loss; if all fail, the smallest is chosen.
+    A factor whose run fails has the reason in place of a loss; if all fail, the smallest is chosen. stop: asked before
+    every step.
+
+    Raises:
+        StudyError: `stop` says so; the losses that are known are kept.
     """
     factors = study.objectives[run.objective].learning_rate.sweep
     if not factors:
@@ -41,7 +53,9 @@ def swept(study: Study, run: Run, collection: Collection, device: torch.device, 
         losses = together.first(partial(_known, path, identity))
         for factor in factors:
             if str(factor) not in losses:
-                losses[str(factor)] = _dev_loss(Trainer(study, first, collection, device, together, factor))
+                trainer = Trainer(study, first, collection, device, together, factor)
+                trainer.stop = stop
+                losses[str(factor)] = _dev_loss(trainer)
                 together.first(partial(write_json, path, {"identity": identity, "losses": losses}))
     numbers = {factor: loss for factor in factors if isinstance(loss := losses[str(factor)], float)}
     return {"factor": min(numbers, key=numbers.get) if numbers else min(factors), "losses": losses}
@@ -73,3 +87,8 @@ def _dev_loss(trainer: Trainer) -> float | str:
         )
     except Diverged as reason:
         return f"failed: {reason}"
+    except Interrupted:
+        raise StudyError(
+            f"run {trainer.run.name} was told to stop while its learning rate was chosen: the same command goes on "
+            "with the rates that are not tried yet."
+        ) from None

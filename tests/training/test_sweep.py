@@ -1,10 +1,14 @@
 """A sweep chooses a rung's rate on training queries alone, once for all seeds, and the ledger says what it saw."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from rankscale_utils.collections.groups import DEV_QUERIES, split
+from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json
+from rankscale_utils.machine.progress import Progress
 from rankscale_utils.training import sweep
 from rankscale_utils.training.health import Diverged
 from rankscale_utils.training.trainer import Trainer
@@ -13,9 +17,9 @@ from tests.training.test_run import short, train_one
 SWEEP = {"base": 3e-3, "sweep": [0.01, 1, 2]}
 
 
-def swept(new_study, **changes):
+def swept(new_study, name="tiny", **changes):
     objectives = {"listwise": {"seeds": [0, 1], "learning_rate": SWEEP | changes}}
-    return new_study(objectives=objectives, training=short(exposures=[600, 720]))
+    return new_study(name, objectives=objectives, training=short(exposures=[600, 720]))
 
 
 def test_the_best_factor_on_the_dev_part_sets_the_rate_and_is_recorded(new_study):
@@ -36,6 +40,25 @@ def test_seeds_share_the_choice_and_a_killed_sweep_goes_on(new_study, monkeypatc
     monkeypatch.setattr(sweep, "_dev_loss", None)  # whatever would train again, fails
     assert train_one(study, "listwise-w8-s1")["sweep"] == first
     assert kept["losses"] == first["losses"]
+
+
+def test_a_sweep_that_is_told_to_stop_ends_at_once_and_keeps_what_it_knows(new_study, monkeypatch):
+    study, file, seen = swept(new_study), "learning_rates/listwise-w8.json", []
+
+    def advance(progress, count, note=""):
+        seen.append(count)
+        if len(seen) in (75, 130):  # within the second factor's fifty steps, and the third's
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    for known in (1, 2):
+        with pytest.raises(StudyError, match=r"^run listwise-w8-s0 was told to stop while its learning rate was"):
+            train_one(study, "listwise-w8-s0")
+        assert len(read_json(study.folder / file)["losses"]) == known
+    steps = len(seen)
+    ledger = train_one(study, "listwise-w8-s0")
+    assert len(seen) > steps
+    assert train_one(swept(new_study, "spared"), "listwise-w8-s0")["sweep"] == ledger["sweep"]
 
 
 def test_a_factor_that_fails_is_never_chosen(new_study, monkeypatch):
