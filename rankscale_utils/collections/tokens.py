@@ -141,9 +141,8 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(vocab=tokenizer.get_vocab(), lowercase=True).to_str())
-    pieces = pre_tokenizers.Split(
-        Regex(f".{{{LONGEST_WORD}}}"), "isolated"
-    )  # of a script without blanks, whose sentences are words
+    # A script without blanks has sentences for words.
+    pieces = pre_tokenizers.Split(Regex(f".{{{LONGEST_WORD}}}"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer, pieces])
     return tokenizer
 

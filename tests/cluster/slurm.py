@@ -75,6 +75,7 @@ def running() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, ExitStack() as daemons:
         home = Path(folder)
         home.chmod(0o755)
+        daemons.callback(_end_strays, home)
         environment = _environment(home, _configured(home))
         munge = [f"--{name}={home}/munge.{end}" for name, end in
                  {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}.items()]  # fmt: skip
@@ -141,6 +142,15 @@ def _end_jobs(environment: dict[str, str]) -> None:
     _said(["scancel", "--partition=low,high"], environment)
     with suppress(AssertionError):
         _until(lambda: not _said(["squeue", "--noheader"], environment), "the end of all jobs")
+
+
+def _end_strays(home: Path) -> None:
+    """Kill what a killed job left of its own processes, which a node with control groups ends by itself."""
+    mark = os.fsencode(f"SLURM_CONF={home}/")
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it may have ended meanwhile
+            if mark in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _said(command: list[str], environment: dict[str, str]) -> str:
