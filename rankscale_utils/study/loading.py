@@ -218,7 +218,10 @@ def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str
     if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
         return []
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(mistake["loc"][-1]), _fields_beside(mistake["loc"], section), n=1)
+        name, fields = str(mistake["loc"][-1]), _fields_beside(mistake["loc"], section)
+        if name in fields:  # of another kind of what stands there, such as a pretrained rung
+            return [f"{field} does not go with the fields beside it: remove it, or them."]
+        near = difflib.get_close_matches(name, fields, n=1)
         return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
     if kind == "missing":
         return [f"{field} is missing: add it."]

@@ -175,6 +175,14 @@ def objective(name="listwise", rate=None, **settings):
         ({"ladder": "etin"}, r"ladder = 'etin': no ladder has that name: write ettin, or a list of ids or folders\."),
         ({"ladder": [{"hidden": 4}]}, r"ladder = .*: \[\{'hidden': 4\}\] are no ids or folders: write `name: "),
         ({"ladder": ["a/x", "b/x"]}, r"ladder = .*: \['x'\] name more than one rung: write `name: id` for each"),
+        (
+            {"ladder": {"x": {"hidden": 8, "reads": "query"}}},
+            r"ladder\.x\.reads does not go with the fields beside it: ",
+        ),
+        (
+            {"ladder": {"x": {"pretrained": "a/x", "hidden": 8}}},
+            r"ladder\.x\.hidden does not go with the fields beside",
+        ),
         ({"ladder": {"x": ""}}, r"ladder\.x\.pretrained = '': string should have at least 1 character"),
         (
             {"ladder": {"w4": {"hidden": 4}, "w6": {"hidden": 6}, "w8": {"hidden": 8}, "w12": "some/model"}},
