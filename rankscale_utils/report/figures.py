@@ -180,14 +180,14 @@ def first_stage_line(axes: Axes, table: pd.DataFrame) -> None:
     """Draw what the first stage's own order scores, where the table's column first_stage knows it."""
     value = table["first_stage"].max() if "first_stage" in table else np.nan
     if pd.notna(value):
-        level_line(axes, value, "first stage")
+        level_line(axes, value, "first stage", left=True)  # on the right stand forecasts and their intervals
 
 
-def level_line(axes: Axes, value: float, name: str, style: str = "--") -> None:
-    """Draw a level that does not change along x, with its name at its right end; the frame grows to hold it."""
+def level_line(axes: Axes, value: float, name: str, style: str = "--", left: bool = False) -> None:
+    """Draw a level that does not change along x, with its name at its right or left end; the frame grows to hold it."""
     axes.axhline(value, color=INK, ls=style, lw=1, alpha=0.6)
-    axes.annotate(name, (1, value), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", alpha=0.8)  # fmt: skip
+    axes.annotate(name, (0 if left else 1, value), (2 if left else -2, 2), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="left" if left else "right", alpha=0.8)  # fmt: skip
     low, high = axes.get_ylim()
     air = 0.08 * (high - low)
     axes.set_ylim(min(low, value - air), max(high, value + air))
