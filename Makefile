@@ -69,6 +69,7 @@ fuzz: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	rm -f reports/benchmarks.md
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring --pairs 100 --shapes BERT-base Ettin-68M
 	$(BIN)/python -m benchmarks.training

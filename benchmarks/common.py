@@ -7,7 +7,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from rankscale_utils.machine.device import hardware
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RANKSCALE_DATA", ROOT.parent / "shared" / "data"))
+TREC_DL, YEARS = DATA / "trec_dl", ("dl19", "dl20")
 PAGE = ROOT / "reports" / "benchmarks.md"
 TOKENS = 512  # of the longest pair
 VOCABULARY = 30_522
@@ -34,6 +36,17 @@ SHAPES = {  # layers, hidden size, feed-forward size, heads
     "Ettin-400M": ("modernbert", 28, 1024, 2624, 16),
     "Ettin-1B": ("modernbert", 28, 1792, 3840, 28),
 }
+INSTRUCTION_SETS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 
@@ -48,6 +61,10 @@ class Corpus:
     query_rows: np.ndarray
     document_rows: np.ndarray
 
+    def first(self, pairs: int) -> "Corpus":
+        """Return the same with the first pairs alone."""
+        return replace(self, query_rows=self.query_rows[:pairs], document_rows=self.document_rows[:pairs])
+
     def texts(self) -> list[tuple[str, str]]:
         """Return the pairs in words."""
         rows = zip(self.query_rows, self.document_rows, strict=True)
@@ -56,26 +73,41 @@ class Corpus:
 
 def corpus(pairs: int, seed: int = 0) -> Corpus:
     """Return real pairs of natural length in random order: BM25's for the queries of TREC DL, or docstrings."""
-    found = _trec_dl() if (DATA / "trec_dl").is_dir() else _docstrings()
+    found = _trec_dl() if TREC_DL.is_dir() else _docstrings()
     order = np.random.default_rng(seed).permutation(len(found.query_rows))
     order = np.resize(order, pairs)
     return Corpus(found.name, found.queries, found.documents, found.query_rows[order], found.document_rows[order])
 
 
-def _trec_dl() -> Corpus:
-    folder = DATA / "trec_dl"
-    with gzip.open(folder / "msmarco_v1_docs.jsonl.gz", "rt", encoding="utf-8") as file:
+@lru_cache(maxsize=1)
+def _trec_dl_texts() -> tuple[dict[str, str], dict[str, str]]:
+    """Return TREC DL's queries of both years and their passages, by id."""
+    with gzip.open(TREC_DL / "msmarco_v1_docs.jsonl.gz", "rt", encoding="utf-8") as file:
         documents = {one["doc_id"]: one["text"] for one in map(json.loads, file)}
-    asked, runs = [], []
-    for year in ("dl19", "dl20"):
-        lines = (folder / f"queries.{year}.tsv").read_text(encoding="utf-8").splitlines()
-        asked += [line.split("\t") for line in lines]
-        runs.append(pd.read_csv(folder / "runs" / f"bm25.{year}.top100.run.gz", sep=r"\s+", header=None, dtype=str))
-    queries = dict(asked)
-    run = pd.concat(runs)
-    run = run[run[0].isin(queries) & run[2].isin(documents)]
+    files = [TREC_DL / f"queries.{year}.tsv" for year in YEARS]
+    lines = [line.split("\t") for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return dict(lines), documents
+
+
+def _trec_dl(depth: int = 100) -> Corpus:
+    queries, documents = _trec_dl_texts()
+    files = [TREC_DL / "runs" / f"bm25.{year}.top100.run.gz" for year in YEARS]
+    run = pd.concat([pd.read_csv(file, sep=r"\s+", header=None, dtype=str) for file in files])
+    run = run[run[0].isin(queries) & run[2].isin(documents) & (run[3].astype(int) <= depth)]
     rows = pd.Index(list(queries)).get_indexer(run[0]), pd.Index(list(documents)).get_indexer(run[2])
     return Corpus("TREC DL 2019 and 2020, BM25's passages", [*queries.values()], [*documents.values()], *rows)
+
+
+def judged(depth: int) -> tuple[Corpus, pd.DataFrame]:
+    """Return TREC DL's queries with BM25's first passages, and their judgments by row, with ir-measures' columns."""
+    names = ["query_id", "iteration", "doc_id", "relevance"]
+    files = [TREC_DL / f"qrels.{year}.withtext.txt" for year in YEARS]
+    table = pd.concat(
+        [pd.read_csv(file, sep=r"\s+", names=names, dtype={name: str for name in names[:3]}) for file in files]
+    )
+    for column, texts in zip(("query_id", "doc_id"), _trec_dl_texts(), strict=True):
+        table[column] = pd.Index(list(texts)).get_indexer(table[column]).astype(str)
+    return _trec_dl(depth), table
 
 
 def _docstrings() -> Corpus:
@@ -152,10 +184,18 @@ def precision() -> str:
     return str(DTYPE).removeprefix("torch.")
 
 
+def instruction_sets() -> list[str]:
+    """Return which of those that matrix products use this CPU has; none where Linux does not say."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    return [name for name in INSTRUCTION_SETS if name in flags]
+
+
 def publish(title: str, body: str) -> None:
     """Print a section, and put it into `reports/benchmarks.md` in place of the one of that title."""
     on = hardware()
-    where = f"{on['device']}, {torch.get_num_threads()} threads, torch {on['torch']}, {time.strftime('%Y-%m-%d')}"
+    device = ", ".join([on["device"], *instruction_sets()]) if DEVICE.type == "cpu" else on["device"]
+    where = f"{device}, {torch.get_num_threads()} threads, torch {on['torch']}, {time.strftime('%Y-%m-%d')}"
     section = f"## {title}\n\n{where}\n\n{body}\n"
     print(section)
     head = "# Benchmarks\n\nWritten by `make bench`. Read the ratios: seconds are those of one machine on one day.\n"

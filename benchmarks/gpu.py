@@ -87,18 +87,11 @@ def agreement(note: Note) -> None:
         note(what=name, difference=abs(here - there), gradient=(by_here - by_there).abs().max().item())
     found = _corpus(64)
     tokens = common.tokenizer(found)
-    model, pairs = _cross_encoder("MiniLM-L6" if CUDA else "tiny"), common.tokenised(found, tokens)
+    model, pairs = scoring.of_shape("MiniLM-L6" if CUDA else "tiny"), common.tokenised(found, tokens)
     here = score_pairs(model, pairs, found.query_rows, found.document_rows)
     for dtype in (torch.float32, common.DTYPE):
         there = score_pairs(model.to(common.DEVICE, dtype), pairs, found.query_rows, found.document_rows)
         note(what=f"scores, {dtype}", difference=float(np.abs(here - there).max()), spread=float(here.std()))
-
-
-def _cross_encoder(shape: str) -> CrossEncoder:
-    torch.manual_seed(0)
-    model = CrossEncoder(common.encoder(shape, common.VOCABULARY), reads="cls").eval()
-    torch.nn.init.normal_(model.head.weight)
-    return model
 
 
 def of_scoring(note: Note) -> None:
@@ -107,7 +100,9 @@ def of_scoring(note: Note) -> None:
     tokens = common.tokenizer(found)
     for shape in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            note(**scoring.of_shape(shape, found, tokens, 2 if CUDA else 1, Path(folder)))
+            rows, _ = scoring.of_model(scoring.of_shape(shape), found, tokens, 2 if CUDA else 1, Path(folder))
+        for row in rows:
+            note(shape=shape, **row)
 
 
 def _trainer(shape: str, folder: Path) -> tuple[Trainer, Callable[[], Any]]:

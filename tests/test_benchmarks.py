@@ -1,6 +1,7 @@
 """The benchmarks run, compare sides that score alike, and write their page; how long anything takes is not tested."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import common, growth, scoring, shared_queries
@@ -22,15 +23,36 @@ def small(monkeypatch, tmp_path):
     return found
 
 
-def test_scoring_compares_sides_that_score_alike(small, monkeypatch):
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_scoring_compares_sides_that_score_alike(small, monkeypatch, kind):
+    monkeypatch.setitem(common.SHAPES, "tiny", (kind, 2, 32, 64, 2))
     monkeypatch.setattr("sys.argv", ["scoring", "--pairs", "60", "--repeats", "1", "--shapes", "tiny"])
     scoring.main()
     page = common.PAGE.read_text()
     assert page.startswith("# Benchmarks\n")
     assert "## Scoring: tiny\n" in page
-    assert page.count("| tiny |") == 1
-    scoring.main()
-    assert common.PAGE.read_text().count("## Scoring: tiny\n") == 1
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    exact = [row for row in rows if row[1] == "float32" and "×" in row[3]]  # not those whose packages are missing
+    assert {"| ours", "| `CrossEncoder.predict`", "| plain loop"} <= {row[0] for row in exact}
+    assert {row[6].rstrip(" |") for row in exact} == {"1.00000"}
+
+
+def test_a_section_of_the_page_is_written_once(small):
+    for text in ("first", "second"):
+        common.publish("Fruit", text)
+    page = common.PAGE.read_text()
+    assert page.count("## Fruit\n") == 1
+    assert "second" in page
+    assert "first" not in page
+
+
+def test_ndcg_of_a_side_is_that_of_its_order(small, monkeypatch):
+    found = small.first(4)
+    found.query_rows[:], found.document_rows[:] = 0, range(4)
+    judgments = pd.DataFrame({"query_id": ["0"], "doc_id": ["2"], "relevance": [1]})
+    monkeypatch.setattr(common, "judged", lambda depth: (found, judgments))
+    side = scoring.Side("side", "float32", "8", lambda of: np.array([0.5, 2.0, 1.0, 0.1]))
+    assert scoring.quality(side) == pytest.approx(1 / np.log2(3))
 
 
 def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypatch):

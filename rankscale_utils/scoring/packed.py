@@ -98,7 +98,7 @@ def _swaps(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 def _suits(model: nn.Module) -> bool:
     first = next(model.parameters())
-    suits = first.dtype == torch.float32 or (first.dtype == torch.bfloat16 and _has_bf16())
+    suits = first.dtype == torch.float32 or (first.dtype == torch.bfloat16 and has_bf16())
     return first.device.type == "cpu" and suits and torch.backends.mkldnn.is_available() and _is_wide(model)
 
 
@@ -107,7 +107,7 @@ def _is_wide(model: nn.Module) -> bool:
     return bool(widths) and min(widths) >= NARROWEST
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
@@ -134,7 +134,7 @@ def _is_gelu(linear: nn.Module, activation: nn.Module) -> bool:
 def bf16_pays(model: CrossEncoder) -> bool:
     """Whether layers as wide as a float32 model's are faster in bfloat16 on this CPU, by a short measurement."""
     first = next(model.parameters())
-    if first.device.type != "cpu" or first.dtype != torch.float32 or not _is_wide(model) or not _has_bf16():
+    if first.device.type != "cpu" or first.dtype != torch.float32 or not _is_wide(model) or not has_bf16():
         return False
     widest = max(
         (module for module in model.modules() if type(module) is nn.Linear), key=lambda one: one.weight.numel()
