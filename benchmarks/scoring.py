@@ -34,7 +34,7 @@ from rankscale_utils.scoring.pairs import score_pairs
 
 ON_CPU = common.DEVICE.type == "cpu"
 BATCHES = (8, 16, 32, 64) if ON_CPU else (32, 64, 128, 256, 512)  # that are tried of every alternative
-TRIED = 100  # pairs with which they are tried
+TRIED = 100 if ON_CPU else 2000  # pairs with which they are tried
 AS_IT_COMES = 32  # pairs in a batch of `CrossEncoder.predict`
 JUDGED_DEPTH = 30  # candidates of a judged query
 MATRIX = 2048 if ON_CPU else 8192
