@@ -2,9 +2,11 @@
 # `make study STUDY=…` validates the study and runs this. Whatever a rule writes is written whole, so that an old result
 # stands until the new one does (`update`); seals are no outputs, as nothing may remove them.
 import os
+from shutil import which
 
 from rankscale_utils.machine.files import RESULTS as WHO_WRITES
 from rankscale_utils.machine.files import digest, read_json
+from rankscale_utils.pipeline import warm
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 
@@ -30,6 +32,7 @@ NOTEBOOK = (
 )
 PREPARE = " python -m rankscale_utils.pipeline.prepare {study.source:q}"
 PAPERMILL = STAGE + NOTEBOOK
+RENDER = which(warm.RENDER) or f"python -m {warm.COMMANDS[warm.RENDER]}"  # where nothing is warm, it starts cold
 
 wildcard_constraints:
     run="[^/]+",
@@ -85,7 +88,7 @@ rule index:
     output: update(paths.index_file(study.reports))
     params: beside="**/*.html"
     log: paths.log_file(RESULTS, "report")
-    shell: BESIDE + " python -m rankscale_utils.report.render {study.source:q}"
+    shell: BESIDE + f" {RENDER}" + " {study.source:q}"
 
 rule collection:
     output:

@@ -20,14 +20,15 @@ COUNTS = ["params", SIZE, "params_nominal", "step", "exposure", "N", "D"]
 
 
 def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast, a row for each held-out rung of each objective (and series of a CSV), at its end.
+    """Return what is to be forecast, a row for each held-out rung of each objective (of a CSV: each series), at its end.
 
     Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
     measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values
     are dropped.
     """
     if study.measurements is not None:
-        return measured_design(read_of_study(study).table, study.held_out.rungs, study.forecasting)
+        table = read_of_study(study).table.merge(pd.DataFrame([one.labels for one in fitted]))
+        return measured_design(table, study.held_out.rungs, study.forecasting)
     return trained_design(study, read_json(paths.ladder_file(study.folder)), fitted)
 
 

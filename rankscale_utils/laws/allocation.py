@@ -160,12 +160,6 @@ def _crossing(log_exposure: Line, low: float, high: float, wanted: float) -> flo
     return (low + high) / 2
 
 
-def medians(average: Average, sizes: ArrayLike, exposures: ArrayLike) -> NDArray:
-    """Forecasts (n,) at sizes and exposures."""
-    at = pd.DataFrame({"N": np.asarray(sizes, float), "D": np.asarray(exposures, float)})
-    return average.forecast(at)["forecast"].to_numpy()[: len(at)]
-
-
 def _best(average: Average, lines: Sequence[Line], reach: Reach, level: float) -> pd.DataFrame:
     """The best size, exposure and value along each line, with their intervals and where they lie."""
     found = [_best_on(average, line, reach, level) for line in lines]
@@ -236,7 +230,7 @@ def _reaching(average: Average, sizes: NDArray, target: float, reach: Reach) -> 
 
 
 def _out_of_reach(average: Average, wanted: float, reach: Reach, life: Life, level: float) -> pd.DataFrame:
-    corner = medians(average, [np.exp(reach.sizes[1])], [np.exp(reach.exposures[1])])[0]
+    corner = average.median(*(np.exp([ends[1]]) for ends in (reach.sizes, reach.exposures)))[0]
     why = f"out of reach: with ten times the largest size and longest exposure measured {corner:.4f} is forecast"
     names = ["size", "exposure", *life.paid_for, "total", "value", "value_lo", "value_hi"]
     return pd.DataFrame([dict.fromkeys(names, np.nan) | {"wanted": wanted, "level": level, "status": why}])

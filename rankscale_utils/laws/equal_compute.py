@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .allocation import Reach, medians, optimal
+from .allocation import Reach, optimal
 from .averaging import Average
 from .cost import Cost
 
@@ -18,7 +18,7 @@ def isoflop(average: Average, cost: Cost, flops: ArrayLike, sizes: ArrayLike) ->
     budget, size = (grid.ravel() for grid in np.meshgrid(flops, np.asarray(sizes, float), indexing="ij"))
     exposure = budget / cost.flops_per_unit(size)
     return pd.DataFrame(
-        {"flops": budget, "size": size, "exposure": exposure, "value": medians(average, size, exposure)}
+        {"flops": budget, "size": size, "exposure": exposure, "value": average.median(size, exposure)}
     )
 
 
@@ -55,7 +55,7 @@ def equal_compute(measured: Sequence[Measured], average: Average, cost: Cost) ->
     """
     rows, sign = [], -1 if average.series.rising else 1
     for flops, sizes, actual in measured:
-        predicted = medians(average, sizes, flops / cost.flops_per_unit(sizes))
+        predicted = average.median(sizes, flops / cost.flops_per_unit(sizes))
         picked, best = (int(np.argmin(sign * outcome)) for outcome in (predicted, actual))
         rows.append((flops, len(sizes), sizes[picked], sizes[best], actual[picked], actual[best]))
     compared = pd.DataFrame(rows, columns=["flops", "rungs", "picked", "best", "picked_value", "best_value"])

@@ -1,6 +1,7 @@
 """Measurements read from a user's CSV or a study's runs, checked line by line."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,10 +161,23 @@ def read_of_study(study: Study) -> Reading:
             f"measurements = {str(path)!r}: {'this is a folder' if path.is_dir() else 'there is no such file'}; "
             "correct the path, which in a study is relative to its YAML."
         )
-    settings = study.forecasting
-    reading = read_ladder(path, settings.metrics, study.held_out.rungs, settings.mean_of_tests)
+    settings, status = study.forecasting, path.stat()
+    asked = (tuple(settings.metrics), tuple(settings.directions.items()), tuple(study.held_out.rungs))
+    reading = _read_once(path, (status.st_mtime_ns, status.st_size), *asked, settings.mean_of_tests)
     check_headline_test(study.headline_test, reading.table["collection"])
-    return reading
+    return Reading(reading.table.copy(), [*reading.changes])
+
+
+@lru_cache(maxsize=1)
+def _read_once(
+    path: Path,
+    version: tuple[int, int],  # a file that has changed is read again
+    metrics: tuple[str, ...],
+    directions: tuple[tuple[str, str], ...],
+    held_out: tuple[str, ...],
+    mean_of_tests: bool,
+) -> Reading:
+    return read_ladder(path, dict(directions) or metrics, held_out, mean_of_tests)
 
 
 def study_measurements(study: Study, fitted_only: bool) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Notebooks that start warm: one server imports what they need once, and their processes are forked from it.
+"""Notebooks and pages that start warm: one server imports what they need, and their processes are forked from it.
 
-While a study runs, `papermill` and the kernels' `python` stand for `warm_client.py`, which asks the server for a fork.
+While a study runs, `papermill`, the command that renders and the kernels' `python` stand for `warm_client.py`, which asks the server for a fork.
 Where there is no server (another system than Linux, a server that died, papermill by hand) they start as ever.
 """
 
@@ -41,10 +41,12 @@ PRELOADED = (
     "evaluation.speed",
     "analysis.multiverse",
     "analysis.significance",
-    "report.index",
+    "report.render",
     "report.speedup",
     "pipeline.notebook",
 )
+RENDER = "rankscale-render"
+COMMANDS = {"papermill": "papermill", RENDER: "rankscale_utils.report.render"}
 # Libraries read these when they are loaded: none may start a thread, which a fork would lose, and figures are drawn as
 # ipykernel has them drawn.
 ENVIRONMENT = {
@@ -72,16 +74,18 @@ def serving(log: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _overlay(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Write a `papermill` and kernels that start warm into a folder; return the variables that put them first."""
-    papermill = folder / "bin" / "papermill"
-    papermill.parent.mkdir()
-    papermill.write_text(f'#!/bin/sh\nexec {shlex.join(CLIENT)} -m papermill "$@"\n', encoding="utf-8")
-    papermill.chmod(0o700)
+    """Write commands and kernels that start warm into a folder; return the variables that put them first."""
+    commands = folder / "bin"
+    commands.mkdir()
+    for name, module in COMMANDS.items():
+        command = commands / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.join([*CLIENT, "-m", module])} "$@"\n', encoding="utf-8")
+        command.chmod(0o700)
     for name, spec in specs(0).items():
         kernel = folder / "kernels" / name / "kernel.json"
         kernel.parent.mkdir(parents=True)
         kernel.write_text(json.dumps(spec | {"argv": CLIENT + spec["argv"][1:]}), encoding="utf-8")
-    first = {"PATH": str(papermill.parent), "JUPYTER_PATH": str(folder)}
+    first = {"PATH": str(commands), "JUPYTER_PATH": str(folder)}
     kept = {name: os.pathsep.join(filter(None, [new, environment.get(name)])) for name, new in first.items()}
     return kept | {"RANKSCALE_WARM": f"{folder}/socket"}
 
