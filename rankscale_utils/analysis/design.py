@@ -20,7 +20,7 @@ COUNTS = ["params", SIZE, "params_nominal", "step", "exposure", "N", "D"]
 
 
 def held_out_design(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    """Return what is to be forecast, a row for each held-out rung of each objective (of a CSV: each series), at its end.
+    """Return what is to be forecast, a row for each held-out rung of each objective (and series of a CSV), at its end.
 
     Columns rung, params, params_non_embedding, exposure, N, D, and for the baselines params_nominal and step where the
     measurements have them. A study that trains knows its held-out rungs from their configurations; of a CSV the values

@@ -17,9 +17,7 @@ def isoflop(average: Average, cost: Cost, flops: ArrayLike, sizes: ArrayLike) ->
     """The forecast at each size when a budget is spent whole: columns flops, size, exposure, value."""
     budget, size = (grid.ravel() for grid in np.meshgrid(flops, np.asarray(sizes, float), indexing="ij"))
     exposure = budget / cost.flops_per_unit(size)
-    return pd.DataFrame(
-        {"flops": budget, "size": size, "exposure": exposure, "value": average.median(size, exposure)}
-    )
+    return pd.DataFrame({"flops": budget, "size": size, "exposure": exposure, "value": average.median(size, exposure)})
 
 
 def measured_at_equal_compute(

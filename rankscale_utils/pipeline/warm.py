@@ -1,7 +1,8 @@
 """Notebooks and pages that start warm: one server imports what they need, and their processes are forked from it.
 
-While a study runs, `papermill`, the command that renders and the kernels' `python` stand for `warm_client.py`, which asks the server for a fork.
-Where there is no server (another system than Linux, a server that died, papermill by hand) they start as ever.
+While a study runs, `papermill`, the command that renders and the kernels' `python` stand for `warm_client.py`, which
+asks the server for a fork. Where there is no server (another system than Linux, a server that died, papermill by hand)
+they start as ever.
 """
 
 import atexit
