@@ -117,7 +117,8 @@ def run(study: Study, on: str = "") -> int:
         environment = _environment(study, progress)
         graph, log = command(study, cores(), gpus(), on), paths.log_file(study.folder, "graph")
         with _shown(progress, of_jobs), ExitStack() as beside:
-            warm = beside.enter_context(serving(paths.log_file(study.folder, "warm"), environment))
+            log_of_warm = paths.log_file(study.folder, "warm")
+            warm = beside.enter_context(serving(log_of_warm, environment, trains=bool(study.runs)))
             if on == "slurm":
                 warm = beside.enter_context(cluster.submitting(study, warm, environment))
             return _supervised(graph, warm, log, lock)

@@ -35,16 +35,19 @@ CLIENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.
 # What notebooks import, now or within the functions they call, but for what looks at its process when it is imported:
 # `papermill.cli` at the files, `ipykernel.kernelapp` at the environment, and the inline backend of `figures.use_style`
 # at the notebook it draws for.
-OTHERS = ("papermill", "ipykernel.ipkernel", "IPython.core.application", "seaborn", "nbconvert", "torch._dynamo")
 PRELOADED = (
-    "training.run",
-    "evaluation.evaluate",
-    "evaluation.speed",
-    "analysis.multiverse",
-    "analysis.significance",
-    "report.render",
-    "report.speedup",
-    "pipeline.notebook",
+    *("papermill", "ipykernel.ipkernel", "IPython.core.application", "seaborn", "nbconvert"),
+    "rankscale_utils.analysis.multiverse",
+    "rankscale_utils.analysis.significance",
+    "rankscale_utils.report.render",
+    "rankscale_utils.pipeline.notebook",
+)
+OF_TRAINING = (
+    "torch._dynamo",
+    "rankscale_utils.training.run",
+    "rankscale_utils.evaluation.evaluate",
+    "rankscale_utils.evaluation.speed",
+    "rankscale_utils.report.speedup",
 )
 RENDER = "rankscale-render"
 COMMANDS = {"papermill": "papermill", RENDER: "rankscale_utils.report.render"}
@@ -58,14 +61,18 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def serving(log: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Run a warm server while the block runs; yield the environment in which notebooks start from it."""
+def serving(log: Path, environment: dict[str, str], trains: bool = True) -> Iterator[dict[str, str]]:
+    """Run a warm server while the block runs; yield the environment in which notebooks start from it.
+
+    trains: whether notebooks train, and so import what trains.
+    """
     if sys.platform != "linux":
         yield environment
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with socket_folder() as folder, open(log, "w", encoding="utf-8") as said:
-        command = [sys.executable, "-m", "rankscale_utils.pipeline.warm", f"{folder}/socket"]
+        modules = [*PRELOADED, *(OF_TRAINING if trains else [])]
+        command = [sys.executable, "-m", "rankscale_utils.pipeline.warm", f"{folder}/socket", *modules]
         streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
         with subprocess.Popen(command, env=environment | ENVIRONMENT, **streams) as server:
             try:
@@ -179,7 +186,6 @@ def _become(request: dict, files: list[int]) -> None:
     """Give this process what its client has: files, folder, environment, arguments, threads, seeds of its own."""
     import numpy as np
     import threadpoolctl
-    import torch
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files):
@@ -193,9 +199,10 @@ def _become(request: dict, files: list[int]) -> None:
         sys.path[0] = request["cwd"]
     threads = int(os.environ.get("OMP_NUM_THREADS", cores()))
     threadpoolctl.threadpool_limits(threads)
-    torch.set_num_threads(threads)
     np.random.seed()
-    torch.default_generator.seed()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+        torch.default_generator.seed()
 
 
 def _run(module: str) -> int:
@@ -212,8 +219,8 @@ def _run(module: str) -> int:
     return 0
 
 
-def main(path: str) -> None:
-    """Import, then serve at a socket; a forked process goes on as the module that its client asked for."""
+def main(path: str, *modules: str) -> None:
+    """Import modules, then serve at a socket; a forked process goes on as the module that its client asked for."""
     status = 1
 
     def leave() -> None:
@@ -228,7 +235,8 @@ def main(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(128)
-    for module in (*OTHERS, *(f"rankscale_utils.{own}" for own in PRELOADED)):
+    sys.modules["rfc3987_syntax"] = None  # jsonschema spends a second on its grammar, for a format no notebook has
+    for module in modules:
         import_module(module)
     if not fork_safe():
         sys.exit("rankscale: what notebooks import starts threads or opens a GPU: they start cold.")
@@ -238,4 +246,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
