@@ -12,11 +12,18 @@ OF_FOLDERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDI
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-class DiskFull(OSError):
+class _OneSentence(Exception):
+    """An error of whoever runs something: where it ends a notebook's cell, its sentence says all."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's own name for what it shows of an error
+        return [f"rankscale: {self}"]
+
+
+class DiskFull(_OneSentence, OSError):
     """The disk has no room for a file; the message says which, and what to do."""
 
 
-class StudyError(ValueError):
+class StudyError(_OneSentence, ValueError):
     """A study cannot be used as written; the message names every field, its value and the remedy."""
 
 

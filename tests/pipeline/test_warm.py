@@ -117,6 +117,13 @@ def test_a_failing_notebook_ends_as_a_cold_one(warm, tmp_path):
     assert (tmp_path / "log").read_text().splitlines()[-4:] == said
 
 
+def test_a_sentence_ends_a_notebook_without_a_traceback(warm, tmp_path):
+    source = "from rankscale_utils.errors import StudyError\nraise StudyError('exposures = 3: raise it')"
+    [output] = executed(tmp_path, source, warm, status=1)[0]
+    assert output["traceback"] == ["rankscale: exposures = 3: raise it"]
+    assert reason((tmp_path / "log").read_text()) == "exposures = 3: raise it"
+
+
 def test_a_kernel_that_is_killed_fails_its_own_notebook_alone(warm, tmp_path):
     killed = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     assert papermill(tmp_path, killed, warm).wait(timeout=120) == 138
