@@ -1,6 +1,8 @@
 """What ends a command with one sentence."""
 
 import errno
+import os
+import select
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -40,7 +42,13 @@ def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
             if isinstance(stream, TextIOWrapper):  # a locale that cannot write a letter must not end the command
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return command(*arguments)
+            status = command(*arguments)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            if not _reader_has_gone():
+                raise
+            return 141  # what a shell says of such a command
         except KeyboardInterrupt:
             print("rankscale: stopped; the same command goes on from what was finished.", file=sys.stderr)
             return 130
@@ -58,3 +66,13 @@ def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
             return 2
 
     return ending
+
+
+def _reader_has_gone() -> bool:
+    """Say whether nobody reads what this process prints any more, as after `| head`; then the rest is not printed."""
+    watched = select.poll()
+    watched.register(sys.stdout, select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in watched.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
