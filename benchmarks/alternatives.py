@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks import common
+from rankscale_utils.machine.device import has_bf16
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.scoring.packed import has_bf16
 
 Batch = Mapping[str, np.ndarray]  # what a tokenizer makes of some pairs, by name: each (pairs, tokens)
 Engine = Callable[[Batch], np.ndarray]  # raw scores (pairs,)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +24,14 @@ def compute_device(threads: int):
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@cache
+def has_bf16() -> bool:
+    """Return whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def hardware() -> dict[str, str | int]:

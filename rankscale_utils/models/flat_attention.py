@@ -13,9 +13,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rankscale_utils.machine.device import has_bf16
+
 from .flat_batch import Sequences
 
 ATTENTION = "rankscale_unpadded"
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+LARGEST = 2.0**100  # sum of exponentials, far from where bfloat16 ends
 
 
 def attend(
@@ -71,13 +75,39 @@ def _flattened(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _fused(
-    sequences: Sequences, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    sequences: Sequences,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float | None,
+    window: int | None,
+    backwards: bool,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
     """Return what the CPU's fused attention makes of every group, and the logarithms that its gradient needs."""
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    in_products = query.dtype == torch.bfloat16 and not backwards and has_bf16()
+    attention = _in_products if in_products else FUSED
     whole, masks = len(query) == len(key), _windows(sequences, window, query)
     parts = zip(_grouped(sequences, query, whole), *_of_keys(sequences, key, value), masks, strict=True)
     return tuple(zip(*(attention(*part, attn_mask=mask, scale=scale) for *part, mask in parts), strict=True))
+
+
+def _in_products(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, scale: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the same without logarithms, from two products in bfloat16, which takes half the fused kernel's time.
+
+    Exponentials are not taken of differences from the largest score; where they leave bfloat16's range, or some scores
+    are masked, the fused kernel attends.
+    """
+    if attn_mask is None:
+        queries, keys, values = (part.flatten(0, 1) for part in (query, key, value))
+        scaled = queries * (query.shape[-1] ** -0.5 if scale is None else scale)
+        weights = torch.bmm(scaled, keys.transpose(1, 2)).exp_()
+        sums = weights.sum(-1, keepdim=True)
+        least, most = sums.aminmax()
+        if least > 1 / LARGEST and most < LARGEST:
+            return torch.bmm(weights, values).div_(sums).view_as(query), None
+    return FUSED(query, key, value, attn_mask=attn_mask, scale=scale)
 
 
 def _fused_back(
@@ -113,7 +143,7 @@ class _GroupedAttention(torch.autograd.Function):
         scale: float | None,
         window: int | None,
     ) -> Tensor:
-        attended, logs = _fused(sequences, query, key, value, scale, window)
+        attended, logs = _fused(sequences, query, key, value, scale, window, any(ctx.needs_input_grad))
         found = _flattened(attended)
         ctx.save_for_backward(query, key, value, found, *logs)
         ctx.sequences, ctx.settings = sequences, (scale, window)
@@ -138,7 +168,8 @@ class TurnedAttention(torch.autograd.Function):
     ) -> Tensor:
         """Return what attention finds, flat; see `attend`."""
         rotated = turned(stacked[:, :2], turn[:, None, None])
-        attended, logs = _fused(sequences, *rotated.unbind(1), stacked[:, 2], scale, window)
+        parts = *rotated.unbind(1), stacked[:, 2]
+        attended, logs = _fused(sequences, *parts, scale, window, any(ctx.needs_input_grad))
         found = _flattened(attended)
         ctx.save_for_backward(stacked, rotated, turn, found, *logs)
         ctx.sequences, ctx.settings = sequences, (scale, window)

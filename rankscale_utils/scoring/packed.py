@@ -17,6 +17,7 @@ from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
+from rankscale_utils.machine.device import has_bf16
 from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
@@ -105,11 +106,6 @@ def _suits(model: nn.Module) -> bool:
 def _is_wide(model: nn.Module) -> bool:
     widths = [module.in_features for module in model.modules() if type(module) is nn.Linear]
     return bool(widths) and min(widths) >= NARROWEST
-
-
-def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
