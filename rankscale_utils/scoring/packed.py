@@ -40,15 +40,52 @@ class _Linear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.packed, self.bias, how)
 
 
+class _Int8Linear(nn.Module):
+    """The same in 8-bit integers, weights rounded by row and inputs by batch; what is done with a result is exact."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, then: str = "none") -> None:
+        super().__init__()
+        self.weight, self.bias, self.then = weight, bias, then
+        scales = weight.detach().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        zeros = torch.zeros(len(scales), dtype=torch.int32)
+        integers = torch.quantize_per_channel(weight.detach(), scales, zeros, 0, torch.qint8).int_repr()
+        self.layer = torch.ops.onednn.qlinear_prepack(integers, None), scales, zeros
+        self.added = None if bias is None else bias.detach().float()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        multiply, after = torch.ops.onednn.qlinear_pointwise, (1.0, 0, inputs.dtype, self.then, [], "none")
+        return multiply(*_integers(inputs), *self.layer, self.added, *after)
+
+    def combined(self, inputs: Tensor, other: Tensor, how: Literal["add", "mul"]) -> Tensor:
+        """Return the layer's result plus or times another tensor of its shape."""
+        if how == "mul":
+            return self(inputs).mul_(other)
+        multiply = torch.ops.onednn.qlinear_pointwise.binary
+        after = (1.0, 0, inputs.dtype, 1.0, 0, how, 1.0, "none", [], "")
+        return multiply(*_integers(inputs), *self.layer, other, self.added, *after)
+
+
+def _integers(inputs: Tensor) -> tuple[Tensor, float, int]:
+    """Return inputs as integers of 0 to 255, the size of a step between these, and the one that stands for zero."""
+    least, most = (float(end) for end in inputs.aminmax())
+    least, most = min(least, 0.0), max(most, 0.0)
+    step = (most - least) / 255 or 1.0
+    zero = round(-least / step)
+    return torch.quantize_per_tensor(inputs.float(), step, zero, torch.quint8).int_repr(), step, zero
+
+
+Linear = type[_Linear | _Int8Linear]
+
+
 class _Glu(nn.Module):
     """ModernBERT's feed-forward: GELU of one half of a product, times the other half."""
 
-    def __init__(self, mlp: ModernBertMLP) -> None:
+    def __init__(self, mlp: ModernBertMLP, linear: Linear) -> None:
         super().__init__()
         weights = mlp.Wi.weight.chunk(2)
         biases = (None, None) if mlp.Wi.bias is None else mlp.Wi.bias.chunk(2)
-        self.up, self.gate = _Linear(weights[0], biases[0], "gelu"), _Linear(weights[1], biases[1])
-        self.Wo = _Linear(mlp.Wo.weight, mlp.Wo.bias)
+        self.up, self.gate = linear(weights[0], biases[0], "gelu"), linear(weights[1], biases[1])
+        self.Wo = linear(mlp.Wo.weight, mlp.Wo.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.Wo(self.gate.combined(inputs, self.up(inputs), "mul"))
@@ -57,9 +94,9 @@ class _Glu(nn.Module):
 class _AddAndNorm(nn.Module):
     """The end of BERT's attention, and of its feed-forward: a product, what it is added to, and the norm of both."""
 
-    def __init__(self, end: BertSelfOutput | BertOutput) -> None:
+    def __init__(self, end: BertSelfOutput | BertOutput, linear: Linear) -> None:
         super().__init__()
-        self.dense, self.norm = _Linear(end.dense.weight, end.dense.bias), end.LayerNorm
+        self.dense, self.norm = linear(end.dense.weight, end.dense.bias), end.LayerNorm
 
     def forward(self, inputs: Tensor, before: Tensor) -> Tensor:
         return self.norm(self.dense.combined(inputs, before, "add"))
@@ -77,21 +114,21 @@ def packed(model: nn.Module) -> Iterator[None]:
             setattr(parent, name, original)
 
 
-def pack(model: nn.Module) -> None:
+def pack(model: nn.Module, linear: Linear = _Linear) -> None:
     """Pack a model's linear layers for good, where no gradient is asked for.
 
     Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
     """
-    list(_swaps(model))
+    list(_swaps(model, linear))
 
 
-def _swaps(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+def _swaps(model: nn.Module, linear: Linear = _Linear) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Put packed modules in place one after the other; yield each one's parent, name and the original."""
     gone: list[nn.Module] = []
     for parent in list(model.modules()) if _suits(model) else []:
         if any(parent is original for original in gone):
             continue
-        for name, made in _packings(parent):
+        for name, made in _packings(parent, linear):
             gone.append(getattr(parent, name))
             setattr(parent, name, made)
             yield parent, name, gone[-1]
@@ -108,19 +145,19 @@ def _is_wide(model: nn.Module) -> bool:
     return bool(widths) and min(widths) >= NARROWEST
 
 
-def _packings(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _packings(parent: nn.Module, linear: Linear) -> Iterator[tuple[str, nn.Module]]:
     """Yield what stands in for a module's children, by name."""
     if isinstance(parent, BertIntermediate) and _is_gelu(parent.dense, parent.intermediate_act_fn):
-        yield "dense", _Linear(parent.dense.weight, parent.dense.bias, "gelu")
+        yield "dense", linear(parent.dense.weight, parent.dense.bias, "gelu")
         yield "intermediate_act_fn", nn.Identity()
         return
     for name, child in list(parent.named_children()):
         if isinstance(child, ModernBertMLP) and _is_gelu(child.Wi, child.act):
-            yield name, _Glu(child)
+            yield name, _Glu(child, linear)
         elif isinstance(child, BertSelfOutput | BertOutput) and type(child.dense) is nn.Linear:
-            yield name, _AddAndNorm(child)
+            yield name, _AddAndNorm(child, linear)
         elif type(child) is nn.Linear and child.out_features > 1:
-            yield name, _Linear(child.weight, child.bias)
+            yield name, linear(child.weight, child.bias)
 
 
 def _is_gelu(linear: nn.Module, activation: nn.Module) -> bool:
@@ -168,10 +205,15 @@ def in_bf16(model: CrossEncoder) -> CrossEncoder:
 def in_int8(model: CrossEncoder) -> CrossEncoder:
     """Return a copy for the CPU whose encoder multiplies 8-bit integers: weights by row, inputs by batch.
 
-    Its scores are not those of training, so what it costs in quality is to be measured.
+    Between products it computes in bfloat16 where the CPU does. Its scores are not those of training, so what it costs
+    in quality is to be measured.
     """
-    with warnings.catch_warnings():  # torchao is to replace this one day
+    copied, kinds = copy.deepcopy(model).eval(), {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+    with warnings.catch_warnings():  # torchao is to replace these one day
         warnings.simplefilter("ignore")
-        kinds = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
-        encoder = torch.ao.quantization.quantize_dynamic(model.encoder, kinds)
-        return type(model)(encoder, model.reads, model.head).eval()
+        if not (_suits(copied.encoder) and torch.cpu._is_vnni_supported()):  # without, oneDNN's sums could overflow
+            copied.encoder = torch.ao.quantization.quantize_dynamic(copied.encoder, kinds)
+            return copied
+        pack(copied.encoder, _Int8Linear)
+        copied.encoder.to(torch.bfloat16 if has_bf16() else torch.float32)
+        return copied

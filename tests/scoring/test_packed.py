@@ -5,7 +5,17 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from rankscale_utils.models.cross_encoder import CrossEncoder
-from rankscale_utils.scoring.packed import _AddAndNorm, _Glu, _Linear, bf16_pays, in_bf16, in_int8, pack, packed
+from rankscale_utils.scoring.packed import (
+    _AddAndNorm,
+    _Glu,
+    _Int8Linear,
+    _Linear,
+    bf16_pays,
+    in_bf16,
+    in_int8,
+    pack,
+    packed,
+)
 
 SHAPE = {"vocab_size": 300, "hidden_size": 256, "intermediate_size": 384, "num_attention_heads": 4, "pad_token_id": 0}
 TOKENS = {"bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
@@ -74,10 +84,36 @@ def test_models_that_gain_nothing_stay_as_they_are(model, change):
 @torch.inference_mode()
 def test_int8_rounds_a_copy(model):
     before, rounded = model(*BATCH), in_int8(model)
+    inside = [type(module) for module in rounded.modules()]
+    assert (_Int8Linear in inside) == torch.cpu._is_vnni_supported()
+    assert torch.nn.Linear not in [type(module) for module in rounded.encoder.modules()]
     with packed(rounded):  # which finds nothing to pack
         scores = rounded(*BATCH)
     assert 1e-4 < (scores - before).abs().max() < 0.1 * before.abs().max()
     assert torch.equal(model(*BATCH), before)
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this CPU multiplies no 8-bit integers")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_products_of_integers_are_near_those_of_what_they_stand_for(dtype):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, inputs, other = (
+        torch.randn(*size, generator=generator) for size in ((40, 64), (40,), (1, 30, 64), (1, 30, 40))
+    )
+    weight[3], inputs = 0, inputs.to(dtype).float().add(1)  # a row of zeros, and inputs that are not about zero
+    layer = _Int8Linear(weight, bias)
+    exact, given, beside = torch.nn.functional.linear(inputs, weight, bias), inputs.to(dtype), other.to(dtype)
+    found = {
+        "plain": (layer(given), exact),
+        "gelu": (_Int8Linear(weight, bias, "gelu")(given), torch.nn.functional.gelu(exact)),
+        "add": (layer.combined(given, beside, "add"), exact + other),
+        "mul": (layer.combined(given, beside, "mul"), exact * other),
+    }
+    for name, (made, wanted) in found.items():
+        assert made.dtype == dtype
+        assert 1e-3 < (made - wanted).pow(2).mean().sqrt() / wanted.std() < 0.02, name
+    torch.testing.assert_close(layer(given)[..., 3].float(), exact[..., 3], atol=0.01, rtol=0.01)
 
 
 @torch.inference_mode()
