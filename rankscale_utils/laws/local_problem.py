@@ -27,6 +27,7 @@ LATE = 0.7  # distance in log exposure from a run's end within which checkpoints
 LEAST_NOISE = 1e-4  # of a checkpoint, on the series' scale: metrics have digits
 SMALLEST_GAP = 1e-3  # share of the limits' distance; nearer to a limit slopes are taken at it
 LEAST_STEEP = 0.2  # of the median slope that is known: no ladder is taken to be flatter
+DEEPEST = 1.0  # logarithm by which a law's gap at the reference may lie below the measured one
 NUDGE = 1e-5  # to differentiate
 
 
@@ -196,10 +197,26 @@ class LocalProblem:
 
     def start(self) -> NDArray:
         """θ (k,) that is known before, at the measured end."""
-        level = float(np.log(self._gap(self.series.off_scale(np.array([self._end]))))[0])
         centres = np.array([belief.centre for belief in self._known]).reshape(2, 2)[:, : len(self.local.axes)]
-        low, high = self.local.bounds
-        return np.clip(self.local.start(level, centres[0] - self.log_slope, centres[1]), low + 1e-3, high - 1e-3)
+        low, high = self.bounds
+        theta = self.local.start(self._level, centres[0] - self.log_slope, centres[1])
+        return np.clip(theta, low + 1e-3, high - 1e-3)
+
+    @property
+    def bounds(self) -> tuple[NDArray, NDArray]:
+        """Lowest and highest θ, each (k,).
+
+        At its limit a metric is flat under any slope, so that a law which lies there would agree with what is known of
+        slopes and with flat runs, and with no value: it has to come near the measured end.
+        """
+        low, high = (ends.copy() for ends in self.local.bounds)
+        low[0] = max(low[0], self._level - DEEPEST)
+        return low, high
+
+    @cached_property
+    def _level(self) -> float:
+        """Logarithm of the measured gap at the reference."""
+        return float(np.log(self._gap(self.series.off_scale(np.array([self._end]))))[0])
 
     def noise_of_checkpoints(self, theta: NDArray, noise: Noise) -> Noise:
         """The noise of checkpoints and how fast the law goes wrong with exposure, from residuals at θ (b, k)."""

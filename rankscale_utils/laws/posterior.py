@@ -140,7 +140,7 @@ def posterior(local: Local, series: Series, known: Known, draws: int, seed: int 
     rng, k, proposals = np.random.default_rng(seed), theta.shape[1], max(draws // 2, FEWEST)
     steps = rng.normal(size=(len(theta), proposals, k))
     steps /= np.sqrt(rng.chisquare(TAILS, size=(len(theta), proposals, 1)) / TAILS)
-    proposed = np.clip(theta[:, None] + steps @ roots.swapaxes(1, 2), *local.bounds).reshape(-1, k)
+    proposed = np.clip(theta[:, None] + steps @ roots.swapaxes(1, 2), *problem.bounds).reshape(-1, k)
     tried = np.repeat(np.arange(len(theta)), proposals)
     weights = _log_density(problem, proposed, noise.take(tried)).reshape(len(theta), proposals)
     weights = weights - 0.5 * nodes[:, None] ** 2 - _log_proposed(steps, roots)
@@ -179,7 +179,7 @@ def _modes(problem: LocalProblem, theta: NDArray, noise: Noise) -> tuple[NDArray
         diagonal = np.einsum("bii->bi", curvature)
         damped = curvature + (damping[:, None] * diagonal + 1e-9)[:, None] * unit
         step = np.clip(-np.linalg.solve(damped, slopes[..., None])[..., 0], -LONGEST, LONGEST)
-        tried = np.clip(theta + step, *problem.local.bounds)
+        tried = np.clip(theta + step, *problem.bounds)
         better = (problem.misfit(tried, noise) ** 2).sum(1) <= (misfit**2).sum(1)
         moved = np.abs(np.where(better[:, None], tried - theta, 0.0)).max()
         theta = np.where(better[:, None], tried, theta)

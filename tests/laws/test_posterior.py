@@ -117,3 +117,18 @@ def test_checkpoints_far_from_the_end_bend_a_law_less():
         made = posterior(forms(("N", "D"))["additive"], series, known(), 300)
         ends.append(np.median(made.problem.numbers(made.theta, *made.problem.away(*at))))
     assert ends[1] == pytest.approx(ends[0], abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["additive", "logarithm", "Kaplan", "sigmoid"])
+def test_a_saturated_metric_that_no_exposure_moves_is_forecast_near_its_end(name):
+    """Flat runs must not be explained by a law that lies at the metric's limit, far from every value."""
+    value = {size: 0.92 - 0.1 * (size / SIZES[0]) ** -1.5 for size in SIZES}
+    rows = [
+        {"run": f"{size:g}", "rung": f"{size:g}", "N": size, "D": exposure, "value": number + 1e-4 * (-1) ** step}
+        for size, number in value.items()
+        for step, exposure in enumerate((1e4, 2e4, 4e4))
+    ]
+    series = Series({"metric": "nDCG@10"}, pd.DataFrame(rows), True, (0.0, 1.0))
+    made = posterior(forms(("N", "D"))[name], series, known(), draws=200)
+    end = np.median(series.off_scale(made.said(SIZES[-1:], np.array([4e4]))))
+    assert end == pytest.approx(value[SIZES[-1]], abs=0.02)
