@@ -1,5 +1,6 @@
 """A ladder's forecasts from its measurements alone: no study, and nothing written to disk."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,16 +8,18 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.arguments import table, table_or_file
+from rankscale_utils.measurements.table import labelled
 from rankscale_utils.study.arguments import checked, flag, names, optional
 
 from .design import measured_design
-from .fit import SERIES_COLUMNS, fit_series, rows_of_rungs
+from .fit import SERIES_COLUMNS, Fitted, fit_series, rows_of_rungs
 from .held_out import beside_the_truth, beside_their_past, forecast_held_out, past_of_averages
 from .ladder import Measurements, open_ladder
 from .planned_runs import design_of_planned, planned_runs
+from .predictability import JUDGED, predictability
 
 FORECAST_KEYS = [*SERIES_COLUMNS, "rung", "params", "exposure"]
-FORECAST = ["forecast", "lo", "hi", "level", "coverage", "past_coverage", "past_intervals"]
+FORECAST = ["forecast", "lo", "hi", "level", "coverage", "past_coverage", "past_intervals", "predictable"]
 TRUTH = ["actual", "error", "relative_error", "covered", "skill", "skill_to_p0"]
 BASELINE_COLUMNS = {"no change": "no_change", "P0 size": "p0_size", "P0 joint": "p0_joint"}  # laws, and their columns
 
@@ -53,9 +56,10 @@ def forecast(
     pandas.DataFrame
         A row a series and rung with forecast, lo and hi (of one new run), level; coverage (the share of such intervals
         that held the truth on public ladders of others), past_coverage (the same in the ladder's own past, of
-        past_intervals); no_change, p0_size and p0_joint (what the baselines say); and, where the rung was measured,
-        actual, error (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and
-        skill_to_p0. A warning names each series that is left out, as a study's page does, and why.
+        past_intervals); predictable (whether the fitted runs show an order of sizes that could go on); no_change,
+        p0_size and p0_joint (what the baselines say); and, where the rung was measured, actual, error
+        (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and skill_to_p0. A
+        warning names each series that is left out or not predictable, as a study's page does, and why.
 
     Raises
     ------
@@ -87,9 +91,20 @@ def forecast(
     designs += [] if planned is None else [design_of_planned(planned, series)]
     made = forecast_held_out(series, pd.concat(designs, ignore_index=True), given)
     forecasts = beside_their_past(made, past_of_averages(series))
+    forecasts = forecasts.merge(_judged(series, ladder.fitted)[[*SERIES_COLUMNS, "predictable"]])
     if rungs:
         forecasts = beside_the_truth(forecasts, rows_of_rungs(rows, rungs, given))
     return forecasts if every_law else _a_row_a_rung(forecasts)
+
+
+def _judged(series: Sequence[Fitted], fitted: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdict on every series (`predictability`), warning of those that cannot be forecast."""
+    judged = predictability(series, fitted[fitted["metric"].str.casefold() == JUDGED])
+    for row in labelled(judged[~judged["predictable"]]).to_dict("records"):
+        where = f"{row['metric']} of {row['objective']} on {row['collection']}"
+        other = f"; {row['instead']} is" * bool(row["instead"])
+        warnings.warn(f"not predictable from these runs: {where}: {row['reason']}{other}", stacklevel=4)
+    return judged
 
 
 def _a_row_a_rung(forecasts: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from pathlib import Path
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.study import paths
 
-FORECAST_COLUMNS = ["objective", "collection", "metric", "rung", "forecast", "lo", "hi", "coverage", "no_change",
-                    "actual", "covered"]  # fmt: skip
+FORECAST_COLUMNS = ["objective", "collection", "metric", "rung", "forecast", "lo", "hi", "coverage", "predictable",
+                    "no_change", "actual", "covered"]  # fmt: skip
 
 
 @one_sentence

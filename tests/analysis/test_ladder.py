@@ -172,6 +172,18 @@ def test_a_series_that_a_study_would_leave_out_is_left_out_with_its_reason(table
     pd.testing.assert_frame_equal(made, forecasts, check_exact=True)
 
 
+def test_a_series_whose_sizes_show_no_order_is_forecast_with_a_warning(table):
+    noise = 0.3 + 0.01 * np.random.default_rng(0).normal(size=len(table))
+    said = "not predictable from these runs: nDCG@10 of other on dev: it rises with size by .* times the noise"
+    with pytest.warns(UserWarning, match=said) as warned:
+        made = forecast(pd.concat([table, odd(table, value=noise)]), held_out=["150m", "400m"], **FEW)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert made.set_index("objective")["predictable"].groupby("objective").all().to_dict() == {
+        "listwise": True,
+        "other": False,
+    }
+
+
 def test_a_ladder_without_a_series_to_fit_is_refused_with_the_reasons(table):
     said = "no series can be fitted: nDCG@10 of listwise on dev: nDCG@10 is 0.25 in every run"
     for ask in (forecast, fit, allocate):
