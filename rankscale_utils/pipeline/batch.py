@@ -32,7 +32,10 @@ from .repair import remove_damaged
 from .stage import reason
 from .warm import serving
 
-FAILED_RULE = re.compile(r"^Error in rule (\w+):\n(?:    .*\n)*?    log: (.*?) \(check log", re.MULTILINE)
+# Of a rule that failed here; of one that failed as a job, `cluster.failures` knows more.
+FAILED_RULE = re.compile(
+    r"^Error in rule (\w+):\n(?!    message: SLURM)(?:    .*\n)*?    log: (.*?) \(check log", re.MULTILINE
+)
 LEADER = Path(__file__).with_name("leader.py")
 PATIENCE = 10.0  # seconds in which stages that are told to stop may write what they have
 # Where libraries keep what they remember, of a user without a home that can be written to.
@@ -88,10 +91,11 @@ def command(study: Study, core_count: int, gpu_count: int, on: str = "") -> list
         asks = cluster.read_cluster()
         told |= {"cores": asks.cpus, "jobs": asked_of(study, asks)}
         gpu_count, where = int(asks.gpus), cluster.options(study, on, asks)
+    graph = "rankscale_utils.pipeline.polling" if on == "slurm" else "snakemake"
     told["kernel"] = "rankscale-gpu" if gpu_count else "rankscale-cpu"
     write_json(paths.graph_file(study.folder), told)
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.shipped_folder() / "Snakefile")),
+        *(sys.executable, "-m", graph, "--snakefile", str(paths.shipped_folder() / "Snakefile")),
         *("--directory", str(paths.ROOT), "--nolock", "--rerun-incomplete"),
         *("--configfile", str(paths.graph_file(study.folder)), *where),
     ]

@@ -136,6 +136,7 @@ def submitting(study: Study, environment: dict[str, str], plain: dict[str, str])
             "RANKSCALE_JOBS": prefix(study),
             "RANKSCALE_JOBS_PROGRESS": str(paths.progress_of_jobs(study.folder)),
             "RANKSCALE_FAILURES": str(paths.failures_file(study.folder)),
+            "RANKSCALE_NOTES": str(paths.written_file(study.folder, "x").parent),
             **{f"RANKSCALE_PLAIN_{name}": plain.get(name, "") for name in hidden},
         }
         command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("submit.py"))]
@@ -149,7 +150,10 @@ ENDED = {
     "TIMEOUT": "reached its time limit: raise time_factor, or longest, in cluster.yaml",
     "OUT_OF_MEMORY": "ran out of the memory that it asked for: raise memory_factor in cluster.yaml",
     "CANCELLED": "was cancelled",
-    "NODE_FAIL": "lost its node",
+    "NODE_FAIL": "lost its node, and Slurm did not queue it again",
+    "PREEMPTED": "was preempted, and Slurm did not queue it again",
+    "REVOKED": "was taken back by Slurm",
+    "FORGOTTEN": "is over, and Slurm has forgotten how it ended",
     "BOOT_FAIL": "lost its node, which did not start",
     "DEADLINE": "could not end before its deadline",
 }

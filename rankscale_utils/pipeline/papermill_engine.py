@@ -19,8 +19,6 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
 
 from rankscale_utils.machine.sockets import socket_folder
-from rankscale_utils.report import tables
-from rankscale_utils.report.nothing import PageEnds
 
 from .stage import ended_by
 
@@ -56,13 +54,19 @@ class SocketEngine(NBClientEngine):
                 raise DeadKernelError(f"its kernel died: {WatchedKernel.end}") from error
         for place, cell in enumerate(nb_man.nb.cells):
             for output in cell.get("outputs", []):
-                if output.output_type == "error" and output.ename == PageEnds.__name__:
-                    return _ended(nb_man.nb, place, output.evalue)
+                if output.output_type == "error":
+                    return _ended(nb_man.nb, place, output)
         return nb_man.nb
 
 
-def _ended(nb: nbformat.NotebookNode, place: int, reason: str) -> nbformat.NotebookNode:
-    """Let a notebook end with the cell at that place, which shows the reason instead of an error."""
+def _ended(nb: nbformat.NotebookNode, place: int, error: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Let a notebook whose page ends early do so with the cell at that place, which shows the reason, not an error."""
+    from rankscale_utils.report import tables  # here, as they take longer to import than a notebook does to begin
+    from rankscale_utils.report.nothing import PageEnds
+
+    if error.ename != PageEnds.__name__:
+        return nb
+    reason = error.evalue
     del nb.cells[place + 1 :]
     shown = nbformat.v4.new_output(
         "display_data", data={"text/html": tables.finding(reason).data, "text/plain": reason}

@@ -38,10 +38,15 @@ def alive(prefix: str, comment: str) -> str:
     """Return the number of the study's job of that comment that waits or runs, or nothing.
 
     One that is just ending is waited for: it may be on its way back to the queue.
+
+    Raises:
+        CalledProcessError: Slurm does not answer.
     """
+    command = ["squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%i|%T|%j|%k"]
     for _ in range(TRIES):
-        listed = _ran(["squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%i|%T|%j|%k"]).stdout
-        jobs = [line.split("|", 3) for line in listed.splitlines()]
+        listed = _ran(command)
+        listed.check_returncode()
+        jobs = [line.split("|", 3) for line in listed.stdout.splitlines()]
         own = {state: number for number, state, name, said in jobs if name.startswith(prefix) and said == comment}
         ending = own.pop("COMPLETING", "")
         if own or not ending:
@@ -63,23 +68,27 @@ def submit(arguments: list[str]) -> int:
     os.makedirs(os.path.dirname(progress), exist_ok=True)
     plain = _plain() | {"RANKSCALE_PROGRESS": progress}
     for wait in (*WAITS, 0):
-        if number := alive(prefix, comment):
-            _ran(["scontrol", "update", f"JobId={number}", f"JobName={option(arguments, '--job-name')}"])
-            print(number)
-            return 0
-        tried = _ran([os.environ["RANKSCALE_SBATCH"], *arguments], plain)
-        if tried.returncode == 0:
+        try:
+            if number := alive(prefix, comment):
+                _ran(["scontrol", "update", f"JobId={number}", f"JobName={option(arguments, '--job-name')}"])
+                print(number)
+                return 0
+            tried = _ran([os.environ["RANKSCALE_SBATCH"], *arguments], plain)
+            tried.check_returncode()
+        except subprocess.CalledProcessError as error:
+            refused = error
+        else:
             sys.stdout.write(tried.stdout)
             return 0
-        if not PASSING.search(tried.stderr):
+        if not PASSING.search(refused.stderr):
             break
         time.sleep(wait)
-    sys.stderr.write(tried.stderr)
-    told = [line.split("error: ", 1)[-1] for line in tried.stderr.splitlines() if line.strip()]
+    sys.stderr.write(refused.stderr)
+    told = [line.split("error: ", 1)[-1] for line in refused.stderr.splitlines() if line.strip()]
     with open(os.environ["RANKSCALE_FAILURES"], "a", encoding="utf-8") as failures:
         study = os.path.basename(os.path.dirname(failures.name))
         failures.write(f"{study}: {stage(comment)} was refused by sbatch: {(told or ['it said nothing'])[-1]}\n")
-    return tried.returncode
+    return refused.returncode
 
 
 def _plain() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What an interrupted run left on disk: its ledger, its checkpoints and the trunk it goes on from."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +29,16 @@ SECONDS_TO_WAIT = 10.0  # seconds in which a killed notebook's kernel notices th
 def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
     """Hold the run's folder while the block trains, and remove what a killed process left half written.
 
+    A job of Slurm waits as long as it may: what holds the folder is then the job's own first copy, on a node that Slurm
+    has lost and that still computes.
+
     Raises:
         StudyError: another process trains this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = paths.lock_file(folder)
+    lock, timeout = paths.lock_file(folder), None if "SLURM_JOB_ID" in os.environ else SECONDS_TO_WAIT
     try:
-        with held_by_first(lock, together, SECONDS_TO_WAIT):
+        with held_by_first(lock, together, timeout):
             together.first(partial(_tidy, folder))
             yield
     except Held:

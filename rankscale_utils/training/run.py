@@ -87,6 +87,8 @@ def train(study: Study, run: Run, collection: Collection, device: torch.device) 
         return _with_torchrun(study, run, identity)
     together = processes(device, study.training.sharded)
     with hold_folder(folder, run, together), warned() as came:
+        if finished := finished_ledger(folder, identity):  # by whom this waited for
+            return finished
         sweep = swept(study, run, collection, device, together, lambda: bool(came()))
         trainer = Trainer(study, run, collection, device, together, sweep.get("factor", 1.0))
         trainer.stop = lambda: bool(came())

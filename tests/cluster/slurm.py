@@ -20,22 +20,21 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 REPOSITORY = Path(__file__).resolve().parents[2]
-GPUS = 2
+NODES = ("node1", "node2")
 CONF = """
 ClusterName=lab
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={home}/munge.socket,cred_expire=10
+AuthInfo=socket={home}/munge.socket,cred_expire=5
 StateSaveLocation={home}/state
-SlurmdSpoolDir={home}/spool
+SlurmdSpoolDir={home}/spool.%n
 SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
+SlurmdPidFile={home}/slurmd.%n.pid
 SlurmctldLogFile={home}/slurmctld.log
-SlurmdLogFile={home}/slurmd.log
+SlurmdLogFile={home}/slurmd.%n.log
 SwitchType=switch/none
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -49,12 +48,15 @@ JobAcctGatherType=jobacct_gather/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=20
+SlurmdTimeout=10
 MinJobAge=86400
 MaxArraySize=1000
 OverTimeLimit=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
-PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10
+NodeName=DEFAULT CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
+"""
+PARTITIONS = """
+PartitionName=low Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
+PartitionName=high Nodes=node[1-2] MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
@@ -75,16 +77,18 @@ def running() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, ExitStack() as daemons:
         home = Path(folder)
         home.chmod(0o755)
-        daemons.callback(_end_strays, home)
+        daemons.callback(_kill, home, {})  # what a killed job left, which a node with control groups ends by itself
         environment = _environment(home, _configured(home))
         munge = [f"--{name}={home}/munge.{end}" for name, end in
                  {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}.items()]  # fmt: skip
         daemons.enter_context(_daemon(["munged", "-F", "--force", f"--key-file={home}/munge.key", *munge]))
         _until(lambda: (home / "munge.socket").exists(), "munged")
         daemons.enter_context(_daemon(["slurmctld", "-D"], environment))
-        daemons.enter_context(_daemon(["slurmd", "-D", "-N", socket.gethostname()], environment))
+        for node in NODES:
+            daemons.enter_context(_daemon(["slurmd", "-D", "-N", node], environment | _of(node)))
         daemons.callback(_end_jobs, environment)
-        _until(lambda: "idle" in _said(["sinfo", "--noheader", "--format=%T"], environment), "slurmd")
+        idle = ["sinfo", "--noheader", "--Node", "--partition=low", "--states=idle"]
+        _until(lambda: len(_said(idle, environment).splitlines()) == len(NODES), "slurmd")
         yield environment
 
 
@@ -92,16 +96,19 @@ def _configured(home: Path) -> Path:
     """Write what the daemons read into a folder; return slurm.conf."""
     (home / "munge.key").write_bytes(secrets.token_bytes(128))
     (home / "munge.key").chmod(0o600)
-    for name in ("state", "spool"):
+    for name in ("state", *(f"spool.{node}" for node in NODES)):
         (home / name).mkdir()
-    devices = [home / f"gpu{number}" for number in range(GPUS)]
-    for device in devices:
+    devices = {node: home / f"gpu.{node}" for node in NODES}
+    for device in devices.values():
         os.mknod(device, 0o666 | 0o020000, os.makedev(1, 3))  # Slurm wants character devices
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 >> 20
-    told = {"home": home, "host": socket.gethostname(), "cpus": max(2, os.cpu_count() or 1), "memory": memory}
-    conf = CONF.format(**told, gpus=GPUS, controller=_free_port(), node=_free_port())
-    (home / "slurm.conf").write_text(conf)
-    (home / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in devices))
+    told = {"home": home, "host": socket.gethostname(), "cpus": max(1, (os.cpu_count() or 1) // 2), "memory": memory}
+    conf = CONF.format(**told, controller=_free_port())
+    here = f"NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1"
+    nodes = (f"NodeName={node} {here} Port={_free_port()}\n" for node in NODES)
+    (home / "slurm.conf").write_text(conf + "".join(nodes) + PARTITIONS)
+    devices = (f"NodeName={node} Name=gpu File={device}\n" for node, device in devices.items())
+    (home / "gres.conf").write_text("".join(devices))
     return home / "slurm.conf"
 
 
@@ -136,21 +143,47 @@ def _daemon(command: list[str], environment: dict[str, str] | None = None) -> It
         process.wait()
 
 
+def _of(node: str) -> dict[str, str]:
+    """Return the variable that tells a node's processes from another's; Slurm's own, which its jobs have too."""
+    return {"SLURMD_NODENAME": node}
+
+
+@contextmanager
+def without_controller(environment: dict[str, str]) -> Iterator[None]:
+    """Kill the controller, and start it again when the block is over."""
+    os.kill(int((_home(environment) / "slurmctld.pid").read_text()), signal.SIGKILL)
+    yield
+    subprocess.run(["slurmctld"], env=os.environ | environment, check=True, capture_output=True)
+
+
+@contextmanager
+def without_node(environment: dict[str, str], node: str) -> Iterator[None]:
+    """Kill whatever runs on a node, Slurm's own first, and start it again when the block is over."""
+    _kill(_home(environment), _of(node))
+    yield
+    subprocess.run(["slurmd", "-N", node], env=os.environ | environment | _of(node), check=True, capture_output=True)
+
+
+def _home(environment: dict[str, str]) -> Path:
+    return Path(environment["SLURM_CONF"]).parent
+
+
+def _kill(home: Path, variables: dict[str, str]) -> None:
+    """Kill a cluster's processes that have these variables, the oldest first."""
+    wanted = {f"SLURM_CONF={home}/slurm.conf", *(f"{name}={value}" for name, value in variables.items())}
+    for process in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        with suppress(OSError):  # it may have ended meanwhile
+            environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            if wanted <= set(map(os.fsdecode, environment)):
+                os.kill(process, signal.SIGKILL)
+
+
 def _end_jobs(environment: dict[str, str]) -> None:
     """Cancel what still runs, so that no job outlives its cluster."""
     _said(["scancel", "--full", "--signal=KILL", "--state=RUNNING", "--partition=low,high"], environment)
     _said(["scancel", "--partition=low,high"], environment)
     with suppress(AssertionError):
         _until(lambda: not _said(["squeue", "--noheader"], environment), "the end of all jobs")
-
-
-def _end_strays(home: Path) -> None:
-    """Kill what a killed job left of its own processes, which a node with control groups ends by itself."""
-    mark = os.fsencode(f"SLURM_CONF={home}/")
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # it may have ended meanwhile
-            if mark in environment.read_bytes():
-                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _said(command: list[str], environment: dict[str, str]) -> str:

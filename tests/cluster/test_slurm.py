@@ -13,7 +13,8 @@ import yaml
 
 from rankscale_utils.pipeline.leader import SIGNAL_WHEN_PARENT_ENDS
 from tests.cluster import slurm
-from tests.faults.finished import STUDY, contents, differences, run, write
+from tests.faults import finished
+from tests.faults.finished import STUDY, contents, differences, write
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
 WAIT = 900.0  # seconds; on a busy machine a job of a second takes a minute
@@ -71,8 +72,9 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
         write(root, training=TRAINING)
     (there / "cluster.yaml").write_text(yaml.safe_dump(CLUSTER))
     runs = there / "runs" / "tiny"
+    local = finished.start(here)  # beside the cluster, whose jobs wait for one another
 
-    # The controller is killed while a run trains, which is warned meanwhile: it keeps its state and goes on.
+    # The command is killed while a run trains, which is warned meanwhile: it keeps its state and goes on.
     first = start(there, cluster)
     until(lambda: list(runs.glob("*/resume.pt")), first)
     os.killpg(first.pid, signal.SIGKILL)
@@ -83,10 +85,18 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     second = start(there, cluster)
     until(lambda: restarts(cluster, warned), second)
 
+    # A run's node fails while Slurm's controller is away.
+    until(lambda: (runs / "listwise-w6-s0" / "resume.pt").exists(), second)
+    lost = number_of(cluster, "rule_train_wildcards_listwise-w6-s0")
+    with slurm.without_node(cluster, node_of(cluster, lost)):
+        with slurm.without_controller(cluster):
+            time.sleep(2 * CLUSTER["ask"])
+        until(lambda: restarts(cluster, lost), second)
+
     # The held-out run is preempted by a job of a higher partition.
     until(lambda: (runs / "listwise-w12-s0" / "resume.pt").exists(), second)
     preempted = number_of(cluster, "rule_train_wildcards_listwise-w12-s0")
-    ran(cluster, "sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    ran(cluster, "sbatch", "--partition=high", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1")
     until(lambda: number_of(cluster, "rule_train_wildcards_listwise-w12-s0", "PENDING"), second)
 
     # A job is cancelled: the study says so and stops.
@@ -95,6 +105,7 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     said, _ = second.communicate(timeout=WAIT)
     assert second.returncode, said
     assert f"rankscale: tiny: evaluate run=listwise-w12-s0 was cancelled (Slurm's job {cancelled}; its log" in said
+    assert said.count("rankscale: tiny: ") == 1
     assert "Traceback" not in said
 
     third = start(there, cluster)
@@ -103,9 +114,10 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     assert "tiny: evaluate run=listwise-w12-s0 done" in said
     submitted = [comment for *_, comment in jobs(cluster) if comment.startswith("rule_train")]
     assert sorted(submitted) == sorted(f"rule_train_wildcards_listwise-w{size}-s0" for size in (4, 6, 8, 12))
-    assert restarts(cluster, warned) == restarts(cluster, preempted) == 1
+    assert [restarts(cluster, number) for number in (warned, lost, preempted)] == [1, 1, 1]
 
-    run(here)
+    said, _ = local.communicate(timeout=WAIT)
+    assert local.returncode == 0, said
     told = differences(contents(here), contents(there))
     assert [
         name for name in told if not name.endswith((".ipynb", "index.html"))
@@ -113,6 +125,14 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
 
 
 def restarts(cluster, number):
+    return int(of_job(cluster, number, r"Restarts=(\d+)"))
+
+
+def node_of(cluster, number):
+    return of_job(cluster, number, r"\bNodeList=(\S+)")
+
+
+def of_job(cluster, number, pattern):
     command = ["scontrol", "show", "job", number]
     said = subprocess.run(command, env=os.environ | cluster, capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"Restarts=(\d+)", said)[1])
+    return re.search(pattern, said)[1]

@@ -14,10 +14,10 @@ Job 3 has been submitted with SLURM jobid 7 (log: {logs}/rule_train/listwise-w8-
 Job 4 has been submitted with SLURM jobid 8 (log: {logs}/rule_evaluate/listwise-w4-s0/8.log).
 Job 5 has been submitted with SLURM jobid 9 (log: {logs}/rule_speedup/9.log).
 Job 6 has been submitted with SLURM jobid 10 (log: {logs}/rule_train/listwise-w4-s0/10.log).
-    message: SLURM-job '7' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable
-    message: SLURM-job '8' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable
-    message: SLURM-job '9' failed due to a node failure, SLURM status is: 'NODE_FAIL'. Failed nodes
-    message: SLURM-job '10' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable
+    message: SLURM-job '7' failed: 'TIMEOUT'. For further error details see the cluster/cloud log
+    message: SLURM-job '8' failed: 'FAILED'. For further error details see the cluster/cloud log
+    message: SLURM-job '9' failed: 'NODE_FAIL'. For further error details see the cluster/cloud log
+    message: SLURM-job '10' failed: 'FAILED'. For further error details see the cluster/cloud log
 """
 
 
@@ -80,7 +80,8 @@ def test_what_slurm_ended_is_a_sentence_and_what_a_stage_told_is_not_told_twice(
     assert failures(tiny_study, GRAPH.format(logs=logs)) == [
         "tiny: train run=listwise-w8-s0 reached its time limit: raise time_factor, or longest, in cluster.yaml "
         f"(Slurm's job 7; its log is {logs}/rule_train/listwise-w8-s0/7.log)",
-        f"tiny: speedup lost its node (Slurm's job 9; its log is {logs}/rule_speedup/9.log)",
+        "tiny: speedup lost its node, and Slurm did not queue it again "
+        f"(Slurm's job 9; its log is {logs}/rule_speedup/9.log)",
         f"tiny: train run=listwise-w4-s0 did not begin: Slurm's job 10 is FAILED (its log is "
         f"{logs}/rule_train/listwise-w4-s0/10.log)",
     ]

@@ -72,6 +72,15 @@ def test_a_controller_that_is_away_for_a_while_is_asked_again(slurm, tmp_path, c
     assert capsys.readouterr().out == "12\n"
 
 
+def test_while_slurm_does_not_say_whether_a_job_still_runs_none_is_submitted(slurm, tmp_path, capsys):
+    away = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    called = slurm(squeue=f"test -e {tmp_path}/back && echo '9|RUNNING|rankscale-1_old|{JOB}' && exit; "
+                   f"touch {tmp_path}/back; echo '{away}' >&2; exit 1", scontrol="", sbatch="echo 12")  # fmt: skip
+    assert submit.submit(ARGUMENTS) == 0
+    assert capsys.readouterr().out == "9\n"
+    assert "\nsbatch" not in called()
+
+
 def test_a_refusal_is_one_sentence(slurm, tmp_path, capsys):
     said = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
     called = slurm(squeue="", scontrol="", sbatch=f"echo '{said}' >&2; exit 1")

@@ -179,6 +179,7 @@ def test_a_damaged_ledger_is_written_again(tiny_study, session_root, capsys):
 def test_two_processes_do_not_train_one_run(tiny_study, monkeypatch):
     folder, run = tiny_study.folder / RUN, tiny_study.run(RUN)
     monkeypatch.setattr(resume, "SECONDS_TO_WAIT", 0.1)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with hold_folder(folder, run, Processes()), pytest.raises(StudyError, match="is trained by another process"):
         train_one(tiny_study)
     assert train_one(tiny_study)["status"] == "complete"

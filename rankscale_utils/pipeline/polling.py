@@ -1,0 +1,118 @@
+"""What `python -m snakemake` is to a study's jobs on Slurm, with the plugin's executor but for how Slurm is asked.
+
+Jobs are asked about as soon as a stage has left its mark: the plugin asks ever more seldom while none ends, and would
+see minutes later that a job of a minute is over. A Slurm that does not answer is asked until it does: the plugin would
+forget the jobs that it asked about, and wait for ever. So it would for a job that Slurm has forgotten, or does not
+queue again. Account and partition are sbatch's to accept or refuse: the plugin asks an accounting that many clusters
+lack, and, of the default partition, a controller that may be away.
+"""
+
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import snakemake_executor_plugin_slurm as plugin
+from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sacct, query_job_status_squeue
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+LOOKS = 0.5  # seconds between two looks at the marks, and two questions that are not answered
+LONGEST = 180.0  # seconds between two questions while no job ends; Slurm remembers jobs for 300 unless it is told less
+SLOWER = 0.25  # of the seconds in which none has ended
+OVER = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+PASSING = {"NODE_FAIL", "PREEMPTED", "FORGOTTEN"}  # Slurm queues a job again, or does not know it yet
+PASSES = 120.0  # seconds after which it does not
+
+
+class Executor(plugin.Executor):
+    """Slurm's executor, which asks about its jobs in its own way."""
+
+    mark = ended = 0.0  # when a stage last left a mark; when a job, or a stage by that, was last seen to have ended
+    asked: tuple[SubmittedJobInfo, ...] = ()  # about whom Slurm is being asked
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
+        """Report the jobs that have ended, and yield those that have not."""
+        self.asked = tuple(active_jobs)
+        states = await self._states() if active_jobs else {}
+        for job in active_jobs:
+            state = states.get(job.external_jobid, "FORGOTTEN")
+            if state == "COMPLETED":
+                job.aux["slurm_logfile"].unlink(missing_ok=True)  # what the stage says stands elsewhere
+                self.report_job_success(job)
+            elif state in OVER or not self._passes(job, state):
+                said = f"SLURM-job '{job.external_jobid}' failed: '{state}'. "
+                self.report_job_error(job, msg=said)
+            else:
+                yield job
+                continue
+            self.ended = time.monotonic()
+        self.asked = ()
+
+    def _passes(self, job: SubmittedJobInfo, state: str) -> bool:
+        """Say whether a job that has not ended well may do so yet."""
+        since = job.aux.pop("since", time.monotonic())
+        if state in PASSING:
+            job.aux["since"] = since
+        return time.monotonic() - since < PASSES
+
+    async def _states(self) -> dict[str, str]:
+        """Return the state of every job, by its number, once Slurm answers."""
+        query = query_job_status_sacct if self.get_status_command() == "sacct" else query_job_status_squeue
+        streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+        while self.wait:
+            async with self.status_rate_limiter:
+                process = await asyncio.create_subprocess_exec(*shlex.split(query(self.run_uuid)), **streams)
+                said, _ = await process.communicate()
+            if process.returncode == 0:
+                jobs = (line.split("|") for line in said.decode().splitlines() if "|" in line)
+                return {number: state.split()[0] for number, state, *_ in jobs}  # “CANCELLED by 1000”
+            await asyncio.sleep(LOOKS)
+        return {}
+
+    async def sleep(self) -> None:
+        """Wait until Slurm is to be asked again: not at all once the graph is over."""
+        began = time.monotonic()
+        while self.wait and time.monotonic() - began < self._seconds():
+            await asyncio.sleep(LOOKS)
+
+    def _seconds(self) -> float:
+        """Return how long after the last question the next one is due: soon, where a stage has just ended."""
+        now = time.monotonic()
+        if (mark := _last_mark()) != self.mark:
+            self.mark, self.ended = mark, now
+        least = self.workflow.executor_settings.init_seconds_before_status_checks
+        return min(max(least, SLOWER * (now - self.ended)), LONGEST)
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Cancel them, and those about whom Slurm is just being asked."""
+        super().cancel_jobs([*active_jobs, *(job for job in self.asked if job not in active_jobs)])
+
+    def get_account_arg(self, job: JobExecutorInterface) -> Iterator[str]:
+        """Yield what sbatch is told of the account, which it may refuse itself."""
+        yield f" --account={shlex.quote(str(account))}" if (account := job.resources.get("slurm_account")) else ""
+
+    def get_partition_arg(self, job: JobExecutorInterface) -> str:
+        """Return what sbatch is told of the partition: nothing where Slurm's own default is meant."""
+        partition = job.resources.get("slurm_partition")
+        return f" --partition={shlex.quote(str(partition))}" if partition else ""
+
+
+def _last_mark() -> float:
+    """Return when a stage last noted what it wrote, or why it failed."""
+    marks = [0.0]
+    for name in ("RANKSCALE_NOTES", "RANKSCALE_FAILURES"):
+        with suppress(OSError):  # of a study whose first stage has not ended
+            marks.append(Path(os.environ[name]).stat().st_mtime)
+    return max(marks)
+
+
+if __name__ == "__main__":
+    plugin.Executor = Executor  # before Snakemake looks for it
+    from snakemake.cli import main
+
+    main(sys.argv[1:])
