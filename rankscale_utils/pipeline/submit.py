@@ -87,7 +87,7 @@ def submit(arguments: list[str]) -> int:
     told = [line.split("error: ", 1)[-1] for line in refused.stderr.splitlines() if line.strip()]
     with open(os.environ["RANKSCALE_FAILURES"], "a", encoding="utf-8") as failures:
         study = os.path.basename(os.path.dirname(failures.name))
-        failures.write(f"{study}: {stage(comment)} was refused by sbatch: {(told or ['it said nothing'])[-1]}\n")
+        failures.write(f"{study}: {stage(comment)} was refused by sbatch: {'; '.join(told) or 'it said nothing'}\n")
     return refused.returncode
 
 

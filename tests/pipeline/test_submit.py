@@ -82,14 +82,14 @@ def test_while_slurm_does_not_say_whether_a_job_still_runs_none_is_submitted(slu
 
 
 def test_a_refusal_is_one_sentence(slurm, tmp_path, capsys):
-    said = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
+    said = "sbatch: error: invalid partition specified: gpus\nsbatch: error: Batch job submission failed: No such thing"
     called = slurm(squeue="", scontrol="", sbatch=f"echo '{said}' >&2; exit 1")
     assert submit.submit(ARGUMENTS) == 1
     assert capsys.readouterr().err == f"{said}\n"
     assert called().count("sbatch ") == 1
     assert (tmp_path / "tiny" / "failures.log").read_text() == (
-        "tiny: train listwise-w8-s0 was refused by sbatch: Batch job submission failed: "
-        "Invalid account or account/partition combination specified\n"
+        "tiny: train listwise-w8-s0 was refused by sbatch: invalid partition specified: gpus; "
+        "Batch job submission failed: No such thing\n"
     )
 
 
