@@ -52,7 +52,7 @@ SlurmdTimeout=10
 MinJobAge=86400
 MaxArraySize=1000
 OverTimeLimit=0
-NodeName=DEFAULT CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
+NodeName=DEFAULT CPUs=1 RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 """
 PARTITIONS = """
 PartitionName=low Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
@@ -102,8 +102,7 @@ def _configured(home: Path) -> Path:
     for device in devices.values():
         os.mknod(device, 0o666 | 0o020000, os.makedev(1, 3))  # Slurm wants character devices
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 >> 20
-    told = {"home": home, "host": socket.gethostname(), "cpus": max(1, (os.cpu_count() or 1) // 2), "memory": memory}
-    conf = CONF.format(**told, controller=_free_port())
+    conf = CONF.format(home=home, host=socket.gethostname(), memory=memory, controller=_free_port())
     here = f"NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1"
     nodes = (f"NodeName={node} {here} Port={_free_port()}\n" for node in NODES)
     (home / "slurm.conf").write_text(conf + "".join(nodes) + PARTITIONS)

@@ -19,6 +19,7 @@ from tests.faults.finished import STUDY, contents, differences, write
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
 WAIT = 900.0  # seconds; on a busy machine a job of a second takes a minute
 TRAINING = STUDY["training"] | {"exposures": [2400, 4800, 9600]}  # long enough to be stopped in its midst
+TRAIN = "rule_train_wildcards_"  # what the comments of training jobs begin with
 CLUSTER = {"cpus": 1, "memory_factor": 1, "ask": 1}
 
 
@@ -78,26 +79,24 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     first = start(there, cluster)
     until(lambda: list(runs.glob("*/resume.pt")), first)
     os.killpg(first.pid, signal.SIGKILL)
-    training = next(runs.glob("*/resume.pt")).parent.name
-    comment = f"rule_train_wildcards_{training}"
-    warned = number_of(cluster, comment)
+    [(lost, _, waited)] = jobs(cluster, "PENDING")  # of three runs on two nodes
+    warned = number_of(cluster, TRAIN + next(runs.glob("*/resume.pt")).parent.name)
     ran(cluster, "scancel", "--signal=URG", warned)
     second = start(there, cluster)
-    until(lambda: restarts(cluster, warned), second)
 
-    # A run's node fails while Slurm's controller is away.
-    until(lambda: (runs / "listwise-w6-s0" / "resume.pt").exists(), second)
-    lost = number_of(cluster, "rule_train_wildcards_listwise-w6-s0")
+    # The node of the run that waited for one fails while Slurm's controller is away.
+    until(lambda: (runs / waited.removeprefix(TRAIN) / "resume.pt").exists(), second)
     with slurm.without_node(cluster, node_of(cluster, lost)):
         with slurm.without_controller(cluster):
             time.sleep(2 * CLUSTER["ask"])
         until(lambda: restarts(cluster, lost), second)
+    until(lambda: restarts(cluster, warned), second)
 
     # The held-out run is preempted by a job of a higher partition.
     until(lambda: (runs / "listwise-w12-s0" / "resume.pt").exists(), second)
-    preempted = number_of(cluster, "rule_train_wildcards_listwise-w12-s0")
+    preempted = number_of(cluster, f"{TRAIN}listwise-w12-s0")
     ran(cluster, "sbatch", "--partition=high", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1")
-    until(lambda: number_of(cluster, "rule_train_wildcards_listwise-w12-s0", "PENDING"), second)
+    until(lambda: number_of(cluster, f"{TRAIN}listwise-w12-s0", "PENDING"), second)
 
     # A job is cancelled: the study says so and stops.
     cancelled = until(lambda: number_of(cluster, "rule_evaluate_wildcards_listwise-w12-s0"), second)
@@ -113,7 +112,7 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     assert third.returncode == 0, said
     assert "tiny: evaluate run=listwise-w12-s0 done" in said
     submitted = [comment for *_, comment in jobs(cluster) if comment.startswith("rule_train")]
-    assert sorted(submitted) == sorted(f"rule_train_wildcards_listwise-w{size}-s0" for size in (4, 6, 8, 12))
+    assert sorted(submitted) == sorted(f"{TRAIN}listwise-w{size}-s0" for size in (4, 6, 8, 12))
     assert [restarts(cluster, number) for number in (warned, lost, preempted)] == [1, 1, 1]
 
     said, _ = local.communicate(timeout=WAIT)
