@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.files import whole_folder
 from rankscale_utils.study import paths
@@ -16,6 +18,7 @@ from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 
 PICTURE = "index.png"
+COLOURS = 128  # of the picture, so that it takes a third of the bytes
 SECONDS_TO_DRAW = 120.0
 WINDOW = "1200,1500"  # pixels of the first page's picture
 
@@ -49,7 +52,9 @@ def _photograph(page: Path, picture: Path) -> bool:
         options += [f"--window-size={WINDOW}", f"--screenshot={picture}", page.resolve().as_uri()]
         try:
             subprocess.run([browser, *options], check=True, capture_output=True, timeout=SECONDS_TO_DRAW)
+            Image.open(picture).quantize(COLOURS).save(picture, optimize=True)
         except (subprocess.SubprocessError, OSError) as error:
+            picture.unlink(missing_ok=True)
             print(
                 f"rankscale: no new picture of the first page: {' '.join(str(error).split())[-200:]}", file=sys.stderr
             )

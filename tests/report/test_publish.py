@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from rankscale_utils.report import publish
 from rankscale_utils.study import paths
@@ -39,10 +40,21 @@ def test_a_browser_that_fails_or_hangs_leaves_the_former_picture(rendered, monke
     assert (paths.site_folder() / "tiny" / publish.PICTURE).read_bytes() == b"before"
 
 
-def test_a_picture_that_was_drawn_takes_the_formers_place(rendered):
+def test_a_picture_that_was_drawn_takes_the_formers_place(rendered, tmp_path):
+    drawn = tmp_path / "drawn.png"
+    Image.effect_noise((60, 40), 90).convert("RGB").save(drawn)
+    rendered(f'for option; do case "$option" in --screenshot=*) cp {drawn} "${{option#*=}}";; esac; done')
+    assert publish.main("tiny") == 0
+    picture = Image.open(paths.site_folder() / "tiny" / publish.PICTURE)
+    assert (picture.size, picture.mode) == ((60, 40), "P")
+    assert len(picture.getcolors()) <= publish.COLOURS
+
+
+def test_what_is_no_picture_leaves_the_former_one(rendered, capsys):
     rendered('for option; do case "$option" in --screenshot=*) printf new > "${option#*=}";; esac; done')
     assert publish.main("tiny") == 0
-    assert (paths.site_folder() / "tiny" / publish.PICTURE).read_bytes() == b"new"
+    assert "no new picture of the first page: cannot identify image file" in capsys.readouterr().err
+    assert (paths.site_folder() / "tiny" / publish.PICTURE).read_bytes() == b"before"
 
 
 def test_a_site_that_cannot_be_written_is_one_sentence(rendered, capsys):
