@@ -1,7 +1,7 @@
 """The clock: latency and throughput of a call, measured until it is steady."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,7 @@ from rankscale_utils.machine.device import hardware
 from rankscale_utils.scoring.systems import System
 
 BATCHES = (10, 50, 100, 200, 500)  # documents a call, of which the best counts as throughput
+LEAST, ENOUGH = 2, 60.0  # rounds at least, and seconds after which no further one begins
 KEYS = ["name", "rung"]  # what tells systems apart
 Query = tuple[int, np.ndarray]  # a query's row and its documents' rows
 
@@ -22,10 +23,11 @@ def time_calls(systems: Sequence[System], groups: Mapping[int, Sequence[Query]],
     groups: queries with their documents, by depth. A query's documents are scored as one batch, and latency is per
     query, from rows of token ids to scores in the host's memory, reading what is stored included and tokenisation not.
     Systems take turns within each repeat, so that a drift of the machine's speed hits all; a first round warms up and
-    is discarded. The figures are medians over repeats, with the lowest and the highest repeat beside p50.
+    is discarded, and slow systems have fewer repeats (`_rounds`). The figures are medians over repeats, with the lowest
+    and the highest repeat beside p50.
     """
     timed = []
-    for repeat in range(repeats + 1):
+    for repeat in _rounds(repeats):
         for depth, queries in groups.items():
             for system in systems:
                 latency = [seconds_of(partial(system.score, *query)) for query in queries]
@@ -55,7 +57,7 @@ def throughput(
     the largest batch. Turns, warm-up, medians and ranges are those of `time_calls`.
     """
     timed = []
-    for repeat in range(repeats + 1):
+    for repeat in _rounds(repeats):
         for batch in batches:
             calls = np.resize(document_rows, (max(batches) // batch, batch))
             for system in systems:
@@ -67,6 +69,15 @@ def throughput(
     table = rates.agg(pairs_per_second="median", pairs_low="min", pairs_high="max").reset_index()
     best = table.groupby(KEYS, sort=False)["pairs_per_second"].idxmax()
     return table.loc[best].reset_index(drop=True)
+
+
+def _rounds(most: int) -> Iterator[int]:
+    """Yield 0, for the round that warms up, then 1, 2, … up to `most`, or `LEAST` once `ENOUGH` seconds have passed."""
+    began = time.perf_counter()
+    for number in range(most + 1):
+        if number > LEAST and time.perf_counter() - began > ENOUGH:
+            return
+        yield number
 
 
 def _score_all(system: System, query_rows: Sequence[int], calls: np.ndarray) -> None:

@@ -68,6 +68,19 @@ def test_times_are_those_of_the_clock_without_the_warm_up(monkeypatch):
         assert table[column].to_numpy() == pytest.approx([2, 3])
 
 
+@pytest.mark.parametrize(("seconds", "repeats"), [(1.0, 5), (7.0, 4), (100.0, 2)])
+def test_slow_systems_are_timed_in_fewer_rounds(monkeypatch, seconds, repeats):
+    # A round takes so long, and none begins after a minute but for the first three.
+    clock = [0.0]
+
+    def slow(query_row, document_rows):
+        clock[0] += seconds / 4 * 2
+
+    monkeypatch.setattr(clock_module.time, "perf_counter", lambda: clock[0])
+    table = time_calls([system("slow", slow)], GROUPS, repeats=5)
+    assert table["repeats"].tolist() == [repeats] * 2
+
+
 def test_throughput_is_that_of_the_best_batch(monkeypatch):
     # A call takes 10 ms and 1 ms a document, and above 4 documents 5 ms a document.
     clock, calls = [0.0], []
