@@ -69,13 +69,13 @@ fuzz: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
-	rm -f reports/benchmarks.md
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring --pairs 50 --repeats 3 --shapes BERT-base Ettin-68M
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.ed2lm --length 512
 	$(BIN)/python -m benchmarks.ed2lm --length 128
+	$(BIN)/python -m benchmarks.shared_queries
 
 gpu-bundle: .venv/ready
 	rm -rf build/gpu && mkdir -p build/gpu/arxiv

@@ -32,12 +32,8 @@ class Whole(nn.Module):
     def __init__(self, model: CrossEncoder) -> None:
         """Take encoder and head."""
         super().__init__()
-        self.encoder, self.head, self.reads, self.segments = (
-            model.encoder,
-            model.head,
-            model.reads,
-            model.reads_segments,
-        )
+        self.encoder, self.head = model.encoder, model.head
+        self.reads, self.segments = model.reads, model.reads_segments
         self.encoder.set_attn_implementation("sdpa")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:

@@ -36,16 +36,9 @@ SHAPES = {  # layers, hidden size, feed-forward size, heads
     "Ettin-400M": ("modernbert", 28, 1024, 2624, 16),
     "Ettin-1B": ("modernbert", 28, 1792, 3840, 28),
 }
-INSTRUCTION_SETS = (
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
+INSTRUCTION_SETS = (  # that matrix products use
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
+    *("asimd", "bf16"),  # of Arm
 )
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32

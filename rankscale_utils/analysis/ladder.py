@@ -9,7 +9,7 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.reading import read_ladder
-from rankscale_utils.measurements.table import labelled, measured_rows
+from rankscale_utils.measurements.table import measured_rows, reasons_of
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.loading import read_section
 
@@ -51,10 +51,7 @@ def open_ladder(
     if held_out and not planned:
         unasked = nothing_to_forecast(measured_rows(table), held_out)
         absent, table = pd.concat([absent, unasked], ignore_index=True), without(table, unasked)
-    said = [
-        f"{row['metric']} of {row['objective']} on {row['collection']}: {row['reason']}"
-        for row in labelled(absent).to_dict("records")
-    ]
+    said = reasons_of(absent)
     if table.empty:
         raise StudyError(f"no series can be fitted: {'; '.join(said)}.")
     for sentence in said:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.arguments import table, table_or_file
-from rankscale_utils.measurements.table import labelled
+from rankscale_utils.measurements.table import reasons_of
 from rankscale_utils.study.arguments import checked, flag, names, optional
 
 from .design import measured_design
@@ -100,10 +100,10 @@ def forecast(
 def _judged(series: Sequence[Fitted], fitted: pd.DataFrame) -> pd.DataFrame:
     """Return the verdict on every series (`predictability`), warning of those that cannot be forecast."""
     judged = predictability(series, fitted[fitted["metric"].str.casefold() == JUDGED])
-    for row in labelled(judged[~judged["predictable"]]).to_dict("records"):
-        where = f"{row['metric']} of {row['objective']} on {row['collection']}"
-        other = f"; {row['instead']} is" * bool(row["instead"])
-        warnings.warn(f"not predictable from these runs: {where}: {row['reason']}{other}", stacklevel=4)
+    unable = judged[~judged["predictable"]]
+    for sentence, instead in zip(reasons_of(unable), unable["instead"], strict=True):
+        other = f"; {instead} is" if instead else ""
+        warnings.warn(f"not predictable from these runs: {sentence}{other}", stacklevel=4)
     return judged
 
 

@@ -138,9 +138,12 @@ def mixture_quantile(centres: NDArray, sds: NDArray, shares: NDArray, share: flo
 
     shares: (parts,), of the mixture.
     """
-    places = [slice(start, start + BLOCK) for start in range(0, centres.shape[1], BLOCK)]
-    blocks = [(np.ascontiguousarray(centres[:, some]), np.ascontiguousarray(sds[:, some])) for some in places]
-    return np.concatenate([_block_quantile(*block, shares, share) for block in blocks])
+    found = np.empty(centres.shape[1])
+    for start in range(0, len(found), BLOCK):
+        places = slice(start, start + BLOCK)
+        block = (np.ascontiguousarray(numbers[:, places]) for numbers in (centres, sds))
+        found[places] = _block_quantile(*block, shares, share)
+    return found
 
 
 def _block_quantile(centres: NDArray, sds: NDArray, shares: NDArray, share: float) -> NDArray:

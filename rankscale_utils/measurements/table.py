@@ -179,6 +179,14 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def reasons_of(table: pd.DataFrame) -> list[str]:
+    """Return for every row of a table of series which one it is and its `reason`, as one clause."""
+    return [
+        f"{row['metric']} of {row['objective']} on {row['collection']}: {row['reason']}"
+        for row in labelled(table).to_dict("records")
+    ]
+
+
 def measured_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are measurements: those of runs that did not fail."""
     return table[~failed(table)]

@@ -115,6 +115,14 @@ def test_a_law_that_comes_nowhere_near_is_left_out_of_the_average(monkeypatch):
         averages([ladder("Kaplan", 0)], known(), 100, ("nowhere",))
 
 
+@pytest.mark.parametrize("places", [0, 1, 16, 40])
+def test_quantiles_at_many_places_are_those_of_each_alone(places):
+    rng = np.random.default_rng(0)
+    centres, sds, shares = rng.normal(size=(9, places)), rng.uniform(0.1, 1, size=(9, places)), np.full(9, 1 / 9)
+    each = [mixture_quantile(centres[:, [place]], sds[:, [place]], shares, 0.9)[0] for place in range(places)]
+    assert mixture_quantile(centres, sds, shares, 0.9) == pytest.approx(np.array(each), abs=1e-12)
+
+
 def test_quantiles_of_far_apart_parts_are_found():
     centres, sds = np.array([[0.0], [100.0], [101.0]]), np.array([[1e-6], [0.1], [5.0]])
     for share in (0.01, 0.32, 0.34, 0.5, 0.9999):
