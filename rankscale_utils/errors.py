@@ -43,7 +43,7 @@ def one_sentence(command: Callable[..., int]) -> Callable[..., int]:
                 stream.reconfigure(errors="backslashreplace")
         try:
             status = command(*arguments)
-            sys.stdout.flush()
+            print(end="", flush=True)
             return status
         except BrokenPipeError:
             if not _reader_has_gone():

@@ -29,6 +29,12 @@ def test_a_command_whose_reader_has_gone_ends_quietly(lines):
     assert process.returncode == 141
 
 
+def test_a_command_without_a_place_to_print_to_ends_well():
+    command = 'exec "$0" -c "$1" 10 >&-'
+    told = subprocess.run(["sh", "-c", command, sys.executable, COMMAND], capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
 def test_another_broken_pipe_is_told():
     told = subprocess.run([sys.executable, "-c", COMMAND, "1", "a worker"], capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (1, "0\n")

@@ -102,7 +102,7 @@ def _judged(series: Sequence[Fitted], fitted: pd.DataFrame) -> pd.DataFrame:
     judged = predictability(series, fitted[fitted["metric"].str.casefold() == JUDGED])
     unable = judged[~judged["predictable"]]
     for sentence, instead in zip(reasons_of(unable), unable["instead"], strict=True):
-        other = f"; {instead} is" if instead else ""
+        other = f"; {instead} is predictable" if instead else ""
         warnings.warn(f"not predictable from these runs: {sentence}{other}", stacklevel=4)
     return judged
 

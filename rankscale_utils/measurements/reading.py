@@ -163,7 +163,7 @@ def read_of_study(study: Study) -> Reading:
         )
     settings, status = study.forecasting, path.stat()
     asked = (tuple(settings.metrics), tuple(settings.directions.items()), tuple(study.held_out.rungs))
-    reading = _read_once(path, (status.st_mtime_ns, status.st_size), *asked, settings.mean_of_tests)
+    reading = _read_once(path, (status.st_ctime_ns, status.st_mtime_ns, status.st_size), *asked, settings.mean_of_tests)
     check_headline_test(study.headline_test, reading.table["collection"])
     return Reading(reading.table.copy(), [*reading.changes])
 
@@ -171,7 +171,7 @@ def read_of_study(study: Study) -> Reading:
 @lru_cache(maxsize=1)
 def _read_once(
     path: Path,
-    version: tuple[int, int],  # a file that has changed is read again
+    version: tuple[int, ...],  # a file that has changed is read again
     metrics: tuple[str, ...],
     directions: tuple[tuple[str, str], ...],
     held_out: tuple[str, ...],

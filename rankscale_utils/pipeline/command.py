@@ -5,6 +5,7 @@ Results land in the working folder: `runs/STUDY` and `reports/STUDY`.
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def _plan(given: argparse.Namespace) -> int:
 def _forecast(given: argparse.Namespace) -> int:
     from rankscale_utils.analysis.ladder_forecast import forecast
 
-    table = forecast(given.csv, held_out=given.held_out, metrics=given.metrics, checkpoints=given.checkpoints)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda warning, *_: print(f"rankscale: {warning}", file=sys.stderr)
+        table = forecast(given.csv, held_out=given.held_out, metrics=given.metrics, checkpoints=given.checkpoints)
     print(table.reindex(columns=FORECAST_COLUMNS).dropna(axis=1, how="all").to_string(index=False, float_format="%.4f"))
     if given.out:
         table.to_csv(given.out, index=False)

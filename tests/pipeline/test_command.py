@@ -24,6 +24,20 @@ def test_a_csv_is_forecast_in_one_command(tmp_path, capsys):
     assert [line.split()[4] for line in said[1:]] == [f"{value:.4f}" for value in table["forecast"]]
 
 
+def test_a_warning_of_a_command_is_a_sentence(tmp_path, capsys):
+    file, places = tmp_path / "noise.csv", [("17m", 0.31), ("32m", 0.3), ("68m", 0.31), ("150m", 0.3), ("1b", 0.31)]
+    rows = [{"objective": "listwise", "rung": rung, "value": value} for rung, value in places]
+    table = pd.DataFrame(rows).assign(
+        exposure=1000, collection="dev", metric="nDCG@10", params=[17e6, 32e6, 68e6, 150e6, 1e9]
+    )
+    table.to_csv(file, index=False)
+    assert main(["forecast", str(file), "--held-out", "1b"]) == 0
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        "rankscale: not predictable from these runs: nDCG@10 of listwise on dev: it rises with size by"
+    )
+
+
 def test_seals_are_verified_and_a_changed_one_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     forecasts = pd.DataFrame({"rung": ["1b"], "forecast": [0.36], "lo": [0.34], "hi": [0.39], "truth_existed": [False]})
