@@ -88,7 +88,7 @@ rule index:
     output: update(paths.index_file(study.reports))
     params: beside="**/*.html"
     log: paths.log_file(RESULTS, "report")
-    shell: BESIDE + f" {RENDER}" + " {study.source:q}"
+    shell: BESIDE + " {RENDER} {study.source:q}"
 
 rule collection:
     output:
