@@ -112,7 +112,7 @@ def simulated(kind: str, noise: tuple[float, float], rng: np.random.Generator) -
     target = pd.DataFrame({"N": [sizes[-1] * BEYOND], "D": EXPOSURES[-1:]})
     value = truth(kind, "nDCG@10", 0, target["N"].to_numpy(), target["D"].to_numpy())[0]
     target = target.assign(flops=6 * target["N"] * target["D"], value=value)
-    offered = candidate_runs(series.table, float(target["N"].iloc[0]))
+    offered = candidate_runs(series.table, target)
     offered = pd.concat([offered] * SEEDS, ignore_index=True)
     offered = offered.assign(flops=6 * offered["N"] * offered["D"])
     trained = [

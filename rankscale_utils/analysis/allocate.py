@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
 from .budgets import best_within_budget, least_total_cost, total_budget
 from .compute import (
+    Costs,
     all_measurements,
     best_at_budgets,
     budgets_asked,
@@ -17,7 +17,7 @@ from .compute import (
     compute_exponents,
     in_every_universe,
     isoflop_check,
-    training_cost,
+    training_costs,
 )
 from .fit import Fitted, fit_study, of_headline_test
 from .next_runs import plan_next_runs
@@ -28,14 +28,14 @@ from .results import write_table
 class AllocationResults:
     """What a study's laws say of spending, and what they were asked with.
 
-    fitted: the series of the headline test; table: their measurements on every rung, with N and D. cost: training
+    fitted: the series of the headline test; table: their measurements on every rung, with N and D. costs: training
     FLOPs of a unit of exposure by size; counted: a sentence that says how. budget: dollars for training and serving.
     The other tables are described in `docs/results.md`, under the names of their files.
     """
 
     fitted: list[Fitted]
     table: pd.DataFrame
-    cost: laws.Cost
+    costs: Costs
     counted: str
     budget: float
     optima: pd.DataFrame
@@ -59,15 +59,15 @@ def allocate_study(study: Study) -> AllocationResults | None:
             write_table(file(study.folder), pd.DataFrame())
         return None
     fitted, table = of_headline_test(every_series, study.headline_test), all_measurements(study)
-    cost, counted = training_cost(table, study.allocation.tokens_per_pair)
-    asked = fitted, table, cost
+    costs, counted = training_costs(table, study.allocation.tokens_per_pair)
+    asked = fitted, table, costs
     allocation = AllocationResults(
         *asked,
         counted,
-        total_budget(study, table, cost),
-        optima=best_at_budgets(fitted, cost, budgets_asked(table, cost), study.forecasting.level),
+        total_budget(study, table, costs),
+        optima=best_at_budgets(fitted, costs, budgets_asked(table, costs), study.forecasting.level),
         exponents=in_every_universe(
-            compute_exponents(fitted, cost, study.forecasting.level), study.results().get("multiverse"), cost
+            compute_exponents(fitted, costs, study.forecasting.level), study.results().get("multiverse")
         ),
         equal_compute=compare_at_equal_compute(*asked),
         parabolas=isoflop_check(study, *asked),

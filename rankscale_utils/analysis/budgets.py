@@ -5,13 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from rankscale_utils import laws
 from rankscale_utils.laws import FORWARD, Life, least_cost, within_budget
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import headline
 from rankscale_utils.study.study import Study
 
-from .compute import allocated, reach, rows_of_series
+from .compute import Costs, allocated, flops_spent, reach, rows_of_series
 from .fit import Fitted
 
 MORE_TRAINING = 10  # a budget that nobody stated trains for this many times what the costliest run spent
@@ -33,18 +32,17 @@ def life_of_reranker(study: Study, table: pd.DataFrame) -> Life:
     )
 
 
-def total_budget(study: Study, table: pd.DataFrame, cost: laws.Cost) -> float:
+def total_budget(study: Study, table: pd.DataFrame, costs: Costs) -> float:
     """Return the dollars for training and serving together: the study's own, or such as it would take to go on.
 
     Absent: ten times what the costliest run spent on training, and what serving its model would cost.
     """
     if study.allocation.budget is not None:
         return study.allocation.budget
-    flops = cost.flops_per_unit(table["N"]) * table["D"]
-    largest = np.log(table["N"].loc[flops.idxmax()])
-    life = life_of_reranker(study, table)
+    flops, life = flops_spent(table, costs), life_of_reranker(study, table)
+    costliest = table.loc[flops.idxmax()]
     training = MORE_TRAINING * flops.max() * life.training_price / 1e18
-    return float(training + np.exp(life.log_fixed(cost, largest)))
+    return float(training + np.exp(life.log_fixed(costs[costliest["objective"]], np.log(costliest["N"]))))
 
 
 def wanted_value(study: Study, series: Fitted, table: pd.DataFrame) -> float:
@@ -60,23 +58,23 @@ def wanted_value(study: Study, series: Fitted, table: pd.DataFrame) -> float:
     return float(means.max() if rising(series.metric, study.forecasting.directions) else means.min())
 
 
-def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+def best_within_budget(study: Study, fitted: list[Fitted], table: pd.DataFrame, costs: Costs) -> pd.DataFrame:
     """Return the best size and exposure when one budget pays for training and serving, a row a series shown.
 
     Values are forecasts. `share` is serving's share of the budget; `size_beyond` and `exposure_beyond` are in units of
     the largest size and longest exposure that were fitted; `status` says where the reach of the runs ends it.
     """
-    budget, life = total_budget(study, table, cost), life_of_reranker(study, table)
+    budget, life = total_budget(study, table, costs), life_of_reranker(study, table)
     level = study.forecasting.level
     return _served(
         study,
         fitted,
         table,
-        lambda series: within_budget(series.average, cost, life, budget, reach(series), level=level),
+        lambda series: within_budget(series.average, costs[series.objective], life, budget, reach(series), level=level),
     )
 
 
-def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, costs: Costs) -> pd.DataFrame:
     """Return the cheapest size and exposure that are forecast to reach the wanted value, a row a series shown.
 
     Further columns as in `best_within_budget`.
@@ -87,7 +85,12 @@ def least_total_cost(study: Study, fitted: list[Fitted], table: pd.DataFrame, co
         fitted,
         table,
         lambda series: least_cost(
-            series.average, cost, life, wanted_value(study, series, table), reach(series), level=level
+            series.average,
+            costs[series.objective],
+            life,
+            wanted_value(study, series, table),
+            reach(series),
+            level=level,
         ),
     )
 

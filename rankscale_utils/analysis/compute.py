@@ -1,5 +1,7 @@
 """What training compute costs, the size and exposure that it is best spent on, and what equal compute really bought."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -18,26 +20,30 @@ BUDGETS_SHOWN = 5
 NOT_GROWING = " As a larger rung need not cost more here, its cost is one power of size through all rungs."
 SIDES = ("size", "data")
 NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
+Costs = Mapping[str, laws.Cost]  # by objective: a rung of one name may be models of several families
 
 
-def training_cost(table: pd.DataFrame, tokens: int) -> tuple[laws.Cost, str]:
-    """Return the training cost of a unit of exposure by size, and a sentence that says how it was counted.
+def training_costs(table: pd.DataFrame, tokens: int) -> tuple[Costs, str]:
+    """Return each objective's training cost of a unit of exposure by size, and a sentence that says how it was counted.
 
-    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them. tokens: of a
-    pair, where the measurements bring no FLOPs.
+    table: from `all_measurements`; sizes N and exposures D are counted as the study's laws count them. Objectives of a
+    single size have none. tokens: of a pair, where the measurements bring no FLOPs.
     """
     counted = "flops" in table
     flops = table["flops"] if counted else 6 * table["params_non_embedding"] * tokens * table["exposure"]
-    rungs = table.assign(flops=flops).groupby("rung")
-    sizes, per_unit = rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum()
-    cost = laws.Cost.through(sizes, per_unit)
-    grows = len(cost.log_sizes) == sizes.nunique()
+    costs, grows = {}, True
+    for objective, rows in table.assign(flops=flops).groupby("objective", sort=False):
+        rungs = rows.groupby("rung")
+        sizes, per_unit = rungs["N"].first(), rungs["flops"].sum() / rungs["D"].sum()
+        if sizes.nunique() > 1:
+            costs[objective] = laws.Cost.through(sizes, per_unit)
+            grows &= len(costs[objective].log_sizes) == sizes.nunique()
     if counted:
-        return cost, (
-            "Training FLOPs are the runs' own: counted from the models' matrix products and the real pair lengths."
-            + ("" if grows else NOT_GROWING)
+        return costs, (
+            "Training FLOPs are those of the measurements; a study that trains counts them from its models' matrix "
+            "products and the real pair lengths." + ("" if grows else NOT_GROWING)
         )
-    return cost, (
+    return costs, (
         f"The measurements bring no FLOPs: a pair is assumed to cost 6 × non-embedding parameters × {tokens} tokens. "
         "The exponents do not depend on the number of tokens."
     )
@@ -58,10 +64,18 @@ def usable_measurements(table: pd.DataFrame, settings: Forecasting) -> pd.DataFr
     return with_axes(on_headline_test(measured_rows(table), settings.headline_test), settings)
 
 
-def training_budgets(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
+def flops_spent(table: pd.DataFrame, costs: Costs) -> pd.Series:
+    """Return the training FLOPs of each row of an objective that has a cost."""
+    return pd.concat(
+        costs[objective].flops_per_unit(rows["N"]) * rows["D"]
+        for objective, rows in table.groupby("objective", sort=False)
+        if objective in costs
+    )
+
+
+def training_budgets(table: pd.DataFrame, costs: Costs) -> np.ndarray:
     """Return training budgets in FLOPs, evenly spaced in logarithms over what the runs spent: (budgets,)."""
-    spent = cost.flops_per_unit(table["N"]) * table["D"]
-    low, high = np.quantile(spent, [0.1, 1.0])
+    low, high = np.quantile(flops_spent(table, costs), [0.1, 1.0])
     return np.geomspace(low, high, BUDGETS_SHOWN)
 
 
@@ -70,9 +84,9 @@ def rows_of_series(one: Fitted, table: pd.DataFrame) -> pd.DataFrame:
     return table[np.logical_and.reduce([table[name] == value for name, value in one.labels.items()])]
 
 
-def budgets_asked(table: pd.DataFrame, cost: laws.Cost) -> np.ndarray:
+def budgets_asked(table: pd.DataFrame, costs: Costs) -> np.ndarray:
     """Return the training budgets asked about: what the runs spent, and three and ten times the most."""
-    levels = training_budgets(table, cost)
+    levels = training_budgets(table, costs)
     return np.append(levels, levels[-1] * np.array([3, 10]))
 
 
@@ -81,20 +95,20 @@ def reach(one: Fitted) -> laws.Reach:
     return laws.Reach.of(one.table)
 
 
-def best_at_budgets(fitted: list[Fitted], cost: laws.Cost, budgets: np.ndarray, level: float) -> pd.DataFrame:
+def best_at_budgets(fitted: list[Fitted], costs: Costs, budgets: np.ndarray, level: float) -> pd.DataFrame:
     """Return the best size and exposure of every series at every training budget (FLOPs), see `laws.optimal`.
 
     No rows where no series has exposures enough for a law of size and exposure.
     """
     tables = [
-        laws.optimal(one.average, cost, budgets, reach(one), level=level).assign(**one.labels)
+        laws.optimal(one.average, costs[one.objective], budgets, reach(one), level=level).assign(**one.labels)
         for one in fitted
         if one.joint is not None
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd.DataFrame:
+def compute_exponents(fitted: list[Fitted], costs: Costs, level: float) -> pd.DataFrame:
     """Return the exponents of the optimal size and exposure in compute, a row a series, with intervals and a verdict.
 
     `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half, and
@@ -104,6 +118,7 @@ def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd
     for one in fitted:
         if one.joint is None:
             continue
+        cost = costs[one.objective]
         a, b = laws.exponents(one.average, cost, level=level).to_dict("records")
         half = 0.5 / cost.growth
         favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
@@ -114,7 +129,7 @@ def compute_exponents(fitted: list[Fitted], cost: laws.Cost, level: float) -> pd
     return pd.DataFrame(rows)
 
 
-def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None, cost: laws.Cost) -> pd.DataFrame:
+def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None) -> pd.DataFrame:
     """Return exponents with `universes`, analyses that differ in one choice, and `agreeing`, those that say the same.
 
     A series favours size, or data, only where all of them do. multiverse: from `multiverse.csv`, of the headline metric
@@ -125,25 +140,24 @@ def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None, 
     known, counts = multiverse is not None and len(multiverse) > 0, []
     for row in exponents.to_dict("records"):
         same = (multiverse[["objective", "metric"]] == [row["objective"], row["metric"]]).all(axis=1) if known else []
-        share = multiverse.loc[same, "exponent"].dropna() * cost.growth if known else pd.Series(dtype=float)
-        agreeing = share > 0.5 if row["favours"] == "size" else share < 0.5
+        share = multiverse.loc[same, "exponent"].dropna() if known else pd.Series(dtype=float)
+        agreeing = share < 0.5 if row["favours"] == "size" else share > 0.5
         counts.append((len(share), int(agreeing.sum()) if row["favours"] in SIDES else 0))
     counted = exponents.assign(**pd.DataFrame(counts, columns=["universes", "agreeing"], index=exponents.index))
     divided = counted["favours"].isin(SIDES) & (counted["agreeing"] < counted["universes"])
     return counted.assign(favours=counted["favours"].where(~divided, "undecided"))
 
 
-def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+def compare_at_equal_compute(fitted: list[Fitted], table: pd.DataFrame, costs: Costs) -> pd.DataFrame:
     """Compare the law's pick with the best of the rungs really trained, at equal compute, a row a series and budget."""
-    tables = [
-        laws.equal_compute(_measured(one, table, cost), one.average, cost).assign(**one.labels)
-        for one in fitted
-        if one.joint is not None
-    ]
-    if not tables:
-        return pd.DataFrame()
-    compared = pd.concat(tables, ignore_index=True)
-    rung_of = table.groupby("N", sort=False)["rung"].agg(lambda rungs: " or ".join(rungs.unique()))
+    tables = [_compared(one, table, costs[one.objective]) for one in fitted if one.joint is not None]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _compared(one: Fitted, table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    compared = laws.equal_compute(_measured(one, table, cost), one.average, cost).assign(**one.labels)
+    sizes = rows_of_series(one, table).groupby("N", sort=False)["rung"]
+    rung_of = sizes.agg(lambda rungs: " or ".join(rungs.unique()))
     return compared.assign(picked=compared["picked"].map(rung_of), best=compared["best"].map(rung_of))
 
 
@@ -183,7 +197,7 @@ def allocated(study: Study, fitted: list[Fitted]) -> list[Fitted]:
     return [one for metric in headlines(study, metrics) for one in joint if one.metric == metric]
 
 
-def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, costs: Costs) -> pd.DataFrame:
     """Compare the law's optimum with the isoFLOP parabola's vertex, a row an objective and budget; headline metric.
 
     Its columns are those of `laws.parabola` and the series' labels; no rows where no three rungs ever spent
@@ -191,8 +205,12 @@ def isoflop_check(study: Study, fitted: list[Fitted], table: pd.DataFrame, cost:
     """
     metric = headline(study, table)
     tables = [
-        laws.parabola(_measured(one, table, cost), one.average, cost, reach(one)).assign(**one.labels)
+        _parabola(one, table, costs[one.objective]).assign(**one.labels)
         for one in fitted
         if one.joint is not None and one.metric == metric
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _parabola(one: Fitted, table: pd.DataFrame, cost: laws.Cost) -> pd.DataFrame:
+    return laws.parabola(_measured(one, table, cost), one.average, cost, reach(one))

@@ -17,7 +17,7 @@ from rankscale_utils.measurements.mean_of_tests import MEAN_OF_TESTS
 from rankscale_utils.measurements.table import OWN, check_headline_test, headline, limits
 from rankscale_utils.study.study import Study
 
-from .compute import best_at_budgets, budgets_asked, compare_at_equal_compute, compute_exponents, training_cost
+from .compute import best_at_budgets, budgets_asked, compare_at_equal_compute, compute_exponents, training_costs
 from .design import trained_design
 from .fit import Fitted, fit_series, rows_of_rungs, with_axes
 from .held_out import beside_the_truth, forecast_held_out, past_of_averages
@@ -99,17 +99,17 @@ def _rehearsed(study: Study, ladder: dict, table: pd.DataFrame) -> Iterator[str]
 
 
 def _allocated(study: Study, series: list[Fitted], table: pd.DataFrame) -> Iterator[str]:
-    cost = training_cost(table, study.allocation.tokens_per_pair)[0]
+    costs = training_costs(table, study.allocation.tokens_per_pair)[0]
     level = study.forecasting.level
-    if best_at_budgets(series, cost, budgets_asked(table, cost), level).empty:
+    if best_at_budgets(series, costs, budgets_asked(table, costs), level).empty:
         yield (
             "how to divide a budget between size and exposure: a joint law needs three exposures or more of every run "
             f"(training.exposures = {list(study.training.exposures)}, forecasting.checkpoints = "
             f"{study.forecasting.checkpoints}, forecasting.burn_in = {study.forecasting.burn_in:g})"
         )
     else:
-        compute_exponents(series, cost, level)
-        compare_at_equal_compute(series, table, cost)
+        compute_exponents(series, costs, level)
+        compare_at_equal_compute(series, table, costs)
 
 
 def check_sizes(study: Study, ladder: dict) -> None:

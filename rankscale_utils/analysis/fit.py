@@ -103,7 +103,7 @@ def with_axes(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
                 f" row; add the column, or count {'params_non_embedding' if field == 'size' else 'exposure'}."
             )
     if size == "flops_per_pair":
-        N = (table["flops"] / table["exposure"]).groupby(table["rung"]).transform("mean")
+        N = (table["flops"] / table["exposure"]).groupby([table["objective"], table["rung"]]).transform("mean")
     else:
         N = table[size]
     return table.assign(N=N.astype(float), D=table[exposure].astype(float))

@@ -12,7 +12,7 @@ from rankscale_utils.study.arguments import checked, names, optional
 from rankscale_utils.study.forecasting import Allocation
 from rankscale_utils.study.loading import read_section
 
-from .compute import best_at_budgets, budgets_asked, compute_exponents, training_cost, usable_measurements
+from .compute import best_at_budgets, budgets_asked, compute_exponents, training_costs, usable_measurements
 from .fit import fit_series, of_headline_test
 from .ladder import Measurements, open_ladder
 
@@ -87,11 +87,11 @@ def allocate(
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair
     given, usable = ladder.settings, usable_measurements(ladder.every, ladder.settings)
     series = of_headline_test(fit_series(ladder.fitted, given), given.headline_test)
-    cost, counted = training_cost(usable, tokens)
-    best = best_at_budgets(series, cost, budgets_asked(usable, cost) if budgets is None else budgets, given.level)
+    costs, counted = training_costs(usable, tokens)
+    best = best_at_budgets(series, costs, budgets_asked(usable, costs) if budgets is None else budgets, given.level)
     if best.empty:
         raise StudyError(
             "no metric has a law of size and exposure together, which budgets are divided by: give three exposures or "
             "more of every rung."
         )
-    return Optima(best, compute_exponents(series, cost, given.level), counted)
+    return Optima(best, compute_exponents(series, costs, given.level), counted)

@@ -11,7 +11,7 @@ from rankscale_utils.measurements.table import headline
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from .compute import training_cost
+from .compute import training_costs
 from .design import design_of_series, held_out_design
 from .fit import Fitted, fitted_rows, joint_of, known_of, of_headline_test, series_of
 from .results import write_table
@@ -60,16 +60,16 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Forecast the largest held-out rung's headline metric, on the headline test, in every universe.
 
     Writes `multiverse.csv` and returns it, a row for each universe and objective: columns objective, metric, rung,
-    choice, option, forecast and exponent (of the optimal size in compute, by the law that budgets are divided by).
-    Universes that need a column which the measurements lack, or more rungs than there are, have no rows.
+    choice, option, forecast and exponent (of the optimal exposure in compute, by the law of most weight that has an
+    optimum; it is the same whatever N counts). Universes that need a column which the measurements lack, or more rungs
+    than there are, have no rows.
     """
     metric = headline(study, fitted_rows(fitted))
-    cost, _ = training_cost(fitted_rows(fitted), study.allocation.tokens_per_pair)
     shown = [one for one in of_headline_test(fitted, study.headline_test) if one.metric == metric]
     found = []
     for universe in universes(study, shown):
         try:
-            found += _forecasts(universe, shown, cost)
+            found += _forecasts(universe, shown)
         except (StudyError, ValueError):
             continue
     table = pd.DataFrame(found)
@@ -77,7 +77,7 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     return table
 
 
-def _forecasts(universe: Universe, fitted: Sequence[Fitted], cost: laws.Cost) -> list[dict]:
+def _forecasts(universe: Universe, fitted: Sequence[Fitted]) -> list[dict]:
     study = universe.study
     if universe.choice == AS_SEALED:
         averages = [one.average for one in fitted]
@@ -88,23 +88,18 @@ def _forecasts(universe: Universe, fitted: Sequence[Fitted], cost: laws.Cost) ->
     design = held_out_design(
         study, [replace(one, average=average) for one, average in zip(fitted, averages, strict=True)]
     )
-    rows = []
+    seen = pd.concat([average.series.table for average in averages])
+    costs, rows = training_costs(seen, study.allocation.tokens_per_pair)[0], []
     for one, average in zip(fitted, averages, strict=True):
         at = design_of_series(one, design).sort_values("N").iloc[[-1]]
         made, joint, exponent = average.forecast(at, study.forecasting.level), joint_of(average), float("nan")
         if joint is not None:
             alpha, beta = (joint.fit.coefficients[name] for name in ("alpha", "beta"))
-            exponent = beta / (alpha * _growth(average.series.table) + beta * cost.growth)
+            exponent = alpha / (alpha + beta * costs[one.objective].growth)
         labels = {"objective": one.objective, "metric": one.metric, "rung": at["rung"].iloc[0]}
         labels |= {"choice": universe.choice, "option": universe.option}
         rows.append(labels | {"forecast": float(made["forecast"].iloc[0]), "exponent": exponent})
     return rows
-
-
-def _growth(table: pd.DataFrame) -> float:
-    """How fast the universe's N grows with non-embedding parameters, on which costs are counted."""
-    sizes = table.drop_duplicates("N")
-    return float(laws.Cost.from_ladder(sizes["params_non_embedding"], sizes["N"]).growth)
 
 
 def _series(universe: Universe, one: Fitted) -> laws.Series:

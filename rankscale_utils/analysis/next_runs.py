@@ -8,7 +8,7 @@ from rankscale_utils import laws
 from rankscale_utils.measurements.table import headline
 from rankscale_utils.study.study import Study
 
-from .compute import training_cost
+from .compute import training_costs
 from .design import design_of_series, held_out_design
 from .fit import Fitted, fitted_rows, of_headline_test
 
@@ -25,13 +25,13 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     if not fitted:
         return pd.DataFrame()
     rows, plans = fitted_rows(fitted), []
-    metric, cost = headline(study, rows), training_cost(rows, study.allocation.tokens_per_pair)[0]
+    metric, costs = headline(study, rows), training_costs(rows, study.allocation.tokens_per_pair)[0]
     design = held_out_design(study, fitted)
     for one in of_headline_test(fitted, study.headline_test):
         if one.metric != metric:
             continue
-        target = design_of_series(one, design).sort_values("N").iloc[[-1]]
-        tried = laws.candidate_runs(one.table, float(target["N"].iloc[0]))
+        target, cost = design_of_series(one, design).sort_values("N").iloc[[-1]], costs[one.objective]
+        tried = laws.candidate_runs(one.table, target)
         budget = SHARE * float(cost.flops_per_unit(target["N"].iloc[0]) * target["D"].iloc[0])
         if (cost.flops_per_unit(tried["N"]) * tried["D"]).min() > budget:
             continue  # a small rung is forecast, which costs less than knowing it better

@@ -126,21 +126,21 @@ def _greedy(doubt: Doubt, flops: NDArray, targets: int, budget: float) -> list[t
     return steps
 
 
-def candidate_runs(table: pd.DataFrame, target: float) -> pd.DataFrame:
+def candidate_runs(table: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
     """Runs that a ladder suggests: every rung, and a new one at the geometric middle of each neighbouring pair.
 
-    table: a series' rows, with rung, N and D; target: the size to be forecast, which is the last one's neighbour. Each
-    at the longest exposure, and at half and twice that where there are several. Returns columns rung, N, D, kind
-    ("another seed" or "new rung").
+    table: a series' rows, with rung, N and D; target: one row with N and D, to be forecast, the last rung's neighbour.
+    Each at a rung's longest exposure, and at half and twice that where there are several. Returns columns rung, N, D,
+    kind ("another seed" or "new rung").
     """
-    ladder = table.groupby("rung")["N"].first().sort_values()
-    ends, names = np.append(ladder.to_numpy(float), target), [*ladder.index, "the one to forecast"]
-    rows = [(rung, N, "another seed") for rung, N in ladder.items()]
+    ladder = table.groupby("rung").agg({"N": "first", "D": "max"}).sort_values("N")
+    ends, names = np.vstack([ladder, target[["N", "D"]]]).astype(float), [*ladder.index, "the one to forecast"]
+    rows = [(rung, *end, "another seed") for rung, end in zip(ladder.index, ends, strict=False)]
     rows += [
-        (f"between {names[place]} and {names[place + 1]}", np.sqrt(ends[place] * ends[place + 1]), "new rung")
+        (f"between {names[place]} and {names[place + 1]}", *np.sqrt(ends[place] * ends[place + 1]), "new rung")
         for place in range(len(ladder))
-        if ends[place + 1] > ends[place]
+        if ends[place + 1, 0] > ends[place, 0]
     ]
     shares = (1.0, 0.5, 2.0) if table["D"].nunique() > 1 else (1.0,)
-    runs = [(rung, N, share * table["D"].max(), kind) for share in shares for rung, N, kind in rows]
+    runs = [(rung, N, share * D, kind) for share in shares for rung, N, D, kind in rows]
     return pd.DataFrame(runs, columns=["rung", "N", "D", "kind"])

@@ -30,8 +30,9 @@ def allocation_sentence(study: Study, exponents: pd.DataFrame, compared: pd.Data
     if exponents.empty:
         return NO_JOINT_LAW
     metric = headline(study, exponents)
+    sizes, exposures = units_in_words(study)
     growth = [
-        f"{_tenfold(row, 'a')} the parameters and {_tenfold(row, 'b')} the pairs ({row['objective']}{_caveat(row)})"
+        f"{_tenfold(row, 'a')} the {sizes} and {_tenfold(row, 'b')} the {exposures} ({row['objective']}{_caveat(row)})"
         for _, row in on_headline_test(exponents[exponents["metric"] == metric], study.headline_test).iterrows()
     ]
     test = tables.test_of(on_headline_test(exponents, study.headline_test))
@@ -64,12 +65,14 @@ def _tenfold(row: pd.Series, exponent: str) -> str:
 
 def isoflops(study: Study, allocation: AllocationResults) -> list[Axes]:
     """The headline metric at equal training FLOPs: the joint law, its optima, trained checkpoints; one an objective."""
-    table, cost = allocation.table, allocation.cost
-    levels, metric = training_budgets(table, cost), headline(study, table)
+    table, costs = allocation.table, allocation.costs
+    levels, metric = training_budgets(table, costs), headline(study, table)
     drawn = [one for one in allocation.fitted if one.metric == metric and one.joint is not None]
     counted = units_in_words(study)[0]
     return [
-        isoflop_panel(*isoflop_tables(one, table, cost, levels), f"{one.objective}: {metric}", counted, metric)
+        isoflop_panel(
+            *isoflop_tables(one, table, costs[one.objective], levels), f"{one.objective}: {metric}", counted, metric
+        )
         for one in drawn
     ]
 
@@ -111,14 +114,15 @@ def exponents_table(exponents: pd.DataFrame) -> HTML:
 
 def optima_table(study: Study, optima: pd.DataFrame) -> HTML:
     """Return the headline metric's best size and exposure at every training budget."""
+    sizes, exposures = units_in_words(study)
     return tables.styled(
         _of_headline(study, optima),
         **SERIES,
         flops="FLOPs|.2e",
-        size="parameters|si",
+        size=f"{sizes}|si",
         size_lo="low|si",
         size_hi="high|si",
-        exposure="pairs|si",
+        exposure=f"{exposures}|si",
         exposure_lo="low|si",
         exposure_hi="high|si",
         value="value|.4f",
@@ -150,14 +154,14 @@ def _of_headline(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
     """Say for every objective and metric whether more compute should go into data or into size.
 
-    exponents: as `in_every_universe` returns them; the pairs' share of growing compute is b, the models' 1 − b.
+    exponents: as `in_every_universe` returns them; the data's share of growing compute is b, the models' 1 − b.
     """
     said = []
     for row in exponents.to_dict("records"):
         of = f"{row['objective']}, {row['metric']}"
         if row["favours"] in SIDES:
             side = "above" if row["favours"] == "data" else "below"
-            why = f"as the whole interval of {share_of_pairs(row)} lies {side} a half{_in_universes(row)}"
+            why = f"as the whole interval of {share_of_data(row)} lies {side} a half{_in_universes(row)}"
             said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
         elif row["favours"] == "undecided":
             said.append(f"{of}: neither is shown to be favoured, as {why_undecided(row)}.{doubt(row['law'])}")
@@ -170,16 +174,16 @@ def _in_universes(row: dict) -> str:
     return f", in all {row['universes']} analyses" if row["universes"] else ""
 
 
-def share_of_pairs(row: Mapping) -> str:
-    """Return b, the share of growing compute that goes into pairs, with its interval."""
+def share_of_data(row: Mapping) -> str:
+    """Return b, the share of growing compute that goes into data, with its interval."""
     return f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
 
 
 def why_undecided(row: Mapping) -> str:
     """Say why neither size nor data is favoured."""
     if row["b_lo"] <= 0.5 <= row["b_hi"]:
-        return f"the interval of {share_of_pairs(row)} holds a half"
-    return f"only {row['agreeing']} of {row['universes']} analyses say what {share_of_pairs(row)} says"
+        return f"the interval of {share_of_data(row)} holds a half"
+    return f"only {row['agreeing']} of {row['universes']} analyses say what {share_of_data(row)} says"
 
 
 def serving_prices_sentence(study: Study, budget: float) -> str:
@@ -285,7 +289,15 @@ def parabola_table(check: pd.DataFrame) -> HTML:
                  vertex="vertex|si", law_size="law's optimum|si", ratio="ratio|.2g", status="parabola")  # fmt: skip
 
 
-def next_run_sentence(planned: pd.DataFrame) -> str:
+def run_in_words(study: Study, row: Mapping) -> str:
+    """Say what is to be trained next: which rung, how large, on how much, and by which objective."""
+    sizes, exposures = units_in_words(study)
+    kind = "another seed of" if row["kind"] == "another seed" else "a new rung"
+    trained = f"{si(row['N'])} {sizes} trained on {si(row['D'])} {exposures}"
+    return f"{kind} {row['rung']}, {trained} ({row['objective']}, {row['flops']:.1e} FLOPs)"
+
+
+def next_run_sentence(study: Study, planned: pd.DataFrame) -> str:
     """Say which run to train next, and what it would be worth."""
     if planned.empty:
         return "No run for half the price of the large one would narrow its forecast by two percent or more."
@@ -297,20 +309,21 @@ def next_run_sentence(planned: pd.DataFrame) -> str:
         else ""
     )
     return (
-        f"Train this before the large one: {first['kind']} at {first['N']:,.0f} parameters (as the study counts them) "
-        f"and {first['D']:,.0f} pairs ({first['objective']}). It would narrow the forecast from "
+        f"Train this before the large one: {run_in_words(study, first)}. It would narrow the forecast from "
         f"±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}{more}, if noise is as large at every size."
     )
 
 
-def next_runs_table(planned: pd.DataFrame) -> HTML:
+def next_runs_table(study: Study, planned: pd.DataFrame) -> HTML:
     """Return the runs to train next, in order."""
+    sizes, exposures = units_in_words(study)
     return tables.styled(
         planned,
         objective="objective",
         kind="kind",
-        N="parameters|,.0f",
-        D="pairs|,.0f",
+        rung="rung",
+        N=f"{sizes}|si",
+        D=f"{exposures}|si",
         flops="FLOPs|.2e",
         cumulative_flops="FLOPs so far|.2e",
         half_width_now="half width|.4f",

@@ -10,11 +10,11 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
-from .allocate import share_of_pairs, why_undecided
-from .prose import counted, listed, si
+from .allocate import run_in_words, share_of_data, why_undecided
+from .prose import counted, listed
 from .tables import test_of
 
-FAVOURED = {"size": "Into a larger model", "data": "Into more training pairs"}
+FAVOURED = {"size": "Into a larger model", "data": "Into more training data"}
 
 
 class Tile(NamedTuple):
@@ -180,30 +180,29 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
     row = rows.iloc[0]
     if len(favoured) == 1 and favoured <= set(FAVOURED):
         half = "above" if row["favours"] == "data" else "below"
-        whole = f"all of {share_of_pairs(row)}, {row['objective']}, lies {half} a half"
-        why = f"Pairs should grow as compute to the power b, and {whole}{_status(row)}."
+        whole = f"all of {share_of_data(row)}, {row['objective']}, lies {half} a half"
+        why = f"Training data should grow as compute to the power b, and {whole}{_status(row)}."
         return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
     undecided = rows[rows["favours"] == "undecided"]
     if undecided.empty:
         sides = listed(f"{one['favours']} for {one['objective']}" for _, one in rows.iterrows())
-        why = f"Larger model or more pairs: objectives differ, {sides}."
+        why = f"Larger model or more data: objectives differ, {sides}."
     else:
         row = undecided.iloc[0]
-        why = f"Larger model or more pairs: undecided for {row['objective']}, as {why_undecided(row)}{_status(row)}."
-    return Tile(question, "Cannot be told yet", [why, *_next_run(tables["next_runs"])])
+        why = f"Larger model or more data: undecided for {row['objective']}, as {why_undecided(row)}{_status(row)}."
+    return Tile(question, "Cannot be told yet", [why, *_next_run(study, tables["next_runs"])])
 
 
 def _status(row: pd.Series) -> str:
     return "" if row["law"] == "converged" else f", a law {row['law']}"
 
 
-def _next_run(planned: pd.DataFrame) -> list[str]:
+def _next_run(study: Study, planned: pd.DataFrame) -> list[str]:
     if planned.empty:
         return ["No run for half the price of the large one would narrow its forecast by two percent or more."]
     first = planned.iloc[0]
     return [
-        f"Train this next: {first['kind']} at {si(first['N'])} parameters and {si(first['D'])} pairs "
-        f"({first['objective']}, {first['flops']:.1e} FLOPs): it would narrow the forecast from "
+        f"Train this next: {run_in_words(study, first)}. It would narrow the forecast from "
         f"±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}."
     ]
 

@@ -147,10 +147,8 @@ def multiverse_sentence(table: pd.DataFrame) -> str:
         exponent = rows["exponent"].dropna()
         favoured = ""
         if len(exponent):
-            side = (
-                "size" if exponent.min() > 0.5 else "data" if exponent.max() < 0.5 else "size in some, data in others"
-            )
-            favoured = f"; more compute favours {side} (a from {exponent.min():.2f} to {exponent.max():.2f})"
+            low_b, high_b = exponent.min(), exponent.max()
+            favoured = f"; b, the share of growing compute that goes into data, from {low_b:.2f} to {high_b:.2f}"
         sentences.append(
             f"{objective}, {rows['rung'].iloc[0]}: {rows['metric'].iloc[0]} from {low['forecast']:.4f} "
             f"({low['choice']}: {low['option']}) to {high['forecast']:.4f} ({high['choice']}: {high['option']})"
@@ -249,7 +247,7 @@ def multiverse_figure(table: pd.DataFrame, scored: pd.DataFrame, test: str | Non
             axes.axvline(forecast.actual, color=figures.HELD_OUT, lw=1.4, ls="--")
         axes.plot(rows["forecast"], rows["label"].map(labels.index), "o", color=colour, ms=5)
         panels.append(axes)
-    axes = _choices_panel("How the optimum grows", "a: optimal size grows as compute to the power a", labels)
+    axes = _choices_panel("How the optimum grows", "b: optimal exposure grows as compute to the power b", labels)
     for objective, rows in table.groupby("objective", sort=False):
         colour = figures.colour_of(objective)
         axes.plot(rows["exponent"], rows["label"].map(labels.index), "o", color=colour, ms=5, label=objective)

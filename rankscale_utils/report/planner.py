@@ -53,10 +53,12 @@ def planner(study: Study, allocation: AllocationResults) -> HTML:
     shown, table = allocated(study, allocation.fitted), allocation.table
     if not shown:
         return HTML("<p>No series has a joint law of size and exposure, so there is nothing to plan with.</p>")
-    series = [(f"{one.objective}: {one.metric}", one.average, rows_of_series(one, table)) for one in shown]
+    series = [
+        (f"{one.objective}: {one.metric}", one.average, rows_of_series(one, table), allocation.costs[one.objective])
+        for one in shown
+    ]
     return widget(
         series,
-        allocation.cost,
         life_of_reranker(study, table),
         {name: getattr(study.allocation, name) for name in SLIDER_LABELS} | {"budget": allocation.budget},
         study.forecasting.level,
@@ -66,8 +68,7 @@ def planner(study: Study, allocation: AllocationResults) -> HTML:
 
 
 def widget(
-    series: list[tuple[str, laws.Average, pd.DataFrame]],
-    cost: laws.Cost,
+    series: list[tuple[str, laws.Average, pd.DataFrame, laws.Cost]],
     life: Life,
     plan: dict[str, float],
     level: float,
@@ -76,14 +77,13 @@ def widget(
 ) -> HTML:
     """Return the planner as one piece of HTML with its style, data and script.
 
-    series: name, laws and measurements of each series to choose from. life: at the first plan. plan: where the
-    sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count. measured_depth:
-    candidates a query at which quality was measured; 0 where that is not known.
+    series: name, laws, measurements and cost of training of each series to choose from. life: at the first plan. plan:
+    where the sliders stand first, by their names in `SLIDER_LABELS`. words: what sizes and exposures count.
+    measured_depth: candidates a query at which quality was measured; 0 where that is not known.
     """
     draws = min(MOST_DRAWS, ALL_DRAWS // len(series))
-    reaches = [Reach.of(average.series.table) for _, average, _ in series]
+    reaches = [Reach.of(average.series.table) for _, average, _, _ in series]
     data = {
-        "cost": {"sizes": _rounded(cost.log_sizes, 9), "flops": _rounded(cost.log_flops, 9)},
         "share": life.text_share,
         "plan": plan,
         "fallback": FALLBACK,
@@ -93,13 +93,14 @@ def widget(
         "forms": FORMS,
         "with_optimum": laws.WITH_OPTIMUM,
         "series": [
-            _entry(name, sample(average, draws), rows, reach)
-            for (name, average, rows), reach in zip(series, reaches, strict=True)
+            _entry(name, sample(average, draws), rows, cost, reach)
+            for (name, average, rows, cost), reach in zip(series, reaches, strict=True)
         ],
     }
     written = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # never ends its element
     css, script = ((TEMPLATE / f"planner.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    controls = _markup(plan, level, words, _told(reaches, cost, life, plan["budget"]))
+    told = _told(reaches, [cost for *_, cost in series], life, plan["budget"])
+    controls = _markup(plan, level, words, told)
     return HTML(
         f'<div class="planner"><style>{css}</style><noscript><p>{escape(NO_SCRIPT)}</p></noscript>{controls}'
         f'<script type="application/json">{written}</script></div><script>{script}</script>'
@@ -112,15 +113,17 @@ def sample(average: laws.Average, number: int) -> laws.Average:
     return average.thinned(number, ends["N"].max(), ends["D"].max())
 
 
-def _told(reaches: list[Reach], cost: laws.Cost, life: Life, budget: float) -> tuple[int, int]:
+def _told(reaches: list[Reach], costs: list[laws.Cost], life: Life, budget: float) -> tuple[int, int]:
     """Return the places of the budget's slider between which some series' runs tell something at the first plan."""
-    corners = [[(reach.sizes[end], reach.exposures[end]) for end in (0, 1)] for reach in reaches]
-    totals = [[float(life.log_total(cost, *np.array(corner))) for corner in ends] for ends in corners]
+    totals = [
+        [float(life.log_total(cost, np.array(reach.sizes[end]), np.array(reach.exposures[end]))) for end in (0, 1)]
+        for reach, cost in zip(reaches, costs, strict=True)
+    ]
     steps = (np.array(totals) - np.log(budget)) / np.log(10) * TWENTIETHS
     return min(0, int(np.ceil(steps[:, 0].min()))), max(0, int(np.floor(steps[:, 1].max())))
 
 
-def _entry(name: str, average: laws.Average, rows: pd.DataFrame, reach: Reach) -> dict:
+def _entry(name: str, average: laws.Average, rows: pd.DataFrame, cost: laws.Cost, reach: Reach) -> dict:
     """Return a series as the script reads it."""
     series, draws = average.series, []
     for form, made in average.posteriors.items():
@@ -129,6 +132,7 @@ def _entry(name: str, average: laws.Average, rows: pd.DataFrame, reach: Reach) -
         draws += [[FORMS.index(form), *_rounded(row, DIGITS)] for row in numbers]
     return {
         "name": name,
+        "cost": {"sizes": _rounded(cost.log_sizes, 9), "flops": _rounded(cost.log_flops, 9)},
         "rising": series.rising,
         "scale": series.scale,
         "limits": [limit if np.isfinite(limit) else None for limit in series.limits],

@@ -15,7 +15,7 @@ from rankscale_utils.analysis.compute import (
     compute_exponents,
     in_every_universe,
     isoflop_check,
-    training_cost,
+    training_costs,
 )
 from rankscale_utils.analysis.fit import joint_of
 from rankscale_utils.errors import StudyError
@@ -51,20 +51,20 @@ def table(fitted):
     return pd.concat([one.table for one in fitted], ignore_index=True)
 
 
-def cost_of(study, table):
-    return training_cost(table, study.allocation.tokens_per_pair)[0]
+def costs_of(study, table):
+    return training_costs(table, study.allocation.tokens_per_pair)[0]
 
 
 def test_the_studys_own_numbers_are_used(new_study, fitted, table):
     study = new_study(allocation={"queries": "1e6", "depth": 50, "budget": 0.002, "wanted": 0.2})
-    cost = cost_of(study, table)
-    assert total_budget(study, table, cost) == 0.002
-    best = best_within_budget(study, fitted, table, cost)
+    costs = costs_of(study, table)
+    assert total_budget(study, table, costs) == 0.002
+    best = best_within_budget(study, fitted, table, costs)
     assert list(best["metric"]) == ["nDCG@10", "CE9"]
     np.testing.assert_allclose(best["training"] + best["serving"], 0.002)
     np.testing.assert_allclose(best["share"], best["serving"] / 0.002)
-    np.testing.assert_allclose(best["serving"], 1.4e-18 * 1e6 * 50 * cost.flops_per_unit(best["size"]) / 3)
-    least = least_total_cost(study, fitted, table, cost)
+    np.testing.assert_allclose(best["serving"], 1.4e-18 * 1e6 * 50 * costs["listwise"].flops_per_unit(best["size"]) / 3)
+    least = least_total_cost(study, fitted, table, costs)
     assert least["wanted"][0] == 0.2
     largest = table[(table["metric"] == "CE9") & (table["N"] == SIZES[-1])]
     assert least["wanted"][1] == pytest.approx(largest.groupby("exposure")["value"].mean().min())
@@ -74,13 +74,13 @@ def test_the_default_budget_is_ten_trainings_and_serving(new_study, table):
     study = new_study()
     flops = 6 * 128 * SIZES[-1]
     expected = 1.4e-18 * (10 * flops * EXPOSURES[-1] + 1e7 * 100 * flops / 3)
-    assert total_budget(study, table, cost_of(study, table)) == pytest.approx(expected)
+    assert total_budget(study, table, costs_of(study, table)) == pytest.approx(expected)
 
 
 def test_scoring_a_pair_costs_a_third_whatever_exposure_counts(new_study, table):
     study = new_study()
     tokens = table.assign(D=table["exposure"] * 60)
-    cost, same = (training_cost(one, study.allocation.tokens_per_pair)[0] for one in (tokens, table))
+    cost, same = (costs_of(study, one)["listwise"] for one in (tokens, table))
     log_N = np.log(SIZES)
     a, b = life_of_reranker(study, tokens), life_of_reranker(study, table)
     np.testing.assert_allclose(a.log_fixed(cost, log_N), b.log_fixed(same, log_N))
@@ -89,8 +89,8 @@ def test_scoring_a_pair_costs_a_third_whatever_exposure_counts(new_study, table)
 
 def test_sentences_follow_the_numbers(new_study, fitted, table):
     study = new_study(allocation={"budget": 0.05, "wanted": 0.37})
-    cost = cost_of(study, table)
-    best, least = (solve(study, fitted, table, cost)
+    costs = costs_of(study, table)
+    best, least = (solve(study, fitted, table, costs)
                    for solve in (best_within_budget, least_total_cost))  # fmt: skip
     (one,) = allocate_page.within_budget_sentences(study, best)
     assert f"reaches nDCG@10 on {best['collection'][0]} {best['value'][0]:.4f}" in one
@@ -101,7 +101,7 @@ def test_sentences_follow_the_numbers(new_study, fitted, table):
         in allocate_page.least_cost_sentences(study, least)[0]
     )
     beyond = new_study(allocation={"wanted": 0.79})
-    unreached = least_total_cost(beyond, fitted, table, cost)
+    unreached = least_total_cost(beyond, fitted, table, costs)
     assert (
         f"0.7900 on {unreached['collection'][0]} is out of reach: with ten times the largest size"
         in allocate_page.least_cost_sentences(beyond, unreached)[0]
@@ -114,7 +114,7 @@ def test_sentences_follow_the_numbers(new_study, fitted, table):
 def test_a_study_without_joint_laws_says_so(new_study, fitted, table):
     study = new_study()
     alone = [SimpleNamespace(**vars(one) | {"joint": None}) for one in fitted]
-    best = best_within_budget(study, alone, table, cost_of(study, table))
+    best = best_within_budget(study, alone, table, costs_of(study, table))
     assert "No series" in allocate_page.within_budget_sentences(study, best)[0]
     assert "No series" in allocate_page.least_cost_sentences(study, best)[0]
     assert allocate_page.budget_table(study, best).data == ""
@@ -131,24 +131,23 @@ def test_verdicts_say_data_size_or_neither():
 
 
 def test_a_side_is_favoured_only_where_every_analysis_says_so():
-    cost = laws.Cost.six_n()
     row = {"objective": "listwise", "metric": "AP", "law": "converged", "b": 0.3, "b_lo": 0.2, "b_hi": 0.4}
     exponents = pd.DataFrame([row | {"favours": "size"}, row | {"metric": "CE9", "favours": "size"}])
     labels = {"objective": "listwise", "metric": "AP"}
-    for of_one, favours, agreeing in ((0.7, "size", 3), (0.45, "undecided", 2)):
-        universes = pd.DataFrame([labels | {"exponent": a} for a in (0.7, 0.6, of_one, np.nan)])
-        found = in_every_universe(exponents, universes, cost)
+    for of_one, favours, agreeing in ((0.3, "size", 3), (0.55, "undecided", 2)):
+        universes = pd.DataFrame([labels | {"exponent": b} for b in (0.3, 0.4, of_one, np.nan)])
+        found = in_every_universe(exponents, universes)
         assert found["favours"].tolist() == [favours, "size"]
         assert found["universes"].tolist() == [3, 0]
         assert found["agreeing"].tolist() == [agreeing, 0]
     (divided, _) = allocate_page.verdict_sentences(found)
     assert "only 2 of 3 analyses say what b = 0.30 [0.20, 0.40] says" in divided
-    assert in_every_universe(exponents, None, cost)["favours"].tolist() == ["size", "size"]
+    assert in_every_universe(exponents, None)["favours"].tolist() == ["size", "size"]
 
 
 def test_the_parabola_stands_beside_the_law(new_study, fitted, table):
     study = new_study()
-    check = isoflop_check(study, fitted, table, cost_of(study, table))
+    check = isoflop_check(study, fitted, table, costs_of(study, table))
     assert set(check["metric"]) <= {"nDCG@10"}
     assert allocate_page.parabola_sentence(check.iloc[:0]).startswith("No three rungs")
     assert allocate_page.parabola_table(check.iloc[:0]).data == ""
@@ -179,7 +178,7 @@ def test_an_allocation_that_cannot_be_is_refused_in_one_sentence(new_study, fiel
 
 def test_two_exposures_are_too_few_to_divide_a_budget_by(new_study, fitted, table):
     study, without = new_study(), [SimpleNamespace(**(vars(one) | {"joint": None})) for one in fitted]
-    cost = cost_of(study, table)
-    assert best_at_budgets(without, cost, np.array([1e15]), 0.95).empty
-    assert compute_exponents(without, cost, 0.95).empty
-    assert compare_at_equal_compute(without, table, cost).empty
+    costs = costs_of(study, table)
+    assert best_at_budgets(without, costs, np.array([1e15]), 0.95).empty
+    assert compute_exponents(without, costs, 0.95).empty
+    assert compare_at_equal_compute(without, table, costs).empty

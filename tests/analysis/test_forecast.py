@@ -9,7 +9,7 @@ import yaml
 
 from rankscale_utils import laws
 from rankscale_utils.analysis.allocate import allocate_study
-from rankscale_utils.analysis.compute import all_measurements, training_cost
+from rankscale_utils.analysis.compute import all_measurements, training_costs
 from rankscale_utils.analysis.design import held_out_design
 from rankscale_utils.analysis.fit import fit_study, known_of, with_axes
 from rankscale_utils.analysis.forecast import score_study, seal_study
@@ -194,7 +194,7 @@ def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(st
     assert "128 tokens" in found.counted
     assert found.exponents["a"].to_numpy() == pytest.approx(0.5, abs=0.15)  # alpha = beta; a gap bends a law of values
     assert ((found.exponents["a_lo"] <= 0.55) & (found.exponents["a_hi"] >= 0.45)).all()
-    spent = found.cost.flops_per_unit(found.optima["size"]) * found.optima["exposure"]
+    spent = found.costs["listwise"].flops_per_unit(found.optima["size"]) * found.optima["exposure"]
     assert spent.to_numpy() == pytest.approx(found.optima["flops"].to_numpy())
     assert (found.equal_compute["regret"] >= 0).all()
     assert set(found.equal_compute["picked"]) <= set(SIZES)
@@ -211,6 +211,6 @@ def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(st
 def test_flops_that_the_measurements_bring_are_used(study):
     table = all_measurements(study)
     table["flops"] = 7.0 * table["params_non_embedding"] ** 0.8 * table["exposure"]
-    cost, counted = training_cost(table, study.allocation.tokens_per_pair)
-    assert cost.growth == pytest.approx(0.8)
+    costs, counted = training_costs(table, study.allocation.tokens_per_pair)
+    assert costs["listwise"].growth == pytest.approx(0.8)
     assert "real pair lengths" in counted

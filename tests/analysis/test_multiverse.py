@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from rankscale_utils import laws
-from rankscale_utils.analysis.fit import fit_study
+from rankscale_utils.analysis.compute import compute_exponents, training_costs
+from rankscale_utils.analysis.fit import fit_study, fitted_rows
 from rankscale_utils.analysis.forecast import seal_study
 from rankscale_utils.analysis.multiverse import forecast_universes, universes
 from rankscale_utils.study.loading import load_study
@@ -115,3 +116,21 @@ def test_what_merely_renames_an_axis_changes_little(found):
 def test_no_choice_leads_far_from_the_truth(found):
     truth = true_value("nDCG@10", SIZES["xl"], EXPOSURES[-1])
     assert (found["forecast"] - truth).abs().max() < 0.03
+
+
+def test_the_share_of_data_is_the_same_whatever_counts_sizes(study, fitted, found):
+    """N doubles where parameters outside the embeddings quadruple; a verdict on size or data must not see that."""
+    table = pd.read_csv(study.measurements_file)
+    table["params"] = 1000 * table["params_non_embedding"] ** 0.5
+    root = study.measurements_file.parent
+    table.to_csv(root / "embeddings.csv", index=False)
+    fields = {"measurements": "embeddings.csv", "held_out": {"rungs": ["xl"]}}
+    (root / "embeddings.yaml").write_text(yaml.safe_dump(fields | {"forecasting": {"draws": 100, "size": "params"}}))
+    other = load_study(root / "embeddings.yaml")
+    refitted = fit_study(other)
+    costs = training_costs(fitted_rows(refitted), other.allocation.tokens_per_pair)[0]
+    assert costs["listwise"].growth == pytest.approx(2)
+    (share,) = compute_exponents(refitted, costs, 0.95)["b"]
+    sealed, before = (table.loc[0, "exponent"] for table in (forecast_universes(other, refitted), found))
+    assert sealed == pytest.approx(before, abs=0.03)
+    assert sealed == pytest.approx(share, abs=0.1)

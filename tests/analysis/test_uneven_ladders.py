@@ -67,6 +67,20 @@ def forecasts(tmp_path, monkeypatch):
     return run
 
 
+def test_families_under_the_same_names_keep_their_own_prices(forecasts):
+    table = ladder(objectives=("listwise", "pointwise"), seeds=2)
+    a_unit = table["objective"].map({"listwise": 600.0, "pointwise": 6000.0})  # FLOPs of a pair and parameter
+    table["flops"] = a_unit * table["params_non_embedding"] * table["exposure"]
+    study, _ = forecasts(table)
+    prices = {"listwise": 600.0, "pointwise": 6000.0}
+    for name, size, exposure in (("next_runs", "N", "D"), ("allocation", "size", "exposure")):
+        rows = study.results()[name]
+        assert set(rows["objective"]) == set(prices)
+        paid = rows["objective"].map(prices) * rows[size] * rows[exposure]
+        told = rows[size].notna()
+        assert rows.loc[told, "flops"].to_numpy() == pytest.approx(paid[told].to_numpy())
+
+
 def near_the_truth(rows, within=0.03):
     """Whether every forecast is near the law's value, and its interval holds what was measured."""
     right = [truth(row["metric"], SIZES["400m"], EXPOSURES[-1]) for _, row in rows.iterrows()]

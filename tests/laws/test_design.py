@@ -16,7 +16,7 @@ def single_seeds() -> Average:
 
 
 def candidates_of(average: Average) -> pd.DataFrame:
-    return candidate_runs(average.series.table, TARGET["N"].iloc[0])
+    return candidate_runs(average.series.table, TARGET)
 
 
 def half_width(average: Average) -> float:
@@ -101,7 +101,15 @@ def test_candidates_are_rungs_the_middles_between_them_and_one_on_the_way_to_the
     way = table.loc[table["rung"] == f"between {SIZES[-1]:g} and the one to forecast", "N"]
     np.testing.assert_allclose(way, np.sqrt(SIZES[-1] * 4.4e5))
     ends = average.series.last
-    assert set(candidate_runs(ends, 4.4e5)["D"]) == {EXPOSURES[-1]}  # of a size law, at its own exposure alone
+    assert set(candidate_runs(ends, TARGET)["D"]) == {EXPOSURES[-1]}  # of a size law, at its own exposure alone
+
+
+def test_candidates_of_a_ladder_of_even_tokens_a_parameter_keep_to_it():
+    average = single_seeds()
+    uneven = average.series.table.assign(D=lambda rows: rows["D"] * rows["N"] / SIZES[-1])
+    target = TARGET.assign(D=lambda rows: EXPOSURES[-1] * rows["N"] / SIZES[-1])
+    offered = candidate_runs(uneven, target)
+    assert set((offered["D"] / offered["N"] / (EXPOSURES[-1] / SIZES[-1])).round(9)) == {0.5, 1.0, 2.0}
 
 
 @pytest.mark.parametrize(

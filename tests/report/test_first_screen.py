@@ -11,8 +11,8 @@ KEYS = {"metric": "nDCG@10", "collection": "a/test", "task": "rerank", "score": 
 STUDY = Study.model_construct(forecasting=Study.model_fields["forecasting"].default)
 EXPONENTS = pd.DataFrame([KEYS | {"objective": "listwise", "b": 0.47, "b_lo": 0.18, "b_hi": 0.76,
                                   "favours": "undecided", "law": "led by the prior"}])  # fmt: skip
-NEXT = pd.DataFrame([{"kind": "another seed", "N": 1225.0, "D": 40000.0, "objective": "listwise", "flops": 4.5e10,
-                      "half_width_now": 0.0184, "half_width_after": 0.0182}])  # fmt: skip
+NEXT = pd.DataFrame([{"kind": "another seed", "rung": "w24", "N": 1225.0, "D": 40000.0, "objective": "listwise",
+                      "flops": 4.5e10, "half_width_now": 0.0184, "half_width_after": 0.0182}])  # fmt: skip
 
 
 def forecast(objective: str, value: float, **other: object) -> dict:
@@ -75,17 +75,19 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
     tile = tiles([forecast("listwise", 0.322)], on_tests({}))[2]
     assert tile.answer == "Cannot be told yet"
     assert tile.sentences[0].startswith(
-        "Larger model or more pairs: undecided for listwise, as the interval of b = 0.47 [0.18, 0.76] holds"
+        "Larger model or more data: undecided for listwise, as the interval of b = 0.47 [0.18, 0.76] holds"
     )
     assert tile.sentences[0].endswith("a law led by the prior.")
-    assert tile.sentences[1].startswith("Train this next: another seed at 1.22k parameters and 40k pairs (listwise, ")
+    assert tile.sentences[1].startswith(
+        "Train this next: another seed of w24, 1.22k non-embedding parameters trained on 40k pairs (listwise, 4.5e+10"
+    )
 
 
 def test_objectives_that_differ_are_both_named():
     sides = pd.concat([EXPONENTS.assign(favours="size"), EXPONENTS.assign(objective="pointwise", favours="data")])
     tile = tiles([forecast("listwise", 0.322)], on_tests({}), sides)[2]
     assert (
-        tile.sentences[0] == "Larger model or more pairs: objectives differ, size for listwise and data for pointwise."
+        tile.sentences[0] == "Larger model or more data: objectives differ, size for listwise and data for pointwise."
     )
     mixed = pd.concat(
         [EXPONENTS.assign(favours="size", b=0.3, b_lo=0.2, b_hi=0.4), EXPONENTS.assign(objective="pairwise")]
@@ -100,7 +102,7 @@ def test_an_advice_beyond_what_was_measured_says_so():
         [KEYS | {"status": "at 10 times the longest exposure measured, where what these runs tell ends"}]
     )
     tile = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within)[2]
-    assert (tile.answer, tile.mood) == ("Into more training pairs", "good")
+    assert (tile.answer, tile.mood) == ("Into more training data", "good")
     assert tile.sentences[1].startswith(
         "How much of either: the best use of the study's budget is at 10 times the longest"
     )

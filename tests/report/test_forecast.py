@@ -85,6 +85,6 @@ def test_other_analyses_stand_in_the_order_of_the_choices():
     assert dots.get_xydata().tolist() == [[0.52, 0], [0.47, 1]]
     assert list(exponents.lines[0].get_xdata()) == [0.6, 0.6]
     assert page.multiverse_sentence(analyses) == (
-        "2 analyses. listwise, w48: AP from 0.4700 (checkpoints: 1) to 0.5200 (sealed: as sealed); more compute "
-        "favours size (a from 0.60 to 0.60)."
+        "2 analyses. listwise, w48: AP from 0.4700 (checkpoints: 1) to 0.5200 (sealed: as sealed); b, the share "
+        "of growing compute that goes into data, from 0.60 to 0.60."
     )

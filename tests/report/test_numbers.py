@@ -115,7 +115,7 @@ def test_no_page_and_no_table_holds_what_cannot_be_read(strange):
         allocate_page.optima_table(strange, allocation.optima),
         allocate_page.equal_compute_table(strange, compared),
         allocate_page.parabola_table(allocation.parabolas),
-        allocate_page.next_runs_table(allocation.next_runs),
+        allocate_page.next_runs_table(strange, allocation.next_runs),
         allocate_page.budget_table(strange, allocation.within_budget),
         allocate_page.budget_table(strange, allocation.least_cost),
         planner(strange, allocation),

@@ -60,7 +60,7 @@ def expected_of(average: laws.Average, life: Life, budget: float) -> pd.Series:
 
 
 def html_of(average: laws.Average, plan: dict[str, float] = PLAN, name: str = "listwise: nDCG@10") -> str:
-    return widget([(name, average, rows(average))], COST, life_of(plan), plan, 0.95).data
+    return widget([(name, average, rows(average), COST)], life_of(plan), plan, 0.95).data
 
 
 def shown(html: str, folder) -> tuple[dict[str, list[float]], str]:
@@ -105,8 +105,8 @@ def test_a_sample_says_nearly_what_the_sealed_forecast_says(truth):
 
 def test_the_widget_is_small_whatever_it_holds():
     average = simulated("rising", seeds=1)
-    series = [(f"series {n}", average, rows(average)) for n in range(12)]
-    html = widget(series, COST, LIFE, PLAN, 0.95).data
+    series = [(f"series {n}", average, rows(average), COST) for n in range(12)]
+    html = widget(series, LIFE, PLAN, 0.95).data
     data = re.search(r'application/json">(.*?)</script>', html).group(1)
     assert len(data) < 120_000
     assert len(html) - len(data) < 24_000
@@ -138,7 +138,9 @@ document.querySelector(".planner").dispatchEvent(new Event("input"));
 @pytest.mark.parametrize("queries", [1e7, 0])
 def test_sliders_move_the_optimum(queries, tmp_path):
     other, moved = simulated("falling"), simulated("rising")
-    html = widget([("other", other, rows(other)), ("moved", moved, rows(moved))], COST, LIFE, PLAN, 0.95).data
+    dearer = laws.Cost(COST.log_sizes, tuple(np.log(3) + np.array(COST.log_flops)))  # of another family
+    series = [("other", other, rows(other), dearer), ("moved", moved, rows(moved), COST)]
+    html = widget(series, LIFE, PLAN, 0.95).data
     places = {"series": 1, "budget": 20, "queries": 20 if queries else -100, "depth": -20, "training_price": 20,
               "serving_price": -20}  # fmt: skip
     numbers, text = shown(html + MOVE % json.dumps(places), tmp_path)

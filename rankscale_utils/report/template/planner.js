@@ -2,11 +2,10 @@
 (() => {
   const root = document.querySelector(".planner");
   const data = JSON.parse(root.querySelector("[type='application/json']").textContent);
-  const { sizes, flops } = data.cost;
   const POINTS = 97;
   const find = name => root.querySelector(`[name=${name}]`);
 
-  const logCost = x => {
+  const logCost = ({ cost: { sizes, flops } }, x) => {
     let i = 0;
     while (i < sizes.length - 2 && x > sizes[i + 1]) i++;
     return flops[i] + (flops[i + 1] - flops[i]) / (sizes[i + 1] - sizes[i]) * (x - sizes[i]);
@@ -82,13 +81,13 @@
   };
 
   // The line of sizes and of what a budget leaves to exposure, as far as the runs tell: laws/allocation.py.
-  const exposureOf = plan => x => {
-    const left = -Math.expm1(Math.min(logPairs(plan) + logCost(x) - Math.log(plan.budget), 0));
-    return Math.log(plan.budget) + Math.log(left) - Math.log(plan.training_price / 1e18) - logCost(x);
+  const exposureOf = (one, plan) => x => {
+    const left = -Math.expm1(Math.min(logPairs(plan) + logCost(one, x) - Math.log(plan.budget), 0));
+    return Math.log(plan.budget) + Math.log(left) - Math.log(plan.training_price / 1e18) - logCost(one, x);
   };
   const spaced = (low, high, n) => Array.from({ length: n }, (_, i) => low + (high - low) * i / (n - 1));
   const lineOf = (one, plan) => {
-    const exposure = exposureOf(plan), [shortest, longest] = one.reach[1];
+    const exposure = exposureOf(one, plan), [shortest, longest] = one.reach[1];
     const cross = (low, high, wanted) => {
       for (let i = 0; i < 30; i++) [low, high] = exposure((low + high) / 2) > wanted ? [(low + high) / 2, high] : [low, (low + high) / 2];
       return (low + high) / 2;
@@ -118,8 +117,8 @@
     };
     const sizes = [size, Math.min(end((1 - data.level) / 2), size), Math.max(end((1 + data.level) / 2), size)];
     const exposures = [0, 2, 1].map(i => line.at(sizes[i]));
-    const serving = sizes.map(x => exp(logPairs(plan) + logCost(x)));
-    const training = [0, 1, 2].map(i => exp(Math.log(plan.training_price / 1e18) + logCost(sizes[i]) + line.at(sizes[i])));
+    const serving = sizes.map(x => exp(logPairs(plan) + logCost(one, x)));
+    const training = [0, 1, 2].map(i => exp(Math.log(plan.training_price / 1e18) + logCost(one, sizes[i]) + line.at(sizes[i])));
     const ordered = ([middle, a, b]) => [middle, Math.min(a, b), Math.max(a, b)];
     return { line, size: sizes.map(exp), exposure: exposures.map(exp), value: forecast(one, mixture(one, size, line.at(size))),
              training: ordered(training), serving: ordered(serving) };
