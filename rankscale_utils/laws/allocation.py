@@ -16,14 +16,14 @@ from .averaging import Average
 from .cost import Cost
 from .life import Life
 
-TIMES = 10.0  # the largest and longest measured, and a tenth of the smallest: beyond that runs tell nothing
+TIMES = 10.0  # the largest and longest fitted, and a tenth of the smallest: beyond that runs tell nothing
 WITH_OPTIMUM = ("additive", "logarithm", "Kaplan")  # a sigmoid of size and exposure has no best division of a budget
 POINTS, ROUNDS = 97, 2  # of a search along a line: the second looks between the neighbours of the first one's best
 HALVINGS = 30  # of the exposures within reach, to the one that reaches a wanted value
 EDGE = 1e-9  # nearer to the end of its reach than that, a size is at it
 INSIDE = "inside"
 NOT_TOLD = (
-    "not told by these runs: all sizes and exposures within ten times what was measured cost less, or all cost more"
+    "not told by these runs: all sizes and exposures within ten times what was fitted cost less, or all cost more"
 )
 
 Line = Callable[[NDArray], NDArray]  # log exposure that is left to each log size
@@ -38,7 +38,7 @@ class Reach:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, times: float = TIMES) -> "Reach":
-        """So many times what was measured, in rows with N and D."""
+        """So many times what was fitted, in rows with N and D."""
         return cls(*((np.log(rows[x].min() / times), np.log(rows[x].max() * times)) for x in ("N", "D")))
 
     def line(self, log_exposure: Line, points: int = POINTS) -> tuple[NDArray, NDArray]:
@@ -70,7 +70,7 @@ class Reach:
         for name, beyond in ends:
             if beyond >= -EDGE:
                 share = "a tenth of the" if name.startswith(("smallest", "shortest")) else f"{times:g} times the"
-                return f"at {share} {name} measured, where what these runs tell ends"
+                return f"at {share} {name} fitted, where what these runs tell ends"
         return INSIDE
 
 
@@ -231,6 +231,6 @@ def _reaching(average: Average, sizes: NDArray, target: float, reach: Reach) -> 
 
 def _out_of_reach(average: Average, wanted: float, reach: Reach, life: Life, level: float) -> pd.DataFrame:
     corner = average.median(*(np.exp([ends[1]]) for ends in (reach.sizes, reach.exposures)))[0]
-    why = f"out of reach: with ten times the largest size and longest exposure measured {corner:.4f} is forecast"
+    why = f"out of reach: with ten times the largest size and longest exposure fitted {corner:.4f} is forecast"
     names = ["size", "exposure", *life.paid_for, "total", "value", "value_lo", "value_hi"]
     return pd.DataFrame([dict.fromkeys(names, np.nan) | {"wanted": wanted, "level": level, "status": why}])

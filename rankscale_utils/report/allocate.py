@@ -240,11 +240,11 @@ def _end(row: dict) -> str:
 
 
 def _system(study: Study, row: dict) -> str:
-    """Say what is to be trained, and how far that is from what was measured."""
+    """Say what is to be trained, and how far that is from what was fitted."""
     sizes, exposures = units_in_words(study)
     trained = f"{si(row['size'])} {sizes} trained on {si(row['exposure'])} {exposures}"
     far = [
-        f"{prose.times(row[name])} the {what} measured"
+        f"{prose.times(row[name])} the {what} fitted"
         for name, what in (("size_beyond", "largest size"), ("exposure_beyond", "longest exposure"))
         if row[name] > 1
     ]
@@ -287,45 +287,3 @@ def parabola_table(check: pd.DataFrame) -> HTML:
         return HTML("")
     return tables.styled(check, objective="objective", metric="metric", flops="FLOPs|.2e", rungs="rungs|d",
                  vertex="vertex|si", law_size="law's optimum|si", ratio="ratio|.2g", status="parabola")  # fmt: skip
-
-
-def run_in_words(study: Study, row: Mapping) -> str:
-    """Say what is to be trained next: which rung, how large, on how much, and by which objective."""
-    sizes, exposures = units_in_words(study)
-    kind = "another seed of" if row["kind"] == "another seed" else "a new rung"
-    trained = f"{si(row['N'])} {sizes} trained on {si(row['D'])} {exposures}"
-    return f"{kind} {row['rung']}, {trained} ({row['objective']}, {row['flops']:.1e} FLOPs)"
-
-
-def next_run_sentence(study: Study, planned: pd.DataFrame) -> str:
-    """Say which run to train next, and what it would be worth."""
-    if planned.empty:
-        return "No run for half the price of the large one would narrow its forecast by two percent or more."
-    rows = planned[planned["objective"] == planned["objective"].iloc[0]]
-    first, last = rows.iloc[0], rows.iloc[-1]
-    more = (
-        f"; the {len(rows)} runs of the table together would make it ±{last['half_width_after']:.4f}"
-        if len(rows) > 1
-        else ""
-    )
-    return (
-        f"Train this before the large one: {run_in_words(study, first)}. It would narrow the forecast from "
-        f"±{first['half_width_now']:.4f} to ±{first['half_width_after']:.4f}{more}, if noise is as large at every size."
-    )
-
-
-def next_runs_table(study: Study, planned: pd.DataFrame) -> HTML:
-    """Return the runs to train next, in order."""
-    sizes, exposures = units_in_words(study)
-    return tables.styled(
-        planned,
-        objective="objective",
-        kind="kind",
-        rung="rung",
-        N=f"{sizes}|si",
-        D=f"{exposures}|si",
-        flops="FLOPs|.2e",
-        cumulative_flops="FLOPs so far|.2e",
-        half_width_now="half width|.4f",
-        half_width_after="then|.4f",
-    )

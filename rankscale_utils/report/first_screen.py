@@ -10,7 +10,8 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
-from .allocate import run_in_words, share_of_data, why_undecided
+from .allocate import share_of_data, why_undecided
+from .next_runs import NOTHING_NARROWS, run_in_words
 from .prose import counted, listed
 from .tables import test_of
 
@@ -199,7 +200,7 @@ def _status(row: pd.Series) -> str:
 
 def _next_run(study: Study, planned: pd.DataFrame) -> list[str]:
     if planned.empty:
-        return ["No run for half the price of the large one would narrow its forecast by two percent or more."]
+        return [NOTHING_NARROWS]
     first = planned.iloc[0]
     return [
         f"Train this next: {run_in_words(study, first)}. It would narrow the forecast from "

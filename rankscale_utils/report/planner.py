@@ -163,7 +163,7 @@ def _markup(plan: dict[str, float], level: float, words: tuple[str, str], told: 
         f'<select id="planner-series" name="series"></select>{controls}</div>'
         f'<div aria-live="polite"><dl>{places}</dl><div class="split" title="training | serving"><i></i></div>'
         '<p class="note"></p></div><figure><div class="curve"></div><figcaption><span></span>: the forecast '
-        "of one new run against size, as far as ten times what was measured. Band and line around the optimum are "
+        "of one new run against size, as far as ten times what was fitted. Band and line around the optimum are "
         f"{level:.0%} intervals, as are the numbers below the estimates; shaded are the sizes measured."
         "</figcaption></figure></div>"
     )

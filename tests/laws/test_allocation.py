@@ -143,7 +143,7 @@ def test_the_least_cost_of_what_a_budget_reaches_is_the_budget(name):
 def test_what_nothing_within_reach_is_forecast_to_reach_says_so():
     average = average_of("additive")
     row = least_cost(average, LADDER_COST, LIFE, 0.79, reach_of(average)).iloc[0]
-    assert row["status"].startswith("out of reach: with ten times the largest size and longest exposure measured 0.")
+    assert row["status"].startswith("out of reach: with ten times the largest size and longest exposure fitted 0.")
     assert np.isnan(row["total"])
 
 

@@ -99,7 +99,7 @@ def test_objectives_that_differ_are_both_named():
 def test_an_advice_beyond_what_was_measured_says_so():
     sure = EXPONENTS.assign(favours="data", b_lo=0.6, b_hi=0.8, b=0.7, law="converged")
     within = pd.DataFrame(
-        [KEYS | {"status": "at 10 times the longest exposure measured, where what these runs tell ends"}]
+        [KEYS | {"status": "at 10 times the longest exposure fitted, where what these runs tell ends"}]
     )
     tile = tiles([forecast("listwise", 0.322)], on_tests({}), sure, within_budget=within)[2]
     assert (tile.answer, tile.mood) == ("Into more training data", "good")

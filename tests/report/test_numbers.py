@@ -16,7 +16,7 @@ from rankscale_utils.analysis.multiverse import forecast_universes
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report import fit as fit_page
 from rankscale_utils.report import forecast as forecast_page
-from rankscale_utils.report import tables
+from rankscale_utils.report import next_runs, tables
 from rankscale_utils.report.index import index_page
 from rankscale_utils.report.planner import planner
 from rankscale_utils.report.prose import legible, si, times, written
@@ -115,7 +115,7 @@ def test_no_page_and_no_table_holds_what_cannot_be_read(strange):
         allocate_page.optima_table(strange, allocation.optima),
         allocate_page.equal_compute_table(strange, compared),
         allocate_page.parabola_table(allocation.parabolas),
-        allocate_page.next_runs_table(strange, allocation.next_runs),
+        next_runs.next_runs_table(strange, allocation.next_runs),
         allocate_page.budget_table(strange, allocation.within_budget),
         allocate_page.budget_table(strange, allocation.least_cost),
         planner(strange, allocation),

@@ -173,7 +173,7 @@
     if (found) draw(one, plan, found);
   }
 
-  const NOT_TOLD = "Not told by these runs: no size and exposure within ten times what was measured cost so much, or so little.";
+  const NOT_TOLD = "Not told by these runs: no size and exposure within ten times what was fitted cost so much, or so little.";
   const times = x => Number(x.toPrecision(2)).toLocaleString("en");
   const beyond = (x, [low, high]) => x > high ? `${times(x / high)} times the largest` : x < low ? `a ${times(low / x)}th of the smallest` : "";
   function note(one, plan, found, share) {
