@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
 from rankscale_utils.measurements.arguments import table, table_or_file
 from rankscale_utils.measurements.table import reasons_of
@@ -59,7 +60,8 @@ def forecast(
         past_intervals); predictable (whether the fitted runs show an order of sizes that could go on); no_change,
         p0_size and p0_joint (what the baselines say); and, where the rung was measured, actual, error
         (forecast − actual), relative_error, covered, skill (1 − |error| / |error of no change|) and skill_to_p0. A
-        warning names each series that is left out or not predictable, as a study's page does, and why.
+        warning names each series that is left out or not predictable, as a study's page does, and why, and the runs
+        that end below their own best.
 
     Raises
     ------
@@ -92,6 +94,7 @@ def forecast(
     made = forecast_held_out(series, pd.concat(designs, ignore_index=True), given)
     forecasts = beside_their_past(made, past_of_averages(series))
     forecasts = forecasts.merge(_judged(series, ladder.fitted)[[*SERIES_COLUMNS, "predictable"]])
+    _name_runs_past_their_best(series)
     if rungs:
         forecasts = beside_the_truth(forecasts, rows_of_rungs(rows, rungs, given))
     return forecasts if every_law else _a_row_a_rung(forecasts)
@@ -105,6 +108,18 @@ def _judged(series: Sequence[Fitted], fitted: pd.DataFrame) -> pd.DataFrame:
         other = f"; {instead} is predictable" if instead else ""
         warnings.warn(f"not predictable from these runs: {sentence}{other}", stacklevel=4)
     return judged
+
+
+def _name_runs_past_their_best(series: Sequence[Fitted]) -> None:
+    """Warn of runs that end worse than they were beyond the noise of checkpoints, as no law here turns back."""
+    runs = [laws.past_best(one.average.series, laws.known())["run"] for one in series]
+    past = [
+        one.labels | {"reason": f"{', '.join(names)} end below their best by more than noise"}
+        for one, names in zip(series, runs, strict=True)
+        if len(names)
+    ]
+    for sentence in reasons_of(pd.DataFrame(past)):
+        warnings.warn(f"past their best: {sentence}; value='best' forecasts the best value so far", stacklevel=4)
 
 
 def _a_row_a_rung(forecasts: pd.DataFrame) -> pd.DataFrame:

@@ -199,3 +199,14 @@ def test_a_series_without_held_out_rows_is_forecast_where_runs_to_come_are_asked
         "listwise": ["150m", "400m", "1b"],
         "other": ["1b"],
     }
+
+
+def test_runs_that_end_below_their_best_are_named(table):
+    """Both runs of 150m lose a tenth while exposure grows from 8e3 to 16e3."""
+    ends, rng = table[table["exposure"] == 4e3], np.random.default_rng(0)
+    grown = pd.concat(ends.assign(exposure=D, value=ends["value"] - 5 / D) for D in (2e3, 4e3, 8e3, 16e3))
+    grown["value"] += rng.normal(0, 2e-4, len(grown))
+    grown.loc[(grown["rung"] == "150m") & (grown["exposure"] == 16e3), "value"] *= 0.9
+    said = "past their best: nDCG@10 of listwise on dev: listwise-150m-s0, listwise-150m-s1 end below their best"
+    with pytest.warns(UserWarning, match="not predictable"), pytest.warns(UserWarning, match=said):
+        forecast(grown.reset_index(drop=True), held_out=["400m"], **FEW)
