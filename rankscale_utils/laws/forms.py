@@ -50,7 +50,7 @@ class AdditiveLaw(Law):
 
     def _derivatives(self, coefficients: NDArray, N: NDArray, D: NDArray) -> NDArray:
         powers, x = self._powers(coefficients, N, D)
-        derivatives = np.empty((*powers.shape[:-2], coefficients.shape[-1], powers.shape[-1]))
+        derivatives = np.ones((*powers.shape[:-2], coefficients.shape[-1], powers.shape[-1]))
         derivatives[..., 1::2, :] = powers
         np.multiply(-x, powers, out=derivatives[..., 2::2, :])
         return derivatives
