@@ -1,24 +1,28 @@
 """BM25, the first stage: it supplies the candidates that are reranked and the hard negatives of training."""
 
 from collections.abc import Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
 import pandas as pd
 
 from rankscale_utils.machine.device import cores
-from rankscale_utils.machine.files import cached_folder
+from rankscale_utils.machine.files import cached_folder, digest
+from rankscale_utils.study import paths
 from rankscale_utils.study.evaluation import FirstStage
 
-from .bm25_shards import build_shards, search_shards, top
+from . import bm25_shards, normal_text, words
+from .bm25_shards import IDS, best_of_shards, build_shards, top
 from .words import words_of
 
 QUERIES_TOGETHER = 1000  # queries that a worker answers at a time
-IN_MEMORY = 500_000  # documents; more are indexed on disk
+IN_MEMORY = 500_000  # documents; more are indexed in shards
+WHOLE = "whole"  # bm25s's own index
 
 
 def search_bm25(
@@ -26,19 +30,17 @@ def search_bm25(
 ) -> pd.DataFrame:
     """Return the `depth` best documents of each query: columns query_id, document_id, rank (from 1), score.
 
-    documents: (id, text), read once. queries: query_id, text. index: a cache folder for the index of documents that
-    are too many for memory. Scoring is bm25s's `lucene` variant, see `bm25_settings`. Equal scores keep the
-    documents' order.
+    documents: (id, text), read once and only where `index`, a cache folder, does not hold their index yet. queries:
+    query_id, text. Scoring is bm25s's `lucene` variant, see `bm25_settings`. Equal scores keep the documents' order.
     """
-    documents = iter(documents)
-    held = list(islice(documents, IN_MEMORY + 1))
+    cached_folder(index, lambda folder: _build(folder, settings, documents))
+    ids = np.array((index / IDS).read_text("utf-8").split("\n")[:-1], object)
     texts = np.array_split(queries["text"].to_numpy(object), max(1, len(queries) // QUERIES_TOGETHER))
-    if len(held) <= IN_MEMORY:
-        ids, rows, scores = _in_memory(settings, held, texts, depth)
-    else:
-        cached_folder(index, lambda folder: build_shards(folder, settings, chain(held, documents)))
-        with _workers() as pool:
-            ids, rows, scores = search_shards(index, settings, pool, texts, depth)
+    best = partial(
+        _best if (index / WHOLE).is_dir() else best_of_shards, index, settings, len(ids), min(depth, len(ids))
+    )
+    with ProcessPoolExecutor(cores()) as pool:
+        rows, scores = (np.concatenate(parts) for parts in zip(*pool.map(best, texts), strict=True))
     depth = rows.shape[1]
     return pd.DataFrame(
         {
@@ -50,6 +52,12 @@ def search_bm25(
     )
 
 
+def index_folder(settings: FirstStage, indexed: Any) -> Path:
+    """Return the cache folder of an index; `indexed` is JSON-able and decides the documents."""
+    builders = [Path(__file__), *(Path(module.__file__) for module in (bm25_shards, words, normal_text))]
+    return paths.cache_folder() / f"bm25-{digest(*builders, indexed, settings.model_dump(), length=16)}"
+
+
 def bm25_settings(settings: FirstStage) -> str:
     """Return what decides the scores, for people; Anserini's default stems English with Porter's algorithm."""
     stop_words = f"{settings.language} stop words left out" if settings.language else "no stop words left out"
@@ -58,34 +66,24 @@ def bm25_settings(settings: FirstStage) -> str:
     return f"bm25s lucene, k1 {settings.k1}, b {settings.b}; {stop_words}; {stemming}{how}"
 
 
-def _in_memory(
-    settings: FirstStage, documents: list[tuple[str, str]], queries: list[np.ndarray], depth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the documents' ids, and each query's best rows and their scores, both (queries, depth)."""
+def _build(folder: Path, settings: FirstStage, documents: Iterable[tuple[str, str]]) -> None:
+    """Write the documents' ids and their index: bm25s's own, or shards where memory does not hold it."""
+    documents = iter(documents)
+    held = list(islice(documents, IN_MEMORY + 1))
+    if len(held) > IN_MEMORY:
+        build_shards(folder, settings, chain(held, documents))
+        return
+    (folder / IDS).write_text("".join(f"{name}\n" for name, _ in held), encoding="utf-8", newline="\n")
     retriever = bm25s.BM25(method="lucene", k1=settings.k1, b=settings.b)
-    retriever.index(words_of((text for _, text in documents), settings), show_progress=False)
-    with _workers(initializer=_hold, initargs=(retriever, settings)) as pool:
-        found = pool.map(partial(_best, min(depth, len(documents))), queries)
-        rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return np.array([name for name, _ in documents], object), rows, scores
+    retriever.index(words_of((text for _, text in held), settings), show_progress=False)
+    retriever.save(folder / WHOLE, show_progress=False)
 
 
-def _workers(**options: object) -> Executor:
-    return ProcessPoolExecutor(cores(), **options)
-
-
-def _hold(retriever: bm25s.BM25, settings: FirstStage) -> None:
-    """Keep the index in a worker process, so that it travels once and not with every chunk."""
-    global _index, _settings
-    _index, _settings = retriever, settings
-
-
-def _best(depth: int, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows and the scores of the best documents, each (texts, depth)."""
-    found = [top(_scores(words), depth) for words in words_of(texts, _settings)]
+def _best(
+    folder: Path, settings: FirstStage, count: int, depth: int, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and the scores of the best of `count` documents, each (texts, depth)."""
+    retriever = bm25s.BM25.load(folder / WHOLE, mmap=True, show_progress=False)
+    nothing = np.zeros(count, np.float32)  # of a query of stop words alone
+    found = [top(retriever.get_scores(words) if words else nothing, depth) for words in words_of(texts, settings)]
     return tuple(np.stack(parts) for parts in zip(*found, strict=True))
-
-
-def _scores(words: list[str]) -> np.ndarray:
-    """Return every document's score; a query of stop words alone has none."""
-    return _index.get_scores(words) if words else np.zeros(_index.scores["num_docs"], np.float32)

@@ -5,8 +5,6 @@ each posting the document's row in the shard (`rows`) and its score (`scores`).
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from .words import words_of
 
 SHARD = 500_000  # documents
 PIECE = 50_000  # documents that are split into words at once
+IDS = "ids.txt"  # the documents', a line each
 PARTS = ("words", "starts", "rows", "scores")
 
 
@@ -28,7 +27,7 @@ def build_shards(folder: Path, settings: FirstStage, documents: Iterable[tuple[s
     numbers: dict[str, int] = {}
     lengths, documents_with = [], np.zeros(0, np.int64)
     documents = iter(documents)
-    with open(folder / "ids.txt", "w", encoding="utf-8", newline="\n") as ids:
+    with open(folder / IDS, "w", encoding="utf-8", newline="\n") as ids:
         while (counted := _count(settings, islice(documents, SHARD), numbers, ids.writelines)) is not None:
             shard, words = len(lengths), counted["words"]
             lengths.append(counted.pop("lengths"))
@@ -79,26 +78,12 @@ def _weigh(folder: Path, shard: int, settings: FirstStage, lengths: np.ndarray, 
     (folder / f"{shard}-counts.npy").unlink()
 
 
-def search_shards(
-    folder: Path, settings: FirstStage, pool: Executor, queries: list[np.ndarray], depth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the documents' ids, and each query's best rows and their scores, both (queries, depth).
-
-    queries: texts in as many pieces as workers may share.
-    """
-    ids = np.array((folder / "ids.txt").read_text("utf-8").split("\n")[:-1], object)
-    found = pool.map(partial(_best, folder, settings, len(ids), min(depth, len(ids))), queries)
-    rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return ids, rows, scores
-
-
-def _best(
+def best_of_shards(
     folder: Path, settings: FirstStage, count: int, depth: int, texts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows and the scores of the best of `count` documents, each (texts, depth)."""
-    numbers = pd.read_parquet(folder / "words.parquet")["word"]
-    numbers = pd.Series(numbers.index, index=numbers)
-    asked = [numbers.reindex(words).dropna().astype(int).to_numpy() for words in words_of(texts, settings)]
+    known = pd.Index(pd.read_parquet(folder / "words.parquet")["word"])
+    asked = [numbers[numbers >= 0] for numbers in map(known.get_indexer, words_of(texts, settings))]
     rows = [np.empty(0, int)] * len(texts)
     scores = [np.empty(0, np.float32)] * len(texts)
     for shard, first in enumerate(range(0, count, SHARD)):

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import digest
-from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm
 from rankscale_utils.study.study import Study
 
-from .bm25 import bm25_settings, search_bm25
+from .bm25 import bm25_settings, index_folder, search_bm25
 from .normal_text import normal_text
 from .readers import RunReader
 from .source import Scored, Source
@@ -41,7 +39,7 @@ def candidates_of(study: Study, source: Source, queries: pd.DataFrame, depth: in
     if given is not None:
         found = best_of_run(given, queries, depth + 1, f"{source.label}, candidates")
     else:
-        index = paths.cache_folder() / f"bm25-{digest(source.indexed, study.first_stage.model_dump(), length=16)}"
+        index = index_folder(study.first_stage, source.indexed)
         found = Candidates(search_bm25(study.first_stage, source.documents(), queries, depth + 1, index))
     table = found.table
     kept = table[~table["query_id"].isin(own) | (table["query_id"] != table["document_id"])]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import bm25s
 import numpy as np
@@ -10,9 +11,10 @@ from rankscale_utils.collections.bm25 import search_bm25
 from rankscale_utils.study.evaluation import FirstStage
 
 
-def search(settings, documents, queries, depth, index=Path("unused")):
+def search(settings, documents, queries, depth, index=None):
     pairs = zip(documents["document_id"], documents["text"], strict=True)
-    return search_bm25(settings, pairs, queries, depth, index)
+    with TemporaryDirectory() as folder:
+        return search_bm25(settings, pairs, queries, depth, index or Path(folder) / "index")
 
 
 @pytest.mark.parametrize("settings", [FirstStage(), FirstStage(k1=1.5, b=0.75)], ids=["default", "other"])
@@ -108,9 +110,11 @@ def test_equal_scores_keep_the_order_of_the_documents_across_shards(tiny_shards,
     assert found[120:] == [f"d{n}" for n in range(120)]
 
 
-def test_an_index_is_built_once(tiny_shards, tmp_path, monkeypatch):
+@pytest.mark.parametrize("in_memory", [5, 500], ids=["shards", "whole"])
+def test_an_index_is_built_once(tiny_shards, tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr(bm25, "IN_MEMORY", in_memory)
     documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["red apple", "green pear"] * 4})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
     first = search(FirstStage(), documents, queries, 3, tmp_path / "index")
-    monkeypatch.setattr(bm25_shards, "build_shards", None)
-    pd.testing.assert_frame_equal(search(FirstStage(), documents, queries, 3, tmp_path / "index"), first)
+    assert (tmp_path / "index" / bm25.WHOLE).is_dir() == (in_memory > len(documents))
+    pd.testing.assert_frame_equal(search_bm25(FirstStage(), None, queries, 3, tmp_path / "index"), first)

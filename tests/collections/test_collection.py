@@ -1,4 +1,6 @@
 import multiprocessing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,8 @@ def built(tiny_study):
 
 def search(study, documents, queries, depth):
     pairs = zip(documents["document_id"], documents["text"], strict=True)
-    return search_bm25(study.first_stage, pairs, queries, depth, None)
+    with TemporaryDirectory() as folder:
+        return search_bm25(study.first_stage, pairs, queries, depth, Path(folder) / "index")
 
 
 def trained_on(collection):
@@ -176,7 +179,7 @@ def test_two_processes_that_open_at_once_build_once(new_study, tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert sorted(name.split("-")[0] for name in folders) == [
-        "candidates", "pairs", "retrieved", "retrieved", "texts", "tokens",
+        "bm25", "bm25", "candidates", "pairs", "retrieved", "retrieved", "texts", "tokens",
     ]  # fmt: skip
 
 
