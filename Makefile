@@ -73,6 +73,8 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.scoring --pairs 50 --repeats 3 --shapes BERT-base Ettin-68M
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.growth_of_laws
+	$(BIN)/python -m benchmarks.growth_of_collections
 	$(BIN)/python -m benchmarks.ed2lm --length 512
 	$(BIN)/python -m benchmarks.ed2lm --length 128
 	$(BIN)/python -m benchmarks.shared_queries

@@ -9,7 +9,10 @@ import multiprocessing
 import resource
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +45,8 @@ SERIES = {
 }
 
 
-def measured(point: Point, repeats: int) -> tuple[float, float]:
-    """Return the median seconds of scoring and the highest memory in MB."""
+def measured(point: Point, repeats: int) -> float:
+    """Return the median seconds of scoring."""
     torch.manual_seed(0)
     words = train_tokenizer(["some words to begin with"], 1000)
     pairs = random_pairs(StudyTokenizer(words, SPECIAL, point.tokens), 100, QUERY, 1000, point.tokens - QUERY - 3)
@@ -56,13 +59,19 @@ def measured(point: Point, repeats: int) -> tuple[float, float]:
         began = time.perf_counter()
         score_pairs(model, pairs, rows % 100, rows % 1000)
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return statistics.median(seconds[1:])
 
 
-def alone(point: Point, repeats: int) -> tuple[float, float]:
-    """Return what `measured` returns in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measured, (point, repeats))
+def alone(measure: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Return what a function returns in a process of its own, and the highest memory of it or a child of it in MB."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_with_memory, measure, *arguments).result()
+
+
+def _with_memory(measure: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    result = measure(*arguments)
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return result, max(resource.getrusage(who).ru_maxrss for who in processes) / 1024
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:
@@ -70,21 +79,24 @@ def slope(sizes: list[int], seconds: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+def of(name: str, points: Sequence[Any], measure: Callable[..., float], repeats: int) -> str:
+    """Return the table of points that differ in one field, of that name, and how seconds grow with it."""
+    sizes = [getattr(point, name) for point in points]
+    seconds, memory = zip(*(alone(measure, point, repeats) for point in points), strict=True)
+    rows = [
+        {name: f"{size:,}", "seconds": f"{one:.3g}", "highest memory, MB": f"{most:,.0f}"}
+        for size, one, most in zip(sizes, seconds, memory, strict=True)
+    ]
+    grown = f"Seconds grow with {name} to the power of {slope(sizes, seconds):.2f}"
+    return f"{grown}; between the last two, {slope(sizes[-2:], seconds[-2:]):.2f}.\n\n{common.table(rows)}"
+
+
 def main() -> None:
     """Measure every series and publish its table and slope."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    repeats, parts = parser.parse_args().repeats, []
-    for name, points in SERIES.items():
-        sizes = [getattr(point, name) for point in points]
-        seconds, memory = zip(*(alone(point, repeats) for point in points), strict=True)
-        rows = [
-            {name: f"{size:,}", "seconds": f"{one:.3g}", "highest memory, MB": f"{most:,.0f}"}
-            for size, one, most in zip(sizes, seconds, memory, strict=True)
-        ]
-        grown = f"Seconds grow with {name} to the power of {slope(sizes, seconds):.2f}"
-        last = f"; between the last two, {slope(sizes[-2:], seconds[-2:]):.2f}."
-        parts.append(f"{grown}{last}\n\n{common.table(rows)}")
+    repeats = parser.parse_args().repeats
+    parts = [of(name, points, measured, repeats) for name, points in SERIES.items()]
     base = f"{BASE.pairs:,} pairs of {BASE.tokens} tokens, BERT of {BASE.layers} layers and hidden size {BASE.hidden}"
     common.publish(
         "Growth", f"Scoring; what does not vary is {base} (200 pairs where size varies).\n\n" + "\n\n".join(parts)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import common, growth, scoring, shared_queries
+from benchmarks import common, growth, growth_of_collections, growth_of_laws, scoring, shared_queries
+from tests.conftest import use_root
 
 WORDS = ["apples", "pears", "count", "ripe", "green", "trees", "fall", "baskets"]
 
@@ -85,9 +86,31 @@ def test_every_text_is_tokenised_once_and_pairs_keep_their_words(small):
 
 def test_growth_has_the_slope_of_its_points():
     assert growth.slope([10, 100, 1000], [2.0, 20.0, 200.0]) == pytest.approx(1)
-    seconds, memory = growth.measured(growth.Point(20, 32, 1, 32), 1)
-    assert seconds > 0
-    assert memory > 50
+    page = growth.of("pairs", [growth.Point(pairs, 32, 1, 32) for pairs in (20, 40)], growth.measured, 1)
+    assert page.startswith("Seconds grow with pairs to the power of ")
+    _, _, *rows = page.splitlines()[2:]
+    pairs, seconds, memory = np.array([row.strip("| ").split(" | ") for row in rows], float).T
+    assert pairs.tolist() == [20, 40]
+    assert (seconds > 0).all()
+    assert (memory > 50).all()
+
+
+def test_growth_of_forecasts_is_of_so_many_series_and_runs():
+    table = growth_of_laws.measurements(growth_of_laws.Ladder(series=3, runs=12))
+    assert table.groupby(["metric", "exposure"])["seed"].size().tolist() == [12] * 3 * 4
+    assert growth_of_laws.measured(growth_of_laws.Ladder(series=1, runs=6), 1) > 0
+
+
+def test_growth_of_collections_measures_every_stage_of_a_study_of_files(monkeypatch, tmp_path):
+    use_root(monkeypatch, tmp_path)
+    training = growth_of_collections.STUDY["training"] | {"exposures": [160]}
+    monkeypatch.setitem(growth_of_collections.STUDY, "training", training)
+    file = growth_of_collections.write(tmp_path, 2000)
+    assert len((tmp_path / "documents.jsonl").read_text().splitlines()) == 2000
+    assert all(growth_of_collections.measured(stage, file) > 0 for stage in growth_of_collections.STAGES)
+    (measurements,) = (tmp_path / "runs").rglob("measurements.parquet")
+    first_stage = pd.read_parquet(measurements).set_index("metric")["first_stage"]
+    assert first_stage["nDCG@10"] > 0.5  # its own words lead to the passage that a query is made of
 
 
 def test_ratios_are_of_repeats_side_by_side():
