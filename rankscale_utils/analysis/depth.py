@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankscale_utils import laws
 from rankscale_utils.machine.files import digest, read_parquet
 from rankscale_utils.measurements.per_query import mean_with_interval, per_query
-from rankscale_utils.measurements.table import INTERPOLATED, RERANK, measured_rows
+from rankscale_utils.measurements.table import INTERPOLATED, RERANK, limits, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -125,18 +125,19 @@ def _fusions(study: Study) -> pd.DataFrame:
 def _forecast(
     law: laws.DepthLaw, size: float, first: pd.DataFrame, weights: NDArray, level: float
 ) -> dict[str, NDArray | float]:
-    """Return what the law says of a rung: its value at every depth and its best depth, with intervals over queries.
+    """Return what the law says of a rung: its value at every depth and its best depth, with intervals.
 
-    first: values of any rung, whose first depth is the order as retrieved, the same for all.
+    These are over queries, and over what one model may lie off the law. first: values of any rung, whose first depth is
+    the order as retrieved, the same for all.
     """
     depths, shares = first.columns.to_numpy(), [(1 - level) / 2, (1 + level) / 2]
-    gains, retrieved = law.gain(size, depths), weights @ first.to_numpy()[:, 0]
-    off = law.misfit[:, None] * np.random.default_rng(1).normal(size=(len(weights), 1)) * (depths > 1)
-    lo, hi = np.quantile((retrieved[:, None] + gains + off)[1:], shares, axis=0)
-    best = law.best_depth(size, depths)
-    ends = np.quantile(best[1:], shares, method="inverted_cdf")
+    gains, retrieved = law.gain(size), weights @ first.to_numpy()[:, 0]
+    drawn = gains + law.errors(size, len(weights), np.random.default_rng(1))
+    lo, hi = np.clip(np.quantile((retrieved[:, None] + drawn)[1:], shares, axis=0), *limits(rises=True))
+    best = depths[gains[0].argmax()]
+    ends = np.quantile(depths[drawn[1:].argmax(1)], shares, method="inverted_cdf")
     said = {"forecast": retrieved[0] + gains[0], "forecast_lo": lo, "forecast_hi": hi}
-    return said | {"best_depth_forecast": int(best[0]), "best_depth_lo": int(ends[0]), "best_depth_hi": int(ends[1])}
+    return said | {"best_depth_forecast": int(best), "best_depth_lo": int(ends[0]), "best_depth_hi": int(ends[1])}
 
 
 def _with_latency(table: pd.DataFrame, timed: pd.DataFrame) -> pd.DataFrame:

@@ -1,11 +1,12 @@
-"""Quality against the number of candidates reranked: it saturates, or peaks and falls, by size.
+"""Quality against the number of candidates reranked, by size.
 
 What reranking the best k candidates gains over the order as retrieved, for a model of size N:
 
-    gain(k) = G(N)·(1 − k^−γ) − B(N)·log k,    G and B straight in log N.
+    gain(k) = G_k + S_k·log N, a straight line at every depth k.
 
-Of further candidates ever fewer are relevant, and each may be put above a relevant one by mistake: where B is positive,
-the gain peaks at k = (γG/B)^(1/γ). At depth 1 the order is as retrieved, and the gain is nothing.
+The curve over depth is free, as what it looks like is the first stage's and the metric's doing as much as the model's:
+it saturates, or peaks and falls, and nDCG@10 begins to rise steeply only beyond the ten that it looks at. At depth 1
+the order is as retrieved, and the gain is nothing.
 """
 
 from dataclasses import dataclass
@@ -13,53 +14,46 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-POWERS = np.geomspace(0.3, 3.0, 12)  # γ that are tried
 NEEDED_SIZES, NEEDED_DEPTHS = 3, 3
 
 
 @dataclass(frozen=True)
 class DepthLaw:
-    """Draws of the law: coefficients (draws, 4) of G, its slope, B and its slope; power (draws,); N0, the unit of N.
+    """Draws of the lines: coefficients (draws, 2, depths), of 1 and of log N less its mean, `middle`.
 
-    misfit: root mean square (draws,) of what the law is wrong by at the depths and sizes that it was fitted to.
+    residuals: (sizes, depths), of the first draw; spread: sum of squares of the sizes' distances from `middle`.
     """
 
     coefficients: NDArray
-    power: NDArray
-    N0: float
-    misfit: NDArray
+    middle: float
+    spread: float
+    residuals: NDArray
 
-    def gain(self, N: float, depths: ArrayLike) -> NDArray:
+    def gain(self, N: float) -> NDArray:
         """Gains (draws, depths) of a model of size N."""
-        u, log_k = np.log(N / self.N0), np.log(np.asarray(depths, float))
-        grows, falls = self.coefficients[:, :2] @ [1, u], self.coefficients[:, 2:] @ [1, u]
-        return grows[:, None] * -np.expm1(-self.power[:, None] * log_k) - falls[:, None] * log_k
+        return self.coefficients[:, 0] + (np.log(N) - self.middle) * self.coefficients[:, 1]
 
-    def best_depth(self, N: float, depths: ArrayLike) -> NDArray:
-        """The best of some depths for a model of size N, (draws,)."""
-        return np.asarray(depths)[self.gain(N, depths).argmax(1)]
+    def errors(self, N: float, draws: int, rng: np.random.Generator) -> NDArray:
+        """How far one model of size N may lie off the lines, drawn (draws, depths): as the fitted ones do.
+
+        Its variance is a regression's for a new observation, which grows with the distance from the fitted sizes.
+        """
+        sizes = len(self.residuals)
+        leverage = 1 / sizes + (np.log(N) - self.middle) ** 2 / self.spread
+        return rng.normal(size=(draws, sizes)) @ self.residuals * np.sqrt((1 + leverage) / (sizes - 2))
 
 
 def depth_law(gains: NDArray, sizes: ArrayLike, depths: ArrayLike) -> DepthLaw:
-    """Fit the law to gains (draws, sizes, depths), each draw by itself, by least squares with the best γ.
+    """Fit the lines to gains (draws, sizes, depths), each draw by itself, by least squares.
 
-    Raises ValueError where there are fewer than three sizes, or depths beyond 1, as the law then follows anything.
+    Raises ValueError where there are fewer than three sizes, or depths beyond 1, as nothing then tells how far off the
+    lines a size may be.
     """
-    sizes, depths = np.asarray(sizes, float), np.asarray(depths, float)
-    beyond = depths > 1
-    if len(np.unique(sizes)) < NEEDED_SIZES or beyond.sum() < NEEDED_DEPTHS:
-        few = f"{len(np.unique(sizes))} sizes at {beyond.sum()} depths beyond 1"
+    log_sizes, beyond = np.log(np.asarray(sizes, float)), np.asarray(depths) > 1
+    if len(np.unique(log_sizes)) < NEEDED_SIZES or beyond.sum() < NEEDED_DEPTHS:
+        few = f"{len(np.unique(log_sizes))} sizes at {beyond.sum()} depths beyond 1"
         raise ValueError(f"{few}: the law of depth needs {NEEDED_SIZES} of each; measure more, or leave it")
-    N0 = sizes.max()
-    u, log_k = np.repeat(np.log(sizes / N0), beyond.sum()), np.tile(np.log(depths[beyond]), len(sizes))
-    y = gains[..., beyond].reshape(len(gains), -1)
-    tried = []
-    for power in POWERS:
-        grows = -np.expm1(-power * log_k)
-        design = np.stack([grows, u * grows, -log_k, -u * log_k], 1)
-        coefficients = y @ np.linalg.pinv(design).T
-        tried.append((coefficients, ((y - coefficients @ design.T) ** 2).mean(1)))
-    squares = np.array([square for _, square in tried])
-    best, draws = squares.argmin(0), np.arange(len(y))
-    coefficients = np.array([found for found, _ in tried])[best, draws]
-    return DepthLaw(coefficients, POWERS[best], float(N0), np.sqrt(squares[best, draws]))
+    middle = float(log_sizes.mean())
+    design = np.stack([np.ones_like(log_sizes), log_sizes - middle], 1)
+    coefficients = np.linalg.pinv(design) @ gains
+    return DepthLaw(coefficients, middle, float((design[:, 1] ** 2).sum()), gains[0] - design @ coefficients[0])

@@ -30,7 +30,7 @@ def _of_rung(rung: tuple, rows: pd.DataFrame) -> str:
     lost = values.max() - values[first["best_depth_forecast"]]
     return (
         f"{objective} {name} on {collection}: best reranked to depth {first['best_depth_forecast']:.0f} by the law of "
-        f"the fitted rungs [{first['best_depth_lo']:.0f}, {first['best_depth_hi']:.0f}, over queries], not sealed; "
+        f"the fitted rungs [{first['best_depth_lo']:.0f}, {first['best_depth_hi']:.0f}], not sealed; "
         f"measured best at {first['best_depth']:.0f} of {values.index.max():.0f}. At the forecast depth {metric} is "
         f"{lost:.4f} below its best."
     )
