@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import cached_folder, digest, read_json
+from rankscale_utils.models.prompts import prompts_of_study
 from rankscale_utils.study import paths
 from rankscale_utils.study.collection import CollectionForm
 from rankscale_utils.study.study import Study
@@ -145,6 +146,7 @@ def open_collection(study: Study) -> Collection:
     )
     lengths = [texts.name, study.text.model_dump(), study.pretrained, Path(cuts.__file__)]
     lengths += [study.decoder.prompt] if study.pretrained else []
+    lengths += [prompts] if any(prompts := prompts_of_study(study)) else []
     tokens = cached_folder(
         paths.cache_folder() / f"tokens-{digest(*lengths, length=16)}",
         lambda folder: _build_tokens(folder, texts, study, training, tests),
@@ -179,6 +181,6 @@ def _build_tokens(folder: Path, texts: Path, study: Study, training: Retrieved, 
     learned = chain(queries.loc[queries["test"] == "", "text"], stored_texts(documents, training=True))
     tokenizer = study_tokenizer(study, learned)
     tokenizer.save(folder)
-    Texts.write(folder, "queries", tokenizer, queries["text"], study.text.longest_query)
-    Texts.write(folder, "documents", tokenizer, stored_texts(documents), study.text.pair_tokens)
+    Texts.write(folder, "queries", tokenizer, tokenizer.queries(queries["text"]), study.text.longest_query)
+    Texts.write(folder, "documents", tokenizer, tokenizer.documents(stored_texts(documents)), study.text.pair_tokens)
     cuts.write_cuts(folder, texts, tokenizer, study.text, training, tests)

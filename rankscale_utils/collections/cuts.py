@@ -44,7 +44,8 @@ def write_cuts(
     shares = {}
     for name, (asked, told) in wanted.items():
         texts_of = {"queries": queries[asked].tolist(), "documents": [documents[row] for row in told]}
-        query, document = map(tokenizer.lengths, texts_of.values())
+        asked, told = tokenizer.queries(texts_of["queries"]), tokenizer.documents(texts_of["documents"])
+        query, document = tokenizer.lengths([*asked]), tokenizer.lengths([*told])
         room = tokenizer.pair_tokens - tokenizer.layout.special
         read = np.minimum(query, text.query_tokens) if text.query_tokens else longest_first(query, document, room)
         kept = {

@@ -1,8 +1,8 @@
 """Token ids of every query and document, made once and read memory-mapped, and batches of pairs made from them."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import read_json, write_json
 from rankscale_utils.models.pair_layout import PairLayout
 from rankscale_utils.models.pretrained import read_tokenizer
+from rankscale_utils.models.prompts import prompts_of_study
 from rankscale_utils.study.evaluation import Text
 from rankscale_utils.study.study import Study
 
@@ -36,6 +37,15 @@ class StudyTokenizer:
     pair_tokens: int
     query_tokens: int | None = None  # the longest query; None: as long as a pair, whose longer text gives way
     segments: bool = True  # whether models are told which tokens are the document's
+    prompts: tuple[str, str] = ("", "")  # what stands before every query and before every document
+
+    def queries(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield queries as they are read, with their prompt."""
+        return (self.prompts[0] + text for text in texts)
+
+    def documents(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield documents as they are read, with their prompt."""
+        return (self.prompts[1] + text for text in texts)
 
     @property
     def pad(self) -> int:
@@ -69,7 +79,7 @@ class StudyTokenizer:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
         lengths = {"model_max_length": self.pair_tokens, "pair_tokens": self.pair_tokens}
-        lengths["query_tokens"] = self.query_tokens
+        lengths |= {"query_tokens": self.query_tokens, "prompts": self.prompts}
         inputs = ["input_ids", *["token_type_ids"] * self.segments, "attention_mask"]
         fields = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs} | lengths | self.special
         write_json(folder / "tokenizer_config.json", fields)
@@ -81,7 +91,8 @@ class StudyTokenizer:
         special = {name: token for name, token in fields.items() if name.endswith("_token")}
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         segments = "token_type_ids" in fields["model_input_names"]
-        return cls(tokenizer, special, fields["pair_tokens"], fields["query_tokens"], segments)
+        prompts = tuple(fields.get("prompts", ("", "")))
+        return cls(tokenizer, special, fields["pair_tokens"], fields["query_tokens"], segments, prompts)
 
 
 @cache
@@ -111,7 +122,8 @@ def study_tokenizer(study: Study, training_texts: Iterable[str]) -> StudyTokeniz
                 f"ladder: {first} = {study.pretrained[first]!r} and {rung} = {study.pretrained[rung]!r} bring "
                 "different tokenizers, so the rungs would read different tokens: use encoders of one family."
             )
-    return _with_lengths(tokenizer, special, segments, study.text)
+    made = _with_lengths(tokenizer, special, segments, study.text)
+    return replace(made, prompts=prompts_of_study(study))
 
 
 def _with_lengths(tokenizer: Tokenizer, special: dict[str, str], segments: bool, text: Text) -> StudyTokenizer:

@@ -33,6 +33,7 @@ from .pretrained import (
     read_config,
     read_encoder,
     read_t5,
+    refuse_few_words,
     verdict_ids,
 )
 from .pretrained_decoder import for_decoder, read_decoder
@@ -104,11 +105,7 @@ def _pretrained_config(study: Study, family: Family, rung: str, vocabulary: int)
             f"{field}: ladder.{rung} = {source!r} is a {found.model_type} model, and this is of decoders, such as Qwen "
             "or Llama: remove it."
         )
-    if found.vocab_size < vocabulary:
-        raise StudyError(
-            f"ladder.{rung} = {source!r}: its tokenizer has {vocabulary} tokens and its model {found.vocab_size}: name "
-            "a model that belongs to its tokenizer."
-        )
+    refuse_few_words(f"ladder.{rung}", source, found, vocabulary)
     if family == "ed2lm" and study.ladder[rung].layers:
         raise StudyError(f"ladder.{rung}.layers: an ed2lm is kept whole, as its decoder reads its encoder: remove it.")
     if family != "ed2lm" and (most := most_tokens(found)) < longest:

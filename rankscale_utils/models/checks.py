@@ -1,5 +1,8 @@
 """What pretrained rungs must be, looked at with their weights before anything is trained, and what they start from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -11,10 +14,11 @@ from .bi_encoder import BiEncoder
 from .build import bi_encoder_on, rung_config
 from .classifier import is_classifier
 from .decoder import reranker_of
-from .own_layers import UnitLength, layers_of, makes_embeddings, prompts_of
+from .own_layers import UnitLength, layers_of, makes_embeddings
 from .pair_layout import PairLayout
 from .pretrained import is_decoder, read_classifier, read_config, read_encoder, read_t5, read_tokenizer
 from .pretrained_decoder import read_decoder
+from .prompts import prompts_of, prompts_of_study
 
 SAME = 1e-4  # by which states and scores of an encoder that is checked may be off
 
@@ -27,6 +31,7 @@ def check_pretrained(study: Study) -> None:
     Raises:
         StudyError: a rung's weights cannot be read.
     """
+    prompts_of_study(study)
     for rung, source in study.pretrained.items():
         field = f"ladder.{rung}"
         for family in study.families:
@@ -43,7 +48,17 @@ def check_pretrained(study: Study) -> None:
                 _refuse_long_prompt(study, field, source)
                 refuse_other_scores(field, source, read_decoder(field, source, config))
             else:
+                _refuse_default_prompt(field, source, config)
                 refuse_other_scores(field, source, read_classifier(field, source, config))
+
+
+def _refuse_default_prompt(field: str, source: str, config: PretrainedConfig) -> None:
+    """Refuse a finished reranker whose users' tools put a prompt before queries."""
+    if is_classifier(config) and (prompt := prompts_of(source)[0]):
+        raise StudyError(
+            f"{field} = {source!r} puts {prompt!r} before queries, which training does not: take default_prompt_name "
+            "out of a local copy's config_sentence_transformers.json."
+        )
 
 
 def _refuse_long_prompt(study: Study, field: str, source: str) -> None:
@@ -70,8 +85,9 @@ def _refuse_unit_products(study: Study, field: str, source: str, model: BiEncode
 def refuse_padded(field: str, source: str, encoder: PreTrainedModel) -> None:
     """Refuse an encoder whose states depend on the padding beside a text."""
     ids, mask, short = _probe(encoder.config)
-    together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
-    alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
+    with _running(field, source, encoder.config):
+        together = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[0, :short]
+        alone = encoder(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0, :short]
     if (off := (together - alone).abs().max().item()) > SAME:
         raise StudyError(
             f"{field} = {source!r}: a {encoder.config.model_type}'s states change with the padding beside a "
@@ -86,7 +102,8 @@ def refuse_other_scores(field: str, source: str, model: PreTrainedModel) -> None
     """
     ids, mask, _ = _probe(model.config)
     ids = torch.where(mask > 0, ids, model.config.pad_token_id or 0)
-    logits = model.eval()(input_ids=ids, attention_mask=mask).logits
+    with _running(field, source, model.config):
+        logits = model.eval()(input_ids=ids, attention_mask=mask).logits
     if verdict := getattr(model.config, "verdict", None):
         relevant, other = logits[torch.arange(len(ids)), mask.sum(1) - 1][:, verdict].T
         logits = (relevant - other)[:, None]
@@ -101,6 +118,19 @@ def refuse_other_scores(field: str, source: str, model: PreTrainedModel) -> None
             f"{field} = {source!r}: a {model.config.model_type}'s scores here are not those of "
             f"transformers' own {kind} (off by {off:.1g}): name another {'decoder' if causal else 'encoder'}."
         )
+
+
+@contextmanager
+def _running(field: str, source: str, config: PretrainedConfig) -> Iterator[None]:
+    """Say in one sentence why transformers cannot run a model, where it cannot."""
+    try:
+        yield
+    except Exception as error:  # of many kinds: an architecture may need more than ids and a mask
+        reason = str(error).strip().split("\n")[0].rstrip(".:")
+        raise StudyError(
+            f"{field} = {source!r}: transformers cannot run this {config.model_type} on token ids alone ({reason}): "
+            "name another model."
+        ) from error
 
 
 def _probe(config: PretrainedConfig) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -118,17 +148,17 @@ def start_of(study: Study, family: Family, rung: str) -> str:
     config = read_config(f"ladder.{rung}", study.pretrained[rung])
     finished, words = is_classifier(config), is_decoder(config) and study.decoder.verdict
     own = not study.bi_encoder.dimensions and makes_embeddings(study.pretrained[rung])
-    prompted = own and any(prompts_of(study.pretrained[rung]))
+    prompted = family == "bi_encoder" and any(prompts_of_study(study))
     heads = {
         "cross_encoder": "a language model's, its words included"
         if words
         else "a reranker's, its head included"
         if finished
         else "pretrained, with a new head",
-        "bi_encoder": f"a bi-encoder's, its pooling and layers included{', without its prompts' * prompted}"
+        "bi_encoder": "a bi-encoder's, its pooling and layers included"
         if own
         else f"pretrained, with a new projection{' and without their own head for scores' * finished}",
         "ed2lm": "pretrained",
     }
     layers = study.ladder[rung].layers
-    return heads[family] + (f"; the first {layers} layers" if layers else "")
+    return heads[family] + f"; the first {layers} layers" * bool(layers) + "; prompts stand before texts" * prompted

@@ -12,7 +12,7 @@ read, which `query_mean.py` pools.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def write_layout(model: Model, weights: dict[str, Tensor], folder: Path, tokens:
         _write_weights({name.removeprefix("t5."): tensor for name, tensor in weights.items()}, folder)
         return
     model.encoder.config.save_pretrained(folder)
-    _write_modules(model, folder, cut)
+    _write_modules(model, folder, cut, written.get("prompts", ("", "")))
     if isinstance(model, CrossEncoder) and isinstance(model.head, TransformersHead):
         _write_weights({model.head.file_name(name): tensor for name, tensor in weights.items()}, folder)
         return
@@ -116,7 +116,7 @@ def _linears(model: CrossEncoder | BiEncoder) -> list[tuple[str, str, nn.Linear]
     return [(f"{place}_Dense", prefix, linear) for place, (prefix, layer) in layers if (linear := linear_of(layer))]
 
 
-def _write_modules(model: CrossEncoder | BiEncoder, folder: Path, cut: Cut) -> None:
+def _write_modules(model: CrossEncoder | BiEncoder, folder: Path, cut: Cut, prompts: Sequence[str]) -> None:
     """Write what sentence-transformers reads: its modules with their configurations, and code that they need."""
     modules = _modules(model, cut)
     for name, (kind, config) in modules.items():
@@ -129,6 +129,7 @@ def _write_modules(model: CrossEncoder | BiEncoder, folder: Path, cut: Cut) -> N
     write_json(folder / "modules.json", listed)
     raw = {"model_type": "CrossEncoder", "activation_fn": IDENTITY}
     apart = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}
+    apart["prompts"] = dict(zip(("query", "document"), prompts, strict=True))
     write_json(folder / "config_sentence_transformers.json", raw if isinstance(model, CrossEncoder) else apart)
 
 

@@ -106,7 +106,7 @@ BI_ENCODER = """    from sentence_transformers import SentenceTransformer
     model = SentenceTransformer("this folder")
     model.encode_query(["a query"]) @ model.encode_document(["a document"]).T
 
-gives the scores that were measured; `encode` alone cuts at the length of a pair.
+gives the scores that were measured; `encode` alone cuts at the length of a pair and puts no prompt before a text.
 """
 ED2LM = """`AutoModelForSeq2SeqLM.from_pretrained` reads the folder, and `rankscale_utils.rerank` scores with it.
 """

@@ -2,24 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
-from transformers.utils import cached_file
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import read_json
 
-from .pretrained import reading
+from .source import file_of, json_of, reading
 
 POOLINGS: dict[str, Literal["cls", "mean"]] = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
 ACTIVATIONS = {kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU)}
 KNOWN_MODULES = {"Transformer", "Pooling", "Dense", "Normalize"}
-QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")  # sentence-transformers' own names
 
 
 class UnitLength(nn.Module):
@@ -61,6 +57,11 @@ def read_own_layers(field: str, source: str, config: PretrainedConfig, weights: 
     pooling = _pooling(field, source, json_of(source, f"{modules[1][1]}/config.json"))
     layers = [_dense(field, source, path, weights) if kind == "Dense" else UnitLength() for kind, path in modules[2:]]
     told = json_of(source, "config_sentence_transformers.json") or {}
+    if told.get("truncate_dim"):
+        raise StudyError(
+            f"{field} = {source!r} keeps {told['truncate_dim']} of an embedding's numbers, and here all are kept: take "
+            "truncate_dim out of a local copy's config_sentence_transformers.json."
+        )
     similarity = told.get("similarity_fn_name") or "cosine"
     if similarity not in ("cosine", "dot"):
         raise StudyError(f"{field} = {source!r} compares by {similarity}: those known here are cosine and dot.")
@@ -122,27 +123,3 @@ def _dense(field: str, source: str, path: str, weights: bool) -> nn.Module:
                 stored = torch.load(file_of(source, f"{path}/pytorch_model.bin"), weights_only=True)
             linear.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in stored.items()})
     return linear if activation == "Identity" else nn.Sequential(linear, ACTIVATIONS[activation]())
-
-
-def prompts_of(source: str) -> tuple[str, str]:
-    """Return what sentence-transformers puts before a query and before a document."""
-    told = (json_of(source, "config_sentence_transformers.json") or {}).get("prompts") or {}
-    return tuple(
-        next((told[name] for name in names if told.get(name)), "") for names in (QUERY_PROMPTS, DOCUMENT_PROMPTS)
-    )
-
-
-def file_of(source: str, name: str) -> Path | None:
-    """Return a file of an id or folder, or None where it has none."""
-    found = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return Path(found) if found else None
-
-
-def json_of(source: str, name: str) -> Any:
-    """Return what a JSON file of an id or folder holds, or None where it has none."""
-    return read_json(path) if (path := file_of(source, name)) else None

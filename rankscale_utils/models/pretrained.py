@@ -3,12 +3,11 @@
 `field` is the study's field that names them, such as ladder.small, for messages.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from inspect import signature
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
@@ -19,13 +18,13 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import (
     MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
     TOKENIZER_MAPPING_NAMES,
 )
-from transformers.utils import logging
 
 from rankscale_utils.errors import StudyError
 
@@ -33,6 +32,7 @@ from .classifier import READS, is_classifier
 from .flat_encoders import first_position
 from .pair_layout import PairLayout
 from .prompt import lay_out
+from .source import of_transformer, reading
 
 REBUILT = {  # kinds whose tokenizers AutoTokenizer builds as it knows them, whatever their file says
     kind
@@ -49,7 +49,7 @@ def read_config(field: str, source: str, layers: int | None = None) -> Pretraine
         StudyError: there is none, it cannot be reached, or it has fewer layers.
     """
     with reading(field, source, "configuration"):
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if layers is None:
         return config
     if layers > config.num_hidden_layers:
@@ -179,8 +179,7 @@ def read_tokenizer(field: str, source: str, prompt: str = "") -> tuple[Tokenizer
     Raises:
         StudyError: there is none, it cannot be reached, has no token for padding, or lays out no pairs.
     """
-    with reading(field, source, "tokenizer"):
-        wrapped = AutoTokenizer.from_pretrained(source)
+    wrapped = read_wrapped(field, source)
     tokenizer = getattr(wrapped, "backend_tokenizer", None)
     if tokenizer is None:
         raise StudyError(f"{field} = {source!r}: its tokenizer is none of the tokenizers library: name another.")
@@ -204,8 +203,30 @@ def read_tokenizer(field: str, source: str, prompt: str = "") -> tuple[Tokenizer
             f"{field} = {source!r}: its tokenizer lays out pairs as no reranker here reads them ({reason}): name "
             "an encoder such as BERT, or for ed2lm a T5."
         ) from None
+    if of_transformer(source).get("do_lower_case"):
+        written = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *written])
     named = {name: str(token) for name, token in wrapped.special_tokens_map.items() if name.endswith("_token")}
     return tokenizer, named, "token_type_ids" in wrapped.model_input_names
+
+
+def read_wrapped(field: str, source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of an id or folder as transformers has it.
+
+    Raises:
+        StudyError: there is none, or it cannot be reached.
+    """
+    with reading(field, source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+
+
+def refuse_few_words(field: str, source: str, config: PretrainedConfig, vocabulary: int) -> None:
+    """Refuse a model with fewer embeddings than its tokenizer has tokens."""
+    if config.vocab_size < vocabulary:
+        raise StudyError(
+            f"{field} = {source!r}: its tokenizer has {vocabulary} tokens and its model {config.vocab_size}: name a "
+            "model that belongs to its tokenizer."
+        )
 
 
 def bare_encoder(config: PretrainedConfig) -> PreTrainedModel:
@@ -217,23 +238,5 @@ def bare_encoder(config: PretrainedConfig) -> PreTrainedModel:
 def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
     """Return the argument that builds an encoder without the pooler that no mean or first state reads."""
     known = MODEL_MAPPING.get(type(config), None)
-    return {"add_pooling_layer": False} if known and "add_pooling_layer" in signature(known).parameters else {}
-
-
-@contextmanager
-def reading(field: str, source: str, what: str) -> Iterator[None]:
-    """Say in one sentence why a part of an id or folder cannot be read, where it cannot."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # tensors that are not used are no news, and those that lack are refused
-    logging.disable_progress_bar()  # it would stay in the page that a notebook becomes
-    try:
-        yield
-    except Exception as error:  # of many kinds: OSError (missing, gated, offline), ValueError, SafetensorError, …
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
-        raise StudyError(
-            f"{field} = {source!r}: its {what} cannot be read ({reason}): name a local folder that holds the "
-            "model, or point HF_HOME at a cache that does (with HF_HUB_OFFLINE=1 where there is no network); a gated "
-            "model needs HF_TOKEN."
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
+    first = known[0] if isinstance(known, tuple) else known  # which AutoModel builds of several
+    return {"add_pooling_layer": False} if first and "add_pooling_layer" in signature(first).parameters else {}

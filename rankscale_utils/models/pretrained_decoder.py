@@ -8,7 +8,8 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.study.decoder import DecoderSettings
 
 from .classifier import is_classifier
-from .pretrained import for_scores, read_classifier, read_tokenizer, reading, refuse_missing
+from .pretrained import for_scores, read_classifier, read_tokenizer, read_wrapped, refuse_missing
+from .source import reading
 
 
 def for_decoder(field: str, source: str, config: PretrainedConfig, settings: DecoderSettings) -> PretrainedConfig:
@@ -30,8 +31,8 @@ def for_decoder(field: str, source: str, config: PretrainedConfig, settings: Dec
         return for_scores(field, source, config)
     if is_classifier(config):
         raise StudyError(f"{field} = {source!r}: it has a head for scores and says no words: set decoder.score: head.")
-    plain, *_ = read_tokenizer(field, source)
-    pieces = [plain.encode(word, add_special_tokens=False).ids for word in settings.verdict]
+    plain = read_wrapped(field, source)  # in no prompt
+    pieces = [plain.encode(word, add_special_tokens=False) for word in settings.verdict]
     for word, ids in zip(settings.verdict, pieces, strict=True):
         if len(ids) != 1:
             raise StudyError(

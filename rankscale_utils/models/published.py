@@ -6,11 +6,12 @@ Both keep everything of their own: tokenizer, longest text, prompts, pooling, an
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.decoder import DecoderSettings
+from rankscale_utils.study.ladder import Prompts
 from rankscale_utils.study.objectives import Family
 from rankscale_utils.study.study import Study
 from rankscale_utils.study.t5 import T5Settings
@@ -20,7 +21,7 @@ from .checks import refuse_other_scores, refuse_padded
 from .classifier import is_classifier
 from .cross_encoder import CrossEncoder
 from .decoder import reranker_of
-from .own_layers import json_of, makes_embeddings, prompts_of, read_own_layers
+from .own_layers import makes_embeddings, read_own_layers
 from .pair_layout import PairLayout
 from .pretrained import (
     T5S,
@@ -32,10 +33,13 @@ from .pretrained import (
     read_encoder,
     read_t5,
     read_tokenizer,
-    reading,
+    read_wrapped,
+    refuse_few_words,
 )
 from .pretrained_decoder import for_decoder, read_decoder
 from .prompt import lay_out
+from .prompts import prompts_of
+from .source import of_transformer
 from .t5_reranker import READS_AT_MOST, T5Reranker, settings_of_t5, word_ids
 
 
@@ -45,7 +49,7 @@ class Published:
 
     special: special tokens by role; segments: whether it is told which tokens are the document's; pair_tokens: the most
     that it reads of a pair, special tokens included, and apart: of a query and of a document alone; prompts: what
-    stands before every query and before every document; lower: whether texts are written in small letters first.
+    stands before every query and before every document.
     """
 
     model: CrossEncoder | BiEncoder
@@ -55,7 +59,6 @@ class Published:
     pair_tokens: int
     apart: tuple[int, int]
     prompts: tuple[str, str] = ("", "")
-    lower: bool = False
 
     @property
     def family(self) -> Family:
@@ -81,7 +84,9 @@ def read_system(study: Study, name: str) -> Published:
     """
     system = study.systems[name]
     source = study.source_of(system.pretrained)
-    return read_published(f"systems.{name}", source, system.pair_tokens, system.decoder, system.layers, system.t5)
+    return read_published(
+        f"systems.{name}", source, system.pair_tokens, system.decoder, system.layers, system.t5, system.prompts
+    )
 
 
 def read_published(
@@ -91,12 +96,13 @@ def read_published(
     decoder: DecoderSettings | None = None,
     layers: int | None = None,
     t5: T5Settings | None = None,
+    prompts: Prompts | None = None,
 ) -> Published:
     """Return the finished model of an id or folder in float32; without `pair_tokens` it reads as much as it can.
 
     decoder: how it scores where it is a decoder; None: by its own head or words, in its tokenizer's layout of pairs.
     layers: how many are kept, from the first; None: all. t5: how it scores where it is a T5; None: as its name or card
-    says.
+    says. prompts: of a bi-encoder; None: its folder's.
 
     Raises:
         StudyError: it is neither kind of model, needs what is not known here, or cannot be read.
@@ -104,6 +110,8 @@ def read_published(
     config = read_config(field, source, layers)
     if t5 and config.model_type not in T5S:
         raise StudyError(f"{field}.t5: {source!r} is a {config.model_type} model, no T5: remove it.")
+    if prompts and (is_classifier(config) or not makes_embeddings(source)):
+        raise StudyError(f"{field}.prompts: {source!r} is no bi-encoder: remove it.")
     if is_decoder(config):
         return _read_decoder(field, source, config, pair_tokens, decoder)
     if decoder:
@@ -122,28 +130,40 @@ def read_published(
             "reranker or bi-encoder; train it as a rung of the ladder, or name one that is finished."
         )
     tokenizer, special, segments = read_tokenizer(field, source)
-    settings = json_of(source, "sentence_bert_config.json") or {}
-    longest, lower = longest_read(field, source, config, pair_tokens), bool(settings.get("do_lower_case"))
+    refuse_few_words(field, source, config, tokenizer.get_vocab_size())
+    longest, settings = longest_read(field, source, config, pair_tokens), of_transformer(source)
     if is_classifier(config):
         model = _read_reranker(field, source, config)
-        return Published(model, tokenizer, special, segments, longest, (longest, longest), lower=lower)
+        return Published(model, tokenizer, special, segments, longest, (longest, longest), prompts_of(source))
     apart = tuple(min(settings.get(f"{kind}_length") or longest, longest) for kind in ("query", "document"))
     encoder, own = read_encoder(field, source, config), read_own_layers(field, source, config)
     refuse_padded(field, source, encoder)
     model = BiEncoder(encoder, own.dimensions, own.pooling, own.projection).eval()
-    return Published(model, tokenizer, special, False, longest, apart, prompts_of(source), lower)
+    before = (prompts.query, prompts.document) if prompts else prompts_of(source)
+    return Published(model, tokenizer, special, False, longest, apart, before)
 
 
 def _read_decoder(
     field: str, source: str, config: PretrainedConfig, pair_tokens: int | None, settings: DecoderSettings | None
 ) -> Published:
+    if makes_embeddings(source):
+        raise StudyError(
+            f"{field} = {source!r} is a bi-encoder on a decoder ({config.model_type}): name one on an encoder."
+        )
     says_words = settings.verdict if settings else getattr(config, "verdict", None)
     if not is_classifier(config) and not says_words:
         raise StudyError(
             f"{field} = {source!r} has no head for scores: set {field}.decoder.score: yes_no, whose words its language "
             "model was trained to say, or name a reranker that is finished."
         )
+    if not settings and not getattr(config, "prompt", None) and read_wrapped(field, source).chat_template:
+        raise StudyError(
+            f"{field} = {source!r}: its tokenizer has a chat template, in which its users' tools lay out pairs, and "
+            f"those here do not: give {field}.decoder.template the prompt that it was trained with, or take the "
+            "template out of a local copy."
+        )
     layout = read_tokenizer(field, source, settings.prompt if settings else "")
+    refuse_few_words(field, source, config, layout[0].get_vocab_size())
     longest = longest_read(field, source, config, pair_tokens)
     _refuse_short(field, layout[0], longest)
     if settings:
@@ -152,7 +172,7 @@ def _read_decoder(
         config = for_scores(field, source, config)
     refuse_other_scores(field, source, read_decoder(field, source, config))  # which is used up
     model = reranker_of(read_decoder(field, source, config)).eval()
-    return Published(model, *layout, longest, (longest, longest))
+    return Published(model, *layout, longest, (longest, longest), ("", "") if settings else prompts_of(source))
 
 
 def _read_t5(
@@ -165,6 +185,7 @@ def _read_t5(
         )
     settings = settings_of_t5(field, source, config, given)
     words, layout = word_ids(field, source, settings), read_tokenizer(field, source)
+    refuse_few_words(field, source, config, layout[0].get_vocab_size())
     lay_out(layout[0], settings.prompt, ended=True)
     longest = longest_read(field, source, config, pair_tokens)
     _refuse_short(field, layout[0], longest)
@@ -191,9 +212,13 @@ def longest_read(field: str, source: str, config: PretrainedConfig, wanted: int 
     Raises:
         StudyError: more are wanted than can be read, or there is no tokenizer.
     """
-    settings = json_of(source, "sentence_bert_config.json") or {}
-    with reading(field, source, "tokenizer"):
-        of_tokenizer = AutoTokenizer.from_pretrained(source).model_max_length
+    settings, tokenizer = of_transformer(source), read_wrapped(field, source)
+    if tokenizer.truncation_side == "left":
+        raise StudyError(
+            f"{field} = {source!r}: its tokenizer cuts texts on the left, and here their ends give way: name "
+            "another, or take truncation_side out of a local copy's tokenizer_config.json."
+        )
+    of_tokenizer = tokenizer.model_max_length
     if config.model_type in T5S:  # whose positions have no end
         return wanted or min(of_tokenizer, READS_AT_MOST)
     own = min(settings.get("max_seq_length") or of_tokenizer, most_tokens(config))

@@ -20,8 +20,8 @@ from rankscale_utils.study.t5 import T5Settings
 from .cross_encoder import CrossEncoder
 from .ed2lm import output_scale
 from .flat_encoders import token_states
-from .own_layers import file_of
 from .pretrained import read_tokenizer
+from .source import file_of
 
 READS_AT_MOST = 512  # tokens, with which monoT5 and RankT5 were trained; a T5 has no positions that end
 

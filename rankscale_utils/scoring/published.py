@@ -24,15 +24,15 @@ def own_pairs(published: Published, collection: Collection, query_rows: np.ndarr
     )
     queries, documents = collection.queries()["text"], stored_texts(collection.texts / "documents.parquet")
     parts = zip((queries, documents), (query_rows, document_rows), published.prompts, strict=True)
-    return Pairs(*(_read(tokenizer, *part, published.lower) for part in parts), tokenizer)
+    return Pairs(*(_read(tokenizer, *part) for part in parts), tokenizer)
 
 
-def _read(tokenizer: StudyTokenizer, texts: Iterable[str], rows: np.ndarray, prompt: str, lower: bool) -> Texts:
+def _read(tokenizer: StudyTokenizer, texts: Iterable[str], rows: np.ndarray, prompt: str) -> Texts:
     wanted, lengths, chosen = set(rows.tolist()), [], []
     for row, text in enumerate(texts):
         lengths.append(row in wanted)
         if row in wanted:
-            chosen.append(prompt + (text.lower() if lower else text))
+            chosen.append(prompt + text)
     read, lengths = Texts.encoded(tokenizer, chosen, tokenizer.pair_tokens), np.array(lengths, np.int64)
     lengths[lengths > 0] = np.diff(read.starts)
     return Texts(read.ids, np.concatenate([[0], np.cumsum(lengths)]))

@@ -127,8 +127,8 @@ def _scores(model: Model, tokenizer: StudyTokenizer, query: str, texts: list[str
     """Return the score of every text: (texts,)."""
     longest = tokenizer.pair_tokens
     query_tokens = tokenizer.query_tokens or longest
-    queries = Texts.encoded(tokenizer, [query], query_tokens)
-    documents = Texts.encoded(tokenizer, texts, longest)
+    queries = Texts.encoded(tokenizer, [*tokenizer.queries([query])], query_tokens)
+    documents = Texts.encoded(tokenizer, [*tokenizer.documents(texts)], longest)
     rows = np.arange(len(texts))
     if isinstance(model, CrossEncoder):
         return score_pairs(model, Pairs(queries, documents, tokenizer), np.zeros_like(rows), rows)

@@ -92,6 +92,13 @@ def _common(dimensions: Any) -> Any:
     return next(iter(dimensions.values()), dimensions) if isinstance(dimensions, dict) else dimensions
 
 
+class Prompts(Part):
+    """What stands before every text that a bi-encoder reads, such as E5's `query: ` and `passage: `."""
+
+    query: str = ""
+    document: str = ""
+
+
 class BiEncoderSettings(Part):
     """How a bi-encoder makes an embedding of a text.
 
@@ -102,6 +109,7 @@ class BiEncoderSettings(Part):
         None, gt=0, description="that every rung projects to, or a mapping of the rungs, which must agree; else 768"
     )
     pooling: Literal["mean", "cls"] | None = Field(None, description="of states; else mean")
+    prompts: Prompts | None = Field(None, description="before queries and before documents; else none")
 
     @property
     def of_new_layers(self) -> dict[str, Any]:

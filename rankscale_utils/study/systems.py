@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from .decoder import DecoderSettings
 from .fields import FolderName, Part, Whole
-from .ladder import named_source
+from .ladder import Prompts, named_source
 from .t5 import T5Settings
 
 
@@ -26,6 +26,9 @@ class ExistingModel(Part):
     )
     t5: T5Settings | None = Field(
         None, description="of a T5, the prompt and words that it was trained with; absent: as its name or card says"
+    )
+    prompts: Prompts | None = Field(
+        None, description="of a bi-encoder, before queries and before documents; absent: its folder's"
     )
     pair_tokens: Whole | None = Field(
         None, ge=8, description="the most that it reads of a pair, or of a text read alone; absent: its own limit"

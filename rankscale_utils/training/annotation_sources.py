@@ -60,13 +60,13 @@ def _queries_of_documents(
     pairs = makers.get(source, partial(_of_file, source))(study, collection, dev, rest)
     pairs = pairs.iloc[nested_order(pairs, study.annotations.counts[:-1])]
     tokenizer = StudyTokenizer.load(collection.tokens)
-    Texts.write(folder, "queries", tokenizer, pairs["query"], study.text.longest_query)
+    Texts.write(folder, "queries", tokenizer, tokenizer.queries(pairs["query"]), study.text.longest_query)
     rows = pairs.index.to_numpy(np.int64)
     positives, own = rows, ["queries"]
     if "text" in pairs:  # the documents that are read are not the collection's
         base = collection.pairs().documents
         positives, own = len(base.starts) - 1 + np.arange(len(pairs)), ["queries", "documents"]
-        Texts.write(folder, "documents", tokenizer, pairs["text"], study.text.pair_tokens)
+        Texts.write(folder, "documents", tokenizer, tokenizer.documents(pairs["text"]), study.text.pair_tokens)
         Texts.join(folder, "documents", base)
     numbers = np.arange(len(pairs))
     TrainingQueries(

@@ -55,8 +55,9 @@ def tokenised(study, folder):
     folder.mkdir()
     tokenizer = study_tokenizer(study, [])
     tokenizer.save(folder)
-    queries = Texts.encoded(tokenizer, QUERIES, study.text.longest_query)
-    return tokenizer, Pairs(queries, Texts.encoded(tokenizer, DOCUMENTS, study.text.pair_tokens), tokenizer)
+    queries = Texts.encoded(tokenizer, [*tokenizer.queries(QUERIES)], study.text.longest_query)
+    documents = Texts.encoded(tokenizer, [*tokenizer.documents(DOCUMENTS)], study.text.pair_tokens)
+    return tokenizer, Pairs(queries, documents, tokenizer)
 
 
 @torch.inference_mode()

@@ -11,9 +11,12 @@ from rankscale_utils.evaluation.contract import contract
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.models.build import build_model, count_rung
 from rankscale_utils.models.checkpoint import model_of_folder, save_checkpoint
-from rankscale_utils.models.checks import check_pretrained
+from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.models.counts import parameters
+from rankscale_utils.models.prompts import prompts_of_study
 from rankscale_utils.scoring.embeddings import embed
+from rankscale_utils.scoring.rerank import rerank
+from rankscale_utils.study.ladder import BiEncoderSettings, Prompts
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
 from tests.models.test_architectures import tokenised
@@ -48,11 +51,11 @@ def by_depth(new_study):
 
 def products(library, folder, layers, longest):
     """Return what sentence-transformers makes of every pair, its encoder cut by hand to its first layers."""
-    model = library.SentenceTransformer(str(folder), device="cpu", similarity_fn_name="dot", prompts={})
+    model = library.SentenceTransformer(str(folder), device="cpu", similarity_fn_name="dot")
     model.max_seq_length = longest
     encoder = model[0].auto_model
     encoder.encoder.layer = encoder.encoder.layer[:layers]
-    return (model.encode(QUERIES) @ model.encode(DOCUMENTS).T).ravel()
+    return (model.encode_query(QUERIES) @ model.encode_document(DOCUMENTS).T).ravel()
 
 
 def at_its_start(study, rung, tmp_path):
@@ -81,6 +84,44 @@ def test_a_rung_starts_as_the_bi_encoder_that_it_is(by_depth, tmp_path, sentence
     again = model_of_folder(path)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert again.pooling == model.pooling
+
+
+def test_prompts_stand_before_what_is_trained_on_and_in_checkpoints(by_depth, tmp_path, sentence_transformers):
+    prompts = {"query": "count the words: ", "document": "a document: "}
+    folder = save_bi_encoder(tmp_path, "roberta", layers=("normalize",), prompts=prompts)
+    study = by_depth(folder)
+    check_pretrained(study)
+    model, ours, longest = at_its_start(study, "whole", tmp_path)
+    np.testing.assert_allclose(products(sentence_transformers, folder, 3, longest), ours, atol=1e-5, rtol=0)
+    save_checkpoint(model, tmp_path / "checkpoint", tmp_path / "whole")
+    exported = sentence_transformers.SentenceTransformer(str(tmp_path / "checkpoint"), device="cpu")
+    again = exported.encode_query(QUERIES) @ exported.encode_document(DOCUMENTS).T
+    np.testing.assert_allclose(again.ravel(), ours, atol=1e-5, rtol=0)
+    ranked = rerank(tmp_path / "checkpoint", QUERIES[0], DOCUMENTS[2:]).set_index("document_id")["score"]
+    np.testing.assert_allclose(ranked.loc[[0, 1, 2]], ours[2:5], atol=1e-5, rtol=0)
+    assert start_of(study, "bi_encoder", "l1").endswith("; the first 1 layers; prompts stand before texts")
+    collection = open_collection(study)
+    words = [
+        collection.tokenizer().decode(texts.ids[:4])
+        for texts in (collection.pairs().queries, collection.pairs().documents)
+    ]
+    assert words == [
+        collection.tokenizer().decode(collection.tokenizer().encode(prompt, add_special_tokens=False).ids[:4])
+        for prompt in prompts.values()
+    ]
+
+
+def test_rungs_read_the_same_prompts_and_no_other_family_does(by_depth, tmp_path):
+    plain, prompted = (
+        save_bi_encoder(tmp_path / "plain"),
+        save_bi_encoder(tmp_path / "prompted", prompts={"query": "q: "}),
+    )
+    study = by_depth(plain)
+    study.ladder["l1"] = study.ladder["l1"].model_copy(update={"pretrained": str(prompted)})
+    with pytest.raises(StudyError, match=r"^ladder: .* different prompts .*, \('', ''\) and \('q: ', ''\), and all"):
+        check_pretrained(study)
+    given = study.model_copy(update={"bi_encoder": BiEncoderSettings(prompts=Prompts(query="query: "))})
+    assert prompts_of_study(given) == ("query: ", "")
 
 
 def test_the_first_layers_train_and_are_measured_at_their_temperature(by_depth, tmp_path):

@@ -42,6 +42,15 @@ def test_a_tokenizer_without_a_pad_token_or_chat_template_pads_with_its_end_toke
     np.testing.assert_allclose(score_pairs(model, pairs, *ROWS), expected, atol=1e-5, rtol=0)
 
 
+def test_words_are_scored_without_a_pad_token(of, tmp_path):
+    study = of("llama", head=False, pad=False, begin=True, decoder={"score": "yes_no"})
+    check_pretrained(study)
+    tokenizer, pairs = tokenised(study, tmp_path / "tokens")
+    model = build_model(study, study.run("listwise-w16-s0"), 300).eval()
+    expected = theirs(study.pretrained["w16"], "yes_no", tmp_path / "tokens", tokenizer.pair_tokens)
+    np.testing.assert_allclose(score_pairs(model, pairs, *ROWS), expected, atol=1e-5, rtol=0)
+
+
 def test_a_head_reads_the_token_before_the_paddings_at_a_prompts_end_as_transformers_does(of, tmp_path):
     study = of("qwen3", head=True, decoder={"template": "Query: {query} Document: {document}<|endoftext|>"})
     check_pretrained(study)

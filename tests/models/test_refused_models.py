@@ -1,5 +1,7 @@
 """Published folders as they are: each works, or is refused in one sentence before any work."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,21 @@ def test_an_encoder_whose_scores_are_others_in_transformers_is_refused(study, mo
     monkeypatch.setitem(tiny.ENCODERS, "longformer", attention)
     monkeypatch.setattr(tiny, "ROBERTAS", (*tiny.ROBERTAS, "longformer"))
     refused(study("longformer"), r"^ladder\.w8 = .*: a longformer's scores here are not those of")
+
+
+def test_an_encoder_that_reads_more_than_token_ids_is_refused(study, monkeypatch):
+    from tests.models import tiny
+
+    monkeypatch.setitem(tiny.ENCODERS, "xmod", {"pad_token_id": 1, "languages": ["en_XX", "de_DE"]})
+    monkeypatch.setattr(tiny, "ROBERTAS", (*tiny.ROBERTAS, "xmod"))
+    refused(study("xmod"), r"^ladder\.w8 = .*: transformers cannot run this xmod on token ids alone \(Input language")
+
+
+def test_a_rerankers_default_prompt_is_refused(study, folder):
+    made = study(reranker=True)
+    prompts = {"model_type": "CrossEncoder", "prompts": {"task": "Find: "}, "default_prompt_name": "task"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    refused(made, r"^ladder\.w16 = .* puts 'Find: ' before queries, which training does not: take default_prompt_name")
 
 
 @pytest.mark.parametrize("kind", ["mt5", "vit"])

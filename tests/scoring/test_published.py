@@ -14,6 +14,7 @@ from rankscale_utils.models.checkpoint import save_checkpoint
 from rankscale_utils.models.published import read_published
 from rankscale_utils.scoring.published import cut_share, published_system, score_published
 from rankscale_utils.study.decoder import DecoderSettings
+from rankscale_utils.study.ladder import Prompts
 from tests.models.tiny import save_encoder
 from tests.models.tiny_decoders import save_decoder
 
@@ -31,7 +32,7 @@ def pairs_of(published):
         published.tokenizer, published.special, published.pair_tokens, segments=published.segments
     )
     parts = zip((QUERIES, DOCUMENTS), published.prompts, strict=True)
-    texts = [[prompt + (text.lower() if published.lower else text) for text in some] for some, prompt in parts]
+    texts = [[prompt + text for text in some] for some, prompt in parts]
     return Pairs(*(Texts.encoded(tokenizer, some, published.pair_tokens) for some in texts), tokenizer)
 
 
@@ -75,6 +76,36 @@ def test_a_bi_encoder_scores_as_sentence_transformers_does(tmp_path, architectur
     system = published_system(published, "theirs", pairs, np.arange(4))
     np.testing.assert_allclose(system.score(0, np.arange(4)), ours[:4], atol=1e-5)
     assert (system.name, system.family, system.as_evaluated) == ("theirs", "bi_encoder", True)
+
+
+def test_small_letters_are_those_of_a_prompt_too(tmp_path):
+    folder = save_bi_encoder(tmp_path, "roberta", prompts={"query": "Find: ", "document": "PEAR "})
+    change(folder / "sentence_bert_config.json", do_lower_case=True)
+    published = read_published("systems.theirs", str(folder))
+    ours = score_published(published, pairs_of(published), *ROWS)
+    np.testing.assert_allclose(ours, their_products(folder), atol=1e-5, rtol=0)
+
+
+def test_a_study_gives_a_bi_encoder_the_prompts_that_its_card_alone_names(tmp_path):
+    folder = save_bi_encoder(tmp_path)
+    before = {"query": "query: ", "document": "passage: "}
+    published = read_published("systems.theirs", str(folder), prompts=Prompts(**before))
+    ours = score_published(published, pairs_of(published), *ROWS)
+    plain = their_products(folder)
+    change(folder / "config_sentence_transformers.json", prompts=before)
+    np.testing.assert_allclose(ours, their_products(folder), atol=1e-5, rtol=0)
+    assert np.abs(ours - plain).max() > 1e-2
+
+
+def test_a_rerankers_default_prompt_stands_before_queries(tmp_path):
+    plain = save_encoder(tmp_path / "reranker", "bert", 16, reranker=True)
+    named = {"prompts": {"task": "count the words: "}, "default_prompt_name": "task"}
+    sentence_transformers.CrossEncoder(str(plain), device="cpu", **named).save_pretrained(str(tmp_path / "prompted"))
+    published = read_published("systems.theirs", str(tmp_path / "prompted"), pair_tokens=49)  # an even number for texts
+    texts = [(QUERIES[query], DOCUMENTS[document]) for query, document in zip(*ROWS, strict=True)]
+    model = sentence_transformers.CrossEncoder(str(tmp_path / "prompted"), device="cpu", max_length=49)
+    theirs = model.predict(texts, activation_fn=nn.Identity())
+    np.testing.assert_allclose(score_published(published, pairs_of(published), *ROWS), theirs, atol=1e-5, rtol=0)
 
 
 def test_the_first_layers_of_a_bi_encoder_are_a_rung_before_its_first_step(tmp_path):
@@ -145,8 +176,10 @@ def test_a_decoder_scores_as_sentence_transformers_does(tmp_path, way):
     assert published.family == "cross_encoder"
 
 
-def test_settings_of_decoders_are_refused_of_an_encoder(tmp_path):
+def test_settings_of_others_are_refused_of_a_reranker(tmp_path):
     encoder = save_encoder(tmp_path / "encoder", "bert", 16, reranker=True)
+    with pytest.raises(StudyError, match=r"^systems\.theirs\.prompts: .* is no bi-encoder: remove it\.$"):
+        read_published("systems.theirs", str(encoder), prompts=Prompts(query="query: "))
     with pytest.raises(StudyError, match=r"^systems\.theirs\.decoder: .* is a bert model, no decoder: remove it\.$"):
         read_published("systems.theirs", str(encoder), decoder=DecoderSettings())
 
@@ -189,6 +222,20 @@ def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
     (lacking / "2_Dense" / "model.safetensors").unlink()
     cases["its weights cannot be read"] = empty = save_bi_encoder(tmp_path / "empty")
     (empty / "model.safetensors").unlink()
+    cases["keeps 8 of an embedding's numbers"] = save_bi_encoder(tmp_path / "first", truncate_dim=8)
+    cases["its tokenizer cuts texts on the left"] = left = save_bi_encoder(tmp_path / "left")
+    change(left / "tokenizer_config.json", truncation_side="left")
+    cases[r"its tokenizer has \d+ tokens and its model \d+"] = more = save_encoder(tmp_path / "more", "bert", 16, True)
+    tokenizer = AutoTokenizer.from_pretrained(more)
+    tokenizer.add_tokens(["plum", "pears", "apples", "counts"])
+    tokenizer.save_pretrained(more)
+    cases["its configuration needs code of its own"] = foreign = save_encoder(tmp_path / "foreign", "bert", 16, True)
+    change(foreign / "config.json", model_type="their_own", auto_map={"AutoConfig": "theirs.Config"})
+    cases["its tokenizer has a chat template"] = chat = save_decoder(tmp_path / "chat", "qwen3", 16, head=True)
+    change(chat / "tokenizer_config.json", chat_template="{{ messages[0].content }}")
+    cases[r"is a bi-encoder on a decoder \(qwen3\)"] = tmp_path / "last"
+    states = Transformer(str(save_decoder(tmp_path / "states", "qwen3", 16)))
+    sentence_transformers.SentenceTransformer(modules=[states, Pooling(16, "lasttoken")]).save(str(tmp_path / "last"))
     for sentence, folder in cases.items():
         with pytest.raises(StudyError, match=sentence) as caught:
             read_published("systems.theirs", str(folder))
