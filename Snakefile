@@ -74,7 +74,7 @@ def asks(rule):
 def executed():
     names = ["3_fit", "4_forecast", "5_allocate"] + ["6_speedup"] * bool(TRAINED)
     names += ["7_annotations"] * bool(ANNOTATED) + ["8_families"] * SEVERAL
-    of_runs = [paths.notebook_file(RESULTS / run, step) for run in TRAINED for step in ("1_train", "2_evaluate")]
+    of_runs = [paths.notebook_file(RESULTS / run, step) for run in TRAINED for step in paths.STEPS_OF_RUNS]
     return of_runs + [paths.notebook_file(RESULTS, name) for name in names]
 
 

@@ -28,7 +28,7 @@ COLOURS = dict(zip(("pointwise", "pairwise", "listwise"), sns.color_palette("col
 FAMILY_COLOURS = dict(
     zip(("cross_encoder", "bi_encoder", "ed2lm", "bm25"), sns.color_palette("deep").as_hex(), strict=False)
 )
-TEXT = 11  # points: with `page.SMALLEST` of a figure's width, eleven pixels or more on any screen
+TEXT = 11  # points: with `svg.SMALLEST` of a figure's width, eleven pixels or more on any screen
 PANEL, WIDE_PANEL = (4.7, 3.6), (7.6, 4.6)  # inches
 NATS = re.compile(r"CE\d*(-T)?")  # contrastive entropies
 

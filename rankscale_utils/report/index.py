@@ -33,8 +33,9 @@ from . import forecast as forecast_page
 from . import systems as systems_page
 from .glossary import explained, glossary
 from .nothing import nothing_sentence
-from .page import TEMPLATE, inline_svg, title_of
+from .page import TEMPLATE, title_of
 from .prose import legible, listed, other_seals
+from .svg import inline_svg
 from .with_first_stage import together_sentences
 
 LADDER_NOTE = (
@@ -200,11 +201,10 @@ def _pages(study: Study) -> list[dict[str, str]]:
     pages = []
     if study.runs:
         first = study.run_folder(study.runs[0])
-        for step in ("1_train", "2_evaluate"):
+        for step in paths.STEPS_OF_RUNS:
+            page, name = paths.page_file(study.reports, step), f"{step[2:].capitalize()}, {len(study.all_runs)} runs"
             title = title_of(nbformat.read(paths.notebook_file(first, step), as_version=4))
-            pages.append(
-                {"name": f"{step[2:].capitalize()}, {len(study.all_runs)} runs", "title": title, "link": "#runs"}
-            )
+            pages.append({"name": name, "title": title, "link": page.name})
     for notebook in paths.study_notebooks(study.folder):
         page, title = paths.page_file(study.reports, notebook.stem), title_of(nbformat.read(notebook, as_version=4))
         pages.append({"name": page.stem.capitalize(), "title": title, "link": page.name})

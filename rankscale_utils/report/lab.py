@@ -7,7 +7,7 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from .page import inline_svg
+from .svg import inline_svg
 
 BESIDE = "flex: 1 1 26rem; min-width: 0; max-width: 54rem;"  # of a figure: two stand beside each other where they can
 

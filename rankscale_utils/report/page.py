@@ -15,10 +15,9 @@ from rankscale_utils.machine.files import whole_file
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
-from . import figures
+from .svg import inline_svg, sheet, slim
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
-SMALLEST = 0.76  # of a figure's width: narrower, its text would be under eleven pixels
 
 
 class Page(Preprocessor):
@@ -54,53 +53,44 @@ def _beautify(data: dict) -> None:
         data.pop("image/png", None)
 
 
-def inline_svg(svg: str) -> str:
-    """Return a figure for use inside a page: named by its title and axes, its ink the page's, light or dark.
-
-    It is shown no narrower than its text can be read; what holds it scrolls.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    parts = {part: text for part, text in re.findall(r'<g id="(title|x|y)">.*?<text[^>]*>(.*?)</text>', svg, re.DOTALL)}
-    svg = re.sub(r'<g id="[^"]*">', "<g>", re.sub(r"<[^>]+>", _rounded, svg))  # one page holds many figures
-    name, smallest = _name_of_figure(parts), SMALLEST * float(re.search(r'width="([\d.]+)pt"', svg)[1])
-    head = f'<svg role="img" aria-label="{name}" style="min-width:{smallest:.0f}pt" '
-    for light, dark in figures.IN_THE_DARK.items():
-        svg = svg.replace(light, f"light-dark({light},{dark})")
-    svg = svg.replace(figures.INK, "currentColor").replace("<svg ", head, 1)
-    return re.sub(r"(<svg[^>]*>)", rf"\1<title>{name}</title>", svg, count=1)
+def render_page(notebook: Path, study: Study) -> None:
+    """Write an executed notebook of a study as one self-contained page."""
+    with whole_file(paths.page_file(study.reports, notebook.stem)) as temporary:
+        temporary.write_text(slim_page(page_of(notebook, study)), encoding="utf-8")
 
 
-def _name_of_figure(parts: dict[str, str]) -> str:
-    """Return a figure's name from its title and axis labels, which are escaped already."""
-    against = " against ".join(parts[axis] for axis in ("y", "x") if parts.get(axis))
-    return ": ".join(filter(None, [parts.get("title"), against])).replace('"', "&quot;") or "figure"
-
-
-def _rounded(tag: re.Match) -> str:
-    """Cut a tag's coordinates after a hundredth of a point, which is enough and halves the page."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", tag[0])
-
-
-def render_page(notebook: Path, study: Study, target: Path, crumbs: list[str]) -> None:
-    """Write an executed notebook as one self-contained page."""
+def page_of(notebook: Path, study: Study) -> str:
+    """Return an executed notebook, a study's or a run's, as one self-contained page for the study's reports."""
     nb = nbformat.read(notebook, as_version=4)
     nb.cells = [
         cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])
     ]  # see provenance
-    home = Path(*[".."] * len(target.relative_to(study.reports).parent.parts), paths.index_file(study.reports).name)
     page = {
         "title": title_of(nb),
         "study": study.name,
-        "home": home.as_posix(),
-        "crumbs": crumbs,
+        "home": paths.index_file(study.reports).name,
+        "crumb": notebook.stem[2:],
         "css": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
         "provenance": provenance(nb),
     }
     html, _ = _exporter().from_notebook_node(nb, resources={"page": page})
-    with whole_file(target) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    return html
+
+
+def slim_page(html: str) -> str:
+    """Return a page that looks and says the same in fewer bytes: of figures, code, and hidden numbers of cells."""
+    styles: dict[str, str] = {}
+
+    def shorter(figure: re.Match) -> str:
+        svg, found = slim(figure[0])
+        styles.update(found)
+        return svg
+
+    html = re.sub(r'<svg [^>]*xmlns="http.*?</svg>', shorter, html, flags=re.DOTALL)
+    html = re.sub(r"<pre>.*?</pre>", lambda code: re.sub(r"</?span[^>]*>", "", code[0]), html, flags=re.DOTALL)
+    html = re.sub(r'<div class="prompt[^>]*>[^<]*</div>\n?', "", html)
+    return html.replace("</head>", f'<style id="figures">{sheet(styles)}</style>\n</head>', 1) if styles else html
 
 
 @cache

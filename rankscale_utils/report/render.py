@@ -1,8 +1,8 @@
 """Render every page of a study and, last, its index: `python -m rankscale_utils.report.render STUDY`."""
 
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,22 @@ from rankscale_utils.study.study import Study
 
 from .glossary import explained
 from .index import index_page
-from .page import TEMPLATE, render_page
+from .page import TEMPLATE, page_of, render_page, slim_page
 from .prose import written
+from .runs_page import runs_page
 
 
 def render_study(study: Study) -> Path:
     """Render every page of a study, as many at once as there are cores, its zip and, last, its index's; return that."""
+    notebooks = paths.study_notebooks(study.folder)
+    names = [run.name for run in study.all_runs]
     with ProcessPoolExecutor(cores()) as processes:
-        list(processes.map(_render, *zip(*_pages(study), strict=True)))
+        list(processes.map(render_page, notebooks, repeat(study)))
+        for step in paths.STEPS_OF_RUNS if names else ():
+            of_runs = (paths.notebook_file(study.run_folder(run), step) for run in study.all_runs)
+            pages = dict(zip(names, processes.map(page_of, of_runs, repeat(study)), strict=True))
+            with whole_file(paths.page_file(study.reports, step)) as temporary:
+                temporary.write_text(slim_page(runs_page(pages)), encoding="utf-8")
     pack_study(study)
     return render_index(study)
 
@@ -33,7 +41,7 @@ def render_index(study: Study) -> Path:
     """Render the first page of a study, of what its notebooks wrote; return its path."""
     index = paths.index_file(study.reports)
     with whole_file(index) as temporary:
-        temporary.write_text(filled("index.html.j2", index_page(study)), encoding="utf-8")
+        temporary.write_text(slim_page(filled("index.html.j2", index_page(study))), encoding="utf-8")
     return index
 
 
@@ -44,21 +52,6 @@ def filled(template: str, values: dict[str, Any]) -> str:
     )
     templates.filters |= {"written": written, "explained": explained}
     return templates.get_template(template).render(values)
-
-
-def _pages(study: Study) -> Iterator[tuple[Study, Path, Path]]:
-    """Yield every page: the study, an executed notebook, and where its page goes."""
-    for run in study.all_runs:
-        for step in ("1_train", "2_evaluate"):
-            page = paths.run_page_file(study.reports, run.name, step)
-            yield study, paths.notebook_file(study.run_folder(run), step), page
-    for notebook in paths.study_notebooks(study.folder):
-        yield study, notebook, paths.page_file(study.reports, notebook.stem)
-
-
-def _render(study: Study, notebook: Path, page: Path) -> None:
-    crumbs = [notebook.stem[2:]] if notebook.parent == study.folder else [notebook.parent.name, notebook.stem[2:]]
-    render_page(notebook, study, page, crumbs)
 
 
 if __name__ == "__main__":

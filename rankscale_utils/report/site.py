@@ -4,11 +4,14 @@ It holds each study's own answers, as its first page gives them, and a picture; 
 """
 
 import base64
+import io
 import re
 import sys
 from html import unescape
 from pathlib import Path
 from typing import NamedTuple
+
+from PIL import Image
 
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.files import whole_file
@@ -17,6 +20,8 @@ from rankscale_utils.study import paths
 from .page import TEMPLATE
 from .publish import PICTURE
 from .render import filled
+
+THUMBNAIL = 480  # pixels
 
 
 class Card(NamedTuple):
@@ -61,8 +66,17 @@ def _card(page: Path) -> Card:
         _text(re.search(r"<p>(Measured since:.*?)</p>", html)),
         sealed[1] if sealed else "",
         f"{page.parent.name}/{page.name}",
-        f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}" if picture.exists() else "",
+        _thumbnail(picture) if picture.exists() else "",
     )
+
+
+def _thumbnail(picture: Path) -> str:
+    """Return the upper part of a first page's picture, as wide as a card shows it on a fine screen."""
+    image, out = Image.open(picture).convert("RGB"), io.BytesIO()
+    image = image.crop((0, 0, image.width, min(image.width, image.height)))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(out, "WEBP", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _text(match: re.Match | None) -> str:

@@ -1,9 +1,9 @@
 """What readers take from a study's first page: its tables as downloads, how to cite it, how to repeat it."""
 
-import base64
 from html import escape
 from importlib.metadata import version
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pandas as pd
 import yaml
@@ -13,6 +13,7 @@ from rankscale_utils.study.study import Study
 
 FILES = (paths.forecasts_file, paths.rungs_on_tests_file, paths.baselines_file, paths.seals_file,
          *(paths.ALLOCATION_FILES[name] for name in ("exponents", "within_budget", "next_runs")))  # fmt: skip
+SAFE = " ,:;/?@=+$!*'()[]{}|^`"  # what an address of data within double quotes may hold as it is
 WORKS = {  # of which pages speak
     "Scaling laws for cross-encoder reranking (P0)": "2603.04816",
     "Scaling laws for dense retrieval": "2403.18684",
@@ -45,7 +46,7 @@ def evidence(study: Study) -> Download | None:
 
 
 def _download(name: str, content: bytes, kind: str) -> Download:
-    return Download(name, len(content) / 1000, f"data:{kind};base64,{base64.b64encode(content).decode()}")
+    return Download(name, len(content) / 1000, f"data:{kind};charset=utf-8,{quote(content, SAFE)}")
 
 
 def citation(study: Study, scored: pd.DataFrame) -> str:

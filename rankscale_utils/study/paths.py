@@ -157,6 +157,9 @@ def learning_rate_file(study: Path, objective: str, rung: str) -> Path:
     return study / "learning_rates" / f"{objective}-{rung}.json"
 
 
+STEPS_OF_RUNS = ("1_train", "2_evaluate")  # the notebooks that are executed for every run
+
+
 def study_notebooks(study: Path) -> list[Path]:
     """The executed notebooks of a study that are there, in order."""
     return sorted(study.glob("[3-8]_*.ipynb"))
@@ -263,10 +266,5 @@ def index_file(reports: Path) -> Path:
 
 
 def page_file(reports: Path, notebook: str) -> Path:
-    """The page of a study's notebook."""
+    """The page of a study's notebook, or of those of all its runs."""
     return reports / f"{notebook[2:]}.html"
-
-
-def run_page_file(reports: Path, run: str, notebook: str) -> Path:
-    """The page of a run's notebook."""
-    return reports / "runs" / f"{run}-{notebook[2:]}.html"

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 
 from rankscale_utils.report import figures
-from rankscale_utils.report.page import SMALLEST, inline_svg, mathml, provenance, title_of
+from rankscale_utils.report.page import mathml, provenance, title_of
 
 
 def test_formulas_become_mathml():
@@ -33,43 +33,6 @@ def test_what_is_no_formula_stays(text):
 
 def test_code_is_no_formula():
     assert mathml("set `$HOME` and `$PATH`") == "set `$HOME` and `$PATH`"
-
-
-def test_a_figure_stands_inline_in_the_pages_own_ink():
-    figures.use_style()
-    axes = figures.panel("Title", "exposure (pairs)", "nDCG@10")
-    axes.plot([1, 2], [3, 4], color=figures.HELD_OUT)
-    from io import StringIO
-
-    out = StringIO()
-    axes.figure.savefig(out, format="svg")
-    plt.close(axes.figure)
-    raw, svg = out.getvalue(), inline_svg(out.getvalue())
-    assert raw.startswith("<?xml")
-    assert "<metadata>" in raw
-    assert figures.INK in raw
-    assert svg.startswith("<svg")
-    assert svg.rstrip().endswith("</svg>")
-    assert "<metadata>" not in svg
-    assert figures.INK not in svg
-    assert "currentColor" in svg
-    assert figures.HELD_OUT in svg  # other colours stay
-    assert "exposure (pairs)" in svg  # text is text
-    name = "Title: nDCG@10 against exposure (pairs)"
-    assert f'role="img" aria-label="{name}"' in svg
-    assert f"<title>{name}</title>" in svg
-    assert f'style="min-width:{0.76 * 72 * figures.PANEL[0]:.0f}pt"' in svg
-    assert "<g id=" not in svg  # a page holds many figures
-
-
-def test_text_of_a_figure_is_eleven_pixels_or_more_at_its_smallest():
-    figures.use_style()
-    axes = figures.panel("Title", "x", "y")
-    axes.legend(axes.plot([1, 2], [3, 4]), ["line"])
-    axes.figure.canvas.draw()
-    texts = axes.figure.findobj(lambda artist: hasattr(artist, "get_fontsize") and artist.get_text())
-    assert min(text.get_fontsize() for text in texts) * SMALLEST * 4 / 3 >= 11
-    plt.close(axes.figure)
 
 
 def test_names_of_lines_keep_their_order_and_do_not_overlap():

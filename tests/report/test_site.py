@@ -1,4 +1,9 @@
+import base64
+import io
+import re
+
 import pytest
+from PIL import Image
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.report import site
@@ -17,7 +22,7 @@ def test_every_published_study_has_its_answers_and_a_link(tmp_path, monkeypatch)
     folder = paths.site_folder() / "demo"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text(PAGE)
-    (folder / "index.png").write_bytes(b"png")
+    Image.new("RGB", (1200, 1500), "red").save(folder / "index.png")
     page = site.write_site()
     html = page.read_text()
     assert page == tmp_path / "reports" / "site" / "index.html"
@@ -25,5 +30,6 @@ def test_every_published_study_has_its_answers_and_a_link(tmp_path, monkeypatch)
     assert "<p>No model here.</p>" in html
     assert "<dt>What will w48 score?</dt><dd>0.3223 <small>Measured since: 0.3162, inside" in html
     assert "study demo, sealed 2026-11-28" in html
-    assert 'src="data:image/png;base64,cG5n"' in html
+    picture = re.search('src="data:image/webp;base64,([^"]*)"', html)[1]
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (480, 480)
     assert (page.parent / "demo" / "index.html").exists()

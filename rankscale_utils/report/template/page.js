@@ -7,7 +7,12 @@ follow();
 
 const textOf = cell => cell.innerText.trim().replace(/\s+/g, " ");
 const csv = table => [...table.rows].map(row => [...row.cells].map(cell => `"${textOf(cell).replaceAll('"', '""')}"`).join(",")).join("\r\n");
-const svg = figure => `<?xml version="1.0"?>${new XMLSerializer().serializeToString(figure)}`;
+const svg = figure => {
+  const alone = figure.cloneNode(true), style = document.createElementNS("http://www.w3.org/2000/svg", "style");
+  style.textContent = document.getElementById("figures")?.textContent ?? "";
+  alone.prepend(style);
+  return `<?xml version="1.0"?>${new XMLSerializer().serializeToString(alone)}`;
+};
 const headingOf = place => {
   const above = [...document.querySelectorAll("h1, h2, h3")].filter(head => head.compareDocumentPosition(place) & Node.DOCUMENT_POSITION_FOLLOWING);
   return (above.at(-1)?.innerText ?? "page").replace("¶", "").trim().replace(/\W+/g, "-").toLowerCase().slice(0, 60);
