@@ -48,14 +48,18 @@ class Reach:
         """
         fine = np.linspace(*self.sizes, 4 * points)
         left = log_exposure(fine)
-        inside = (left >= self.exposures[0]) & (left <= self.exposures[1])
-        if not inside.any():
+        affordable, used_up = np.flatnonzero(left >= self.exposures[0]), np.flatnonzero(left <= self.exposures[1])
+        if not (len(affordable) and len(used_up)):
             return np.empty(0), np.empty(0)
-        low, high = fine[inside][[0, -1]]
-        if low > self.sizes[0]:
-            low = _crossing(log_exposure, low - (fine[1] - fine[0]), low, self.exposures[1])
-        if high < self.sizes[1]:
-            high = _crossing(log_exposure, high, high + (fine[1] - fine[0]), self.exposures[0])
+        first, last = (
+            used_up[0],
+            affordable[-1],
+        )  # neighbours, where serving takes nearly all
+        low, high = fine[first], fine[last]
+        if first > 0:
+            low = _crossing(log_exposure, fine[first - 1], low, self.exposures[1])
+        if last < len(fine) - 1:
+            high = _crossing(log_exposure, high, fine[last + 1], self.exposures[0])
         sizes = np.linspace(low, high, points)
         return sizes, np.clip(log_exposure(sizes), *self.exposures)
 

@@ -25,6 +25,7 @@ MOST_DRAWS, ALL_DRAWS = 240, 960  # of a series, and of all together: a draw is 
 DIGITS = 5
 FORMS = [*laws.WITH_OPTIMUM, "sigmoid"]  # that the script knows
 TWENTIETHS = 20  # of a decade: a slider's step
+ROUNDING = 0.5  # steps that a slider's number, told with two digits, may be off
 REACH = {"queries": 100, "depth": 40, "training_price": 40, "serving_price": 40}  # steps to either side
 FALLBACK = {"queries": 1e7, "serving_price": 1.4}  # where a slider turns when the study's own number is 0
 SLIDER_LABELS = {
@@ -99,7 +100,7 @@ def widget(
     }
     written = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # never ends its element
     css, script = ((TEMPLATE / f"planner.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    told = _told(reaches, [cost for *_, cost in series], life, plan["budget"])
+    told = [_told(reach, cost, life, plan["budget"]) for reach, (*_, cost) in zip(reaches, series, strict=True)]
     controls = _markup(plan, level, words, told)
     return HTML(
         f'<div class="planner"><style>{css}</style><noscript><p>{escape(NO_SCRIPT)}</p></noscript>{controls}'
@@ -113,14 +114,12 @@ def sample(average: laws.Average, number: int) -> laws.Average:
     return average.thinned(number, ends["N"].max(), ends["D"].max())
 
 
-def _told(reaches: list[Reach], costs: list[laws.Cost], life: Life, budget: float) -> tuple[int, int]:
-    """Return the places of the budget's slider between which some series' runs tell something at the first plan."""
-    totals = [
-        [float(life.log_total(cost, np.array(reach.sizes[end]), np.array(reach.exposures[end]))) for end in (0, 1)]
-        for reach, cost in zip(reaches, costs, strict=True)
-    ]
-    steps = (np.array(totals) - np.log(budget)) / np.log(10) * TWENTIETHS
-    return min(0, int(np.ceil(steps[:, 0].min()))), max(0, int(np.floor(steps[:, 1].max())))
+def _told(reach: Reach, cost: laws.Cost, life: Life, budget: float) -> tuple[int, int]:
+    """Return the places of the budget's slider between which a series' runs tell something at the first plan."""
+    corners = zip(reach.sizes, reach.exposures, strict=True)
+    totals = np.array([float(life.log_total(cost, *np.array(corner))) for corner in corners])
+    low, high = (totals - np.log(budget)) / np.log(10) * TWENTIETHS
+    return int(np.ceil(low + ROUNDING)), int(np.floor(high - ROUNDING))
 
 
 def _entry(name: str, average: laws.Average, rows: pd.DataFrame, cost: laws.Cost, reach: Reach) -> dict:
@@ -152,10 +151,16 @@ def _rounded(numbers: NDArray | tuple[float, ...], digits: int) -> list[float]:
     return [float(f"{number:.{digits}g}") for number in numbers]
 
 
-def _markup(plan: dict[str, float], level: float, words: tuple[str, str], told: tuple[int, int]) -> str:
-    """Return the controls and the places where the script writes; hidden until it runs."""
-    reach = {"budget": told} | {name: (-steps, steps) for name, steps in REACH.items()}
-    controls = "".join(_slider(name, label, plan[name], reach[name]) for name, label in SLIDER_LABELS.items())
+def _markup(plan: dict[str, float], level: float, words: tuple[str, str], told: list[tuple[int, int]]) -> str:
+    """Return the controls and the places where the script writes; hidden until it runs.
+
+    told: where the budget's slider stands within what each series' runs tell.
+    """
+    ends = min(0, *(low for low, _ in told)), max(0, *(high for _, high in told))
+    reach = {"budget": ends} | {name: (-steps, steps) for name, steps in REACH.items()}
+    start = {name: 0 if plan[name] else reach[name][0] for name in SLIDER_LABELS}
+    start["budget"] = int(np.clip(0, *told[0]))  # the study's own, or the nearest one that has an answer
+    controls = "".join(_slider(name, label, start[name], reach[name]) for name, label in SLIDER_LABELS.items())
     shown = {"size": words[0], "exposure": f"training {words[1]}"} | SHOWN
     places = "".join(f'<dt>{label}</dt><dd data-of="{name}"><b></b><span></span></dd>' for name, label in shown.items())
     return (
@@ -169,8 +174,7 @@ def _markup(plan: dict[str, float], level: float, words: tuple[str, str], told: 
     )
 
 
-def _slider(name: str, label: str, given: float, reach: tuple[int, int]) -> str:
-    start = 0 if given else reach[0]
+def _slider(name: str, label: str, start: int, reach: tuple[int, int]) -> str:
     return (
         f'<label for="planner-{name}"><span>{label}</span><b></b></label>'
         f'<input type="range" id="planner-{name}" name="{name}" min="{reach[0]}" max="{reach[1]}" value="{start}">'

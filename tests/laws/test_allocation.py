@@ -121,6 +121,15 @@ def test_what_costs_more_than_the_reach_is_not_told():
     assert beyond["status"].startswith("not told by these runs")
 
 
+def test_a_line_that_crosses_the_reach_between_two_sizes_of_the_search_is_found():
+    reach, crossing = Reach((0.0, 7.0), (1.0, 9.0)), 4.56789
+    sizes, exposures = reach.line(lambda log_N: 5 - 5000 * (log_N - crossing))
+    np.testing.assert_allclose(sizes, crossing, atol=1e-3)
+    np.testing.assert_allclose(exposures[[0, -1]], [9, 1], atol=1e-3)
+    assert not len(reach.line(lambda log_N: 0.9 - log_N)[0])  # all cost more
+    assert not len(reach.line(lambda log_N: 20 - log_N)[0])  # all cost less
+
+
 def test_an_optimum_at_the_end_of_the_reach_says_at_which():
     reach = Reach((0.0, 5.0), (1.0, 9.0))
     assert reach.place(2.0, 3.0) == INSIDE

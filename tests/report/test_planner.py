@@ -182,6 +182,32 @@ def test_at_its_ends_a_slider_stays_within_what_the_metric_can_be(truth, name, e
 
 def test_what_no_size_and_exposure_cost_is_not_told(tmp_path):
     average = simulated("rising")
-    numbers, text = shown(html_of(average, PLAN | {"budget": 1e6}), tmp_path)
+    html = html_of(average, PLAN | {"budget": 1e6})
+    numbers, text = shown(html + MOVE % json.dumps({"budget": 0}), tmp_path)
     assert not any(numbers.values())
     assert "Not told by these runs" in text
+
+
+@pytest.mark.parametrize("budget", [1e-9, 1e-4, 1e6])
+def test_the_planner_opens_at_the_nearest_budget_that_has_an_answer(budget, tmp_path):
+    average, plan = simulated("rising"), PLAN | {"budget": budget}
+    html = html_of(average, plan)
+    place = int(re.search(r'name="budget" [^>]*value="(-?\d+)"', html).group(1))
+    assert (place == 0) == (budget == 1e-4)
+    opened = budget if place == 0 else float(f"{budget * 10 ** (place / 20):.2g}")
+    numbers, text = shown(html, tmp_path)
+    agree(numbers, expected_of(average, life_of(plan), opened))
+    assert "Not told by these runs" not in text.split("<script>")[0]
+    beyond = budget * 10 ** ((place + np.sign(place) * -2) / 20)
+    assert place == 0 or np.isnan(expected_of(average, life_of(plan), beyond)["size"])
+
+
+def test_a_budget_of_which_serving_takes_nearly_all_has_an_answer(tmp_path):
+    average = simulated("rising")
+    plan = PLAN | {"queries": 1e9, "depth": 100, "serving_price": 1.4}
+    life = life_of(plan)
+    served = float(np.exp(life.log_total(COST, np.log(SIZES[-2]), np.log(EXPOSURES[-1]))))
+    numbers, _ = shown(html_of(average, plan | {"budget": served}), tmp_path)
+    agree(numbers, expected_of(average, life, served))
+    assert numbers["serving"][0] > 0.99 * served
+    assert numbers["size"][0] == pytest.approx(SIZES[-2], rel=0.01)

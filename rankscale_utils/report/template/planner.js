@@ -92,12 +92,11 @@
       for (let i = 0; i < 30; i++) [low, high] = exposure((low + high) / 2) > wanted ? [(low + high) / 2, high] : [low, (low + high) / 2];
       return (low + high) / 2;
     };
-    const fine = spaced(...one.reach[0], 4 * POINTS), step = fine[1] - fine[0];
-    const inside = fine.filter(x => exposure(x) >= shortest && exposure(x) <= longest);
-    if (!inside.length) return null;
-    let low = inside[0], high = inside.at(-1);
-    if (low > one.reach[0][0]) low = cross(low - step, low, longest);
-    if (high < one.reach[0][1]) high = cross(high, high + step, shortest);
+    const fine = spaced(...one.reach[0], 4 * POINTS);
+    const first = fine.findIndex(x => exposure(x) <= longest), last = fine.findLastIndex(x => exposure(x) >= shortest);
+    if (first < 0 || last < 0) return null;
+    const low = first ? cross(fine[first - 1], fine[first], longest) : fine[first];
+    const high = fine[last + 1] ? cross(fine[last], fine[last + 1], shortest) : fine[last];
     return { low, high, at: x => within(exposure(x), shortest, longest) };
   };
   const solve = (one, plan) => {
@@ -175,7 +174,7 @@
 
   const NOT_TOLD = "Not told by these runs: no size and exposure within ten times what was fitted cost so much, or so little.";
   const times = x => Number(x.toPrecision(2)).toLocaleString("en");
-  const beyond = (x, [low, high]) => x > high ? `${times(x / high)} times the largest` : x < low ? `a ${times(low / x)}th of the smallest` : "";
+  const beyond = (x, [low, high]) => x > 1.05 * high ? `${times(x / high)} times the largest` : 1.05 * x < low ? `a ${times(low / x)}th of the smallest` : "";
   function note(one, plan, found, share) {
     const far = [["The size", "size", one.sizes, 0], ["The exposure", "exposure", one.exposures, 1]].map(([word, name, range, axis]) => {
       const ends = one.reach[axis], atEnd = ends.some(end => Math.abs(Math.log(found[name][0]) - end) < 1e-6), far = beyond(found[name][0], range);
