@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 
 from rankscale_utils import laws
+from rankscale_utils.errors import StudyError
 from rankscale_utils.laws import KINDS, compare_exponents, coverage
 from rankscale_utils.study import paths
 from rankscale_utils.study.ledger import traces
@@ -50,8 +51,13 @@ def analyse_annotations(study: Study) -> AnnotationResults:
 
     Raises:
         SealBroken: the forecasts, or what they rest on, are not what was sealed.
-        StudyError: a run has not been evaluated or all failed, or the study's budget pays for no run.
+        StudyError: the study has no annotations, a run has not been evaluated or all failed, or the study's budget pays
+            for no run.
     """
+    if not study.annotations:
+        raise StudyError(
+            f"study {study.name} has no annotations: give it some, or choose a study that has, such as dense."
+        )
     found = fit_annotations(study)
     results = AnnotationResults(
         found,

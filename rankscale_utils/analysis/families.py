@@ -83,8 +83,11 @@ def compare_families(study: Study) -> Comparison:
     """Compare a study's families on its headline test; write `families.csv`, the winners, and `equal_size.csv`.
 
     Raises:
-        StudyError: a run has not been evaluated, or all of them failed.
+        StudyError: the study trains one family, a run has not been evaluated or timed, or all of them failed.
     """
+    if len(study.families) < 2:
+        trained = ", ".join(["one family", *study.families]) if study.families else "nothing"
+        raise StudyError(f"study {study.name} trains {trained}: choose one of several families, such as families.")
     level, systems = study.forecasting.level, serving_options(study)
     collection, mine, searched = training_options(study, systems)
     tables = [
@@ -155,6 +158,8 @@ def existing_options(study: Study) -> Options:
 
 
 def _timed_options(study: Study, of_the_ladder: bool) -> Options:
+    if not paths.speed_file(study.folder).exists():
+        raise StudyError(f"study {study.name} has not been timed: run `make study STUDY={study.name}` first.")
     timed = pd.read_csv(paths.speed_file(study.folder), keep_default_na=False)
     values = read_parquet(paths.speed_per_query_file(study.folder))
     wanted = (timed["family"] != "bm25") & ((timed["objective"] != AS_IT_IS) == of_the_ladder)

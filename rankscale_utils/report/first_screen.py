@@ -17,6 +17,8 @@ from .tables import test_of
 
 FAVOURED = {"size": "Into a larger model", "data": "Into more training data"}
 
+OF_B = "Training data should grow as compute to the power b: above a half, faster than the model."
+
 
 class Tile(NamedTuple):
     """A question, its answer in a few words, and sentences below it; mood: good, bad or open."""
@@ -90,6 +92,7 @@ def _trust_tile(
     ]
     mood = True if held and trend else False if not held else None
     if unpredictable := _unpredictable(study, tables["verdicts"], metric):
+        answer = answer.replace("Yes:", f"Yes, for {rows['objective'].iloc[0]}:")
         said.append(f"Not predictable from these runs: {listed(unpredictable)}, see below.")
     if rows["objective"].iloc[0] in unpredictable and held:
         answer, mood = "It held, though these runs could not tell", None
@@ -187,11 +190,12 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
     undecided = rows[rows["favours"] == "undecided"]
     if undecided.empty:
         sides = listed(f"{one['favours']} for {one['objective']}" for _, one in rows.iterrows())
-        why = f"Larger model or more data: objectives differ, {sides}."
+        why = [f"Larger model or more data: objectives differ, {sides}."]
     else:
         row = undecided.iloc[0]
-        why = f"Larger model or more data: undecided for {row['objective']}, as {why_undecided(row)}{_status(row)}."
-    return Tile(question, "Cannot be told yet", [why, *_next_run(study, tables["next_runs"])])
+        doubt = f"undecided for {row['objective']}, as {why_undecided(row)}{_status(row)}"
+        why = [f"Larger model or more data: {doubt}.", OF_B]
+    return Tile(question, "Cannot be told yet", [*why, *_next_run(study, tables["next_runs"])])
 
 
 def _status(row: pd.Series) -> str:

@@ -144,11 +144,9 @@ def _why_first(study: Study) -> str:
 def _banner(study: Study, on_tests: pd.DataFrame) -> list[str]:
     """Return how models stand to the first stage's own order, and what the best of them reaches together with it."""
     said = first_screen.against_first_stage(on_tests, study.headline_test)
-    above = first_screen.above(first_screen.rows_with_first_stage(on_tests)) if said else []
-    if not said or not study.runs or (not study.with_first_stage and any(above)):
+    if not said or not study.with_first_stage:
         return said
-    asked, test = bool(study.with_first_stage), study.headline_test
-    return [" ".join([*said, *together_sentences(read_with_first_stage(study), asked=asked, test=test)])]
+    return [" ".join([*said, *together_sentences(read_with_first_stage(study), test=study.headline_test)])]
 
 
 def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:

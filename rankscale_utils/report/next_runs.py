@@ -9,7 +9,7 @@ from rankscale_utils.analysis.compute import units_in_words
 from rankscale_utils.study.study import Study
 
 from . import tables
-from .prose import si
+from .prose import amount, si
 
 NOTHING_NARROWS = "No run for half the price of the large one would narrow its forecast by two percent or more."
 
@@ -19,7 +19,7 @@ def run_in_words(study: Study, row: Mapping) -> str:
     sizes, exposures = units_in_words(study)
     kind = "another seed of" if row["kind"] == "another seed" else "a new rung"
     trained = f"{si(row['N'])} {sizes} trained on {si(row['D'])} {exposures}"
-    return f"{kind} {row['rung']}, {trained} ({row['objective']}, {row['flops']:.1e} FLOPs)"
+    return f"{kind} {row['rung']}, {trained} ({row['objective']}, {amount('flops', row['flops'])} FLOPs)"
 
 
 def next_run_sentence(study: Study, planned: pd.DataFrame) -> str:

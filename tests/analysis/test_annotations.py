@@ -38,6 +38,7 @@ from rankscale_utils.report import annotations as annotations_page
 from rankscale_utils.report.index import _of_annotations
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
+from tests.by_hand import run_by_hand
 from tests.dictionary import undescribed
 
 JOINT = (0.5, 2e5, 0.4, 2e4, 0.5)  # δ, A, α, B, β of human pairs
@@ -322,6 +323,12 @@ def test_missing_and_failed_runs_are_one_sentence(study):
     (study.run_folder(runs[0]) / "measurements.parquet").unlink()
     with pytest.raises(StudyError, match=f"run {runs[0].name} has not been evaluated"):
         fit_annotations(study)
+
+
+def test_the_notebook_runs_by_hand_and_writes_nothing(study, found, tmp_path):
+    seal_annotations(study)
+    open_held_out(study)
+    assert run_by_hand("7_annotations", study.source, tmp_path, tmp_path) == []
 
 
 def test_sentences_and_tables_follow_the_forecasts(study, found):

@@ -30,6 +30,7 @@ from rankscale_utils.report import families as families_page
 from rankscale_utils.report.prose import amount
 from rankscale_utils.report.systems import served_finding
 from rankscale_utils.training.run import train
+from tests.by_hand import run_by_hand
 from tests.conftest import TINY
 from tests.dictionary import undescribed
 from tests.models.tiny import save_t5
@@ -219,7 +220,7 @@ def fail(study, objective):
                 pd.read_parquet(path).assign(excluded="diverged").to_parquet(path)
 
 
-def test_a_whole_study_is_compared(study):
+def test_a_whole_study_is_compared(study, tmp_path):
     found = compare_families(study)
     assert found.collection == "docstrings/test"  # though the bi-encoder comes first, with its own search
     checkpoints = found.trained.table
@@ -254,6 +255,8 @@ def test_a_whole_study_is_compared(study):
     said = served_finding(beside, found.beside_existing.table).data
     assert said.count("Train w12, or take theirs as it is?") == 3  # with each family's largest rung
     assert said.count("10 candidates take ") == 3
+
+    assert run_by_hand("8_families", study.source, tmp_path, tmp_path) == []
 
     fail(study, "contrastive")
     left = compare_families(study)

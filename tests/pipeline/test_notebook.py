@@ -9,6 +9,7 @@ import pytest
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.pipeline.notebook import start
+from tests.by_hand import run_by_hand
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 RUN = "listwise-w8-s0"
@@ -97,6 +98,23 @@ def test_notebooks_are_thin(path):
             assert len(cell.source.splitlines()) <= 15
             kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
             assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "sentence"),
+    [
+        ("7_annotations", "tiny", "study tiny has no annotations: give it some, or"),
+        ("8_families", "tiny", "study tiny trains one family, cross_encoder: choose"),
+        ("7_annotations", "dense", "has not been evaluated: run `make study STUDY=dense` first."),
+        ("8_families", "families", "study families has not been timed: run `make study STUDY=families` first."),
+    ],
+)
+def test_where_there_is_nothing_to_show_a_notebook_says_so_in_a_sentence(tiny_study, tmp_path, name, study, sentence):
+    source = tiny_study.source if study == "tiny" else NOTEBOOKS[0].parents[1] / "params" / f"{study}.yaml"
+    (error,) = run_by_hand(name, source, tmp_path, tmp_path)
+    assert error.startswith("rankscale: ")
+    assert sentence in error
+    assert "\n" not in error
 
 
 @each

@@ -63,7 +63,7 @@ def test_the_second_tile_weighs_intervals_no_change_p0_and_the_first_stage():
     told = [("listwise", True), ("pointwise", False)]
     verdicts = pd.DataFrame([KEYS | {"objective": objective, "predictable": able} for objective, able in told])
     tile = tiles([forecast("listwise", 0.322, skill=0.5)], on_tests({}), verdicts=verdicts)[1]
-    assert (tile.answer, tile.mood) == ("Yes: interval and trend held", "good")
+    assert (tile.answer, tile.mood) == ("Yes, for listwise: interval and trend held", "good")
     assert tile.sentences[-1] == "Not predictable from these runs: pointwise, see below."
     tile = tiles([forecast("pointwise", 0.322, skill=0.5)], on_tests({}), verdicts=verdicts)[1]
     assert (tile.answer, tile.mood) == ("It held, though these runs could not tell", "open")
@@ -78,8 +78,10 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
         "Larger model or more data: undecided for listwise, as the interval of b = 0.47 [0.18, 0.76] holds"
     )
     assert tile.sentences[0].endswith("a law led by the prior.")
-    assert tile.sentences[1].startswith(
-        "Train this next: another seed of w24, 1.22k non-embedding parameters trained on 40k pairs (listwise, 4.5e+10"
+    assert tile.sentences[1] == first_screen.OF_B
+    assert tile.sentences[2].startswith(
+        "Train this next: another seed of w24, 1.22k non-embedding parameters trained on 40k pairs (listwise, 45 billion "
+        "FLOPs"
     )
 
 
