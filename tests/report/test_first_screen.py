@@ -80,8 +80,8 @@ def test_the_third_tile_says_what_to_train_next_where_spending_cannot_be_told():
     assert tile.sentences[0].endswith("a law led by the prior.")
     assert tile.sentences[1] == first_screen.OF_B
     assert tile.sentences[2].startswith(
-        "Train this next: another seed of w24, 1.22k non-embedding parameters trained on 40k pairs (listwise, 45 billion "
-        "FLOPs"
+        "Train this next: another seed of w24, 1.22k non-embedding parameters trained on 40k pairs (listwise, "
+        "45 billion FLOPs"
     )
 
 
