@@ -86,7 +86,8 @@ def compare_families(study: Study) -> Comparison:
         StudyError: the study trains one family, a run has not been evaluated or timed, or all of them failed.
     """
     if len(study.families) < 2:
-        trained = ", ".join(["one family", *study.families]) if study.families else "nothing"
+        names = [FAMILY_NAMES[family] for family in study.families]
+        trained = f"one family, the {names[0]}" if names else "nothing"
         raise StudyError(f"study {study.name} trains {trained}: choose one of several families, such as families.")
     level, systems = study.forecasting.level, serving_options(study)
     collection, mine, searched = training_options(study, systems)

@@ -104,7 +104,7 @@ def test_notebooks_are_thin(path):
     ("name", "study", "sentence"),
     [
         ("7_annotations", "tiny", "study tiny has no annotations: give it some, or"),
-        ("8_families", "tiny", "study tiny trains one family, cross_encoder: choose"),
+        ("8_families", "tiny", "study tiny trains one family, the cross-encoder: choose"),
         ("7_annotations", "dense", "has not been evaluated: run `make study STUDY=dense` first."),
         ("8_families", "families", "study families has not been timed: run `make study STUDY=families` first."),
     ],
