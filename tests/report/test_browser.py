@@ -103,6 +103,22 @@ def test_tables_can_be_taken_along(chromium, first_page, tmp_path):
     page.close()
 
 
+def test_a_figure_that_was_taken_along_is_whole(chromium, first_page, tmp_path):
+    page = chromium.new_page(accept_downloads=True)
+    page.goto(first_page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save this figure as SVG").first.click()
+    saved.value.save_as(tmp_path / "figure.svg")
+    figure = (tmp_path / "figure.svg").read_text()
+    classes = set(re.findall(r'class="(\w+)"', figure))
+    assert len(classes) > 5
+    assert classes <= set(re.findall(r"[.](\w+)\{", figure))  # its styles came along
+    page.goto((tmp_path / "figure.svg").as_uri())
+    assert page.evaluate("document.querySelectorAll('parsererror').length") == 0
+    assert page.evaluate("getComputedStyle(document.querySelector('text')).fontSize") == "11px"
+    page.close()
+
+
 def test_a_link_to_a_term_opens_the_glossary(chromium, first_page):
     page = chromium.new_page()
     page.goto(f"{first_page}#term-interval")
