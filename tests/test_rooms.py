@@ -25,7 +25,7 @@ BELOW = {
 }
 BELOW["models"] -= {"measurements"}
 WITHOUT_TORCH = ("laws", "measurements", "analysis", "report")
-TOKENIZERS = ("pretrained", "pair_layout")  # what collections may know of models
+TOKENIZERS = ("pair_layout", "pretrained", "prompts")  # what collections may know of models
 DISK_AND_CLOCK = {"time", "datetime", "pathlib", "io", "shutil", "tempfile"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name == "errors.py")
 
