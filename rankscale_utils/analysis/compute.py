@@ -18,7 +18,8 @@ EXPOSURES = {"exposure": "pairs", "queries": "queries", "tokens": "tokens"}
 SIZE_AND_EXPOSURE = {"size": "N", "exposure": "D"}
 BUDGETS_SHOWN = 5
 NOT_GROWING = " As a larger rung need not cost more here, its cost is one power of size through all rungs."
-SIDES = ("size", "data")
+SIDES = ("size", "data", "both")
+EVEN = 0.4, 0.6  # shares of growing compute between which it goes into size and data alike
 NOT_TO_BE_BELIEVED = ("at a bound", "unidentified")
 Costs = Mapping[str, laws.Cost]  # by objective: a rung of one name may be models of several families
 
@@ -111,29 +112,34 @@ def best_at_budgets(fitted: list[Fitted], costs: Costs, budgets: np.ndarray, lev
 def compute_exponents(fitted: list[Fitted], costs: Costs, level: float) -> pd.DataFrame:
     """Return the exponents of the optimal size and exposure in compute, a row a series, with intervals and a verdict.
 
-    `favours` is size or data where the whole interval of size's share of compute, a·m, lies on one side of a half, and
-    the law's own status where its exponents are at a bound or unidentified. `law` is that status.
+    `favours` is size or data where the whole interval of b, the data's share of growing compute, lies on one side of a
+    half, both where it lies within `EVEN`, and the law's own status where its exponents are at a bound or unidentified.
+    `law` is that status.
     """
     rows = []
     for one in fitted:
         if one.joint is None:
             continue
-        cost = costs[one.objective]
-        a, b = laws.exponents(one.average, cost, level=level).to_dict("records")
-        half = 0.5 / cost.growth
-        favours = "size" if a["lo"] > half else "data" if a["hi"] < half else "undecided"
+        a, b = laws.exponents(one.average, costs[one.objective], level=level).to_dict("records")
         status = one.joint.fit.status
-        favours = status if status.startswith(NOT_TO_BE_BELIEVED) else favours
+        favours = status if status.startswith(NOT_TO_BE_BELIEVED) else _favoured(b["lo"], b["hi"])
         ends = {f"{name}_{end}": row[end] for name, row in (("a", a), ("b", b)) for end in ("lo", "hi")}
         rows.append(one.labels | {"a": a["value"], "b": b["value"], **ends, "favours": favours, "law": status})
     return pd.DataFrame(rows)
 
 
+def _favoured(low: float, high: float) -> str:
+    """Return what growing compute should go into, by the interval of the data's share of it."""
+    if high < 0.5 or low > 0.5:
+        return "size" if high < 0.5 else "data"
+    return "both" if EVEN[0] <= low and high <= EVEN[1] else "undecided"
+
+
 def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None) -> pd.DataFrame:
     """Return exponents with `universes`, analyses that differ in one choice, and `agreeing`, those that say the same.
 
-    A series favours size, or data, only where all of them do. multiverse: from `multiverse.csv`, of the headline metric
-    alone; other metrics have no universes, and keep what their interval says.
+    A series favours size, data, or both alike, only where all of them do. multiverse: from `multiverse.csv`, of the
+    headline metric alone; other metrics have no universes, and keep what their interval says.
     """
     if exponents.empty:
         return exponents
@@ -141,7 +147,7 @@ def in_every_universe(exponents: pd.DataFrame, multiverse: pd.DataFrame | None) 
     for row in exponents.to_dict("records"):
         same = (multiverse[["objective", "metric"]] == [row["objective"], row["metric"]]).all(axis=1) if known else []
         share = multiverse.loc[same, "exponent"].dropna() if known else pd.Series(dtype=float)
-        agreeing = share < 0.5 if row["favours"] == "size" else share > 0.5
+        agreeing = {"size": share < 0.5, "data": share > 0.5}.get(row["favours"], share.between(*EVEN))
         counts.append((len(share), int(agreeing.sum()) if row["favours"] in SIDES else 0))
     counted = exponents.assign(**pd.DataFrame(counts, columns=["universes", "agreeing"], index=exponents.index))
     divided = counted["favours"].isin(SIDES) & (counted["agreeing"] < counted["universes"])

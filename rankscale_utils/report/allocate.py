@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import MORE_TRAINING
-from rankscale_utils.analysis.compute import SIDES, isoflop_tables, training_budgets, units_in_words
+from rankscale_utils.analysis.compute import EVEN, SIDES, isoflop_tables, training_budgets, units_in_words
 from rankscale_utils.laws import INSIDE
 from rankscale_utils.measurements.table import headline, on_headline_test
 from rankscale_utils.study.study import Study
@@ -160,9 +160,9 @@ def verdict_sentences(exponents: pd.DataFrame) -> list[str]:
     for row in exponents.to_dict("records"):
         of = f"{row['objective']}, {row['metric']}"
         if row["favours"] in SIDES:
-            side = "above" if row["favours"] == "data" else "below"
-            why = f"as the whole interval of {share_of_data(row)} lies {side} a half{_in_universes(row)}"
-            said.append(f"{of}: {row['favours']} is favoured, {why}.{doubt(row['law'])}")
+            why = f"as the whole interval of {share_of_data(row)} lies {where_it_lies(row)}{_in_universes(row)}"
+            favoured = "both grow alike" if row["favours"] == "both" else f"{row['favours']} is favoured"
+            said.append(f"{of}: {favoured}, {why}.{doubt(row['law'])}")
         elif row["favours"] == "undecided":
             said.append(f"{of}: neither is shown to be favoured, as {why_undecided(row)}.{doubt(row['law'])}")
         else:
@@ -179,9 +179,14 @@ def share_of_data(row: Mapping) -> str:
     return f"b = {row['b']:.2f} [{row['b_lo']:.2f}, {row['b_hi']:.2f}]"
 
 
+def where_it_lies(row: Mapping) -> str:
+    """Say where the interval of b lies, of a row that favours something."""
+    return {"data": "above a half", "size": "below a half"}.get(row["favours"], "between {} and {}".format(*EVEN))
+
+
 def why_undecided(row: Mapping) -> str:
     """Say why neither size nor data is favoured."""
-    if row["b_lo"] <= 0.5 <= row["b_hi"]:
+    if row["b_lo"] <= 0.5 <= row["b_hi"] and not row.get("agreeing"):
         return f"the interval of {share_of_data(row)} holds a half"
     return f"only {row['agreeing']} of {row['universes']} analyses say what {share_of_data(row)} says"
 

@@ -10,12 +10,12 @@ from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.table import labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
-from .allocate import share_of_data, why_undecided
+from .allocate import share_of_data, where_it_lies, why_undecided
 from .next_runs import NOTHING_NARROWS, run_in_words
 from .prose import counted, listed
 from .tables import test_of
 
-FAVOURED = {"size": "Into a larger model", "data": "Into more training data"}
+FAVOURED = {"size": "Into a larger model", "data": "Into more training data", "both": "Into both alike"}
 
 OF_B = "Training data should grow as compute to the power b: above a half, faster than the model."
 
@@ -183,8 +183,7 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
     favoured = set(rows["favours"])
     row = rows.iloc[0]
     if len(favoured) == 1 and favoured <= set(FAVOURED):
-        half = "above" if row["favours"] == "data" else "below"
-        whole = f"all of {share_of_data(row)}, {row['objective']}, lies {half} a half"
+        whole = f"all of {share_of_data(row)}, {row['objective']}, lies {where_it_lies(row)}"
         why = f"Training data should grow as compute to the power b, and {whole}{_status(row)}."
         return Tile(question, FAVOURED[row["favours"]], [why, *_reach(tables["within_budget"], metric)], "good")
     undecided = rows[rows["favours"] == "undecided"]

@@ -122,11 +122,13 @@ def test_a_study_without_joint_laws_says_so(new_study, fitted, table):
 
 def test_verdicts_say_data_size_or_neither():
     row = {"objective": "listwise", "metric": "AP", "law": "converged", "b": 0.6, "universes": 9, "agreeing": 9}
-    ends = [(0.55, 0.65, "data"), (0.4, 0.8, "undecided"), (0.1, 0.3, "size"), (0.1, 0.3, "at a bound: alpha")]
+    ends = [(0.55, 0.65, "data"), (0.4, 0.8, "undecided"), (0.1, 0.3, "size"), (0.1, 0.3, "at a bound: alpha"),
+            (0.45, 0.58, "both")]  # fmt: skip
     rows = [row | {"b_lo": low, "b_hi": high, "favours": favours} for low, high, favours in ends]
     told = allocate_page.verdict_sentences(pd.DataFrame(rows))
-    assert [re.search("data is|neither|size is|no verdict", one)[0] for one in told] == [
-        "data is", "neither", "size is", "no verdict"]  # fmt: skip
+    assert [re.search("data is|neither|size is|no verdict|both grow alike", one)[0] for one in told] == [
+        "data is", "neither", "size is", "no verdict", "both grow alike"]  # fmt: skip
+    assert "[0.45, 0.58] lies between 0.4 and 0.6, in all 9 analyses" in told[-1]
     assert "[0.55, 0.65] lies above a half, in all 9 analyses" in told[0]
 
 
@@ -143,6 +145,17 @@ def test_a_side_is_favoured_only_where_every_analysis_says_so():
     (divided, _) = allocate_page.verdict_sentences(found)
     assert "only 2 of 3 analyses say what b = 0.30 [0.20, 0.40] says" in divided
     assert in_every_universe(exponents, None)["favours"].tolist() == ["size", "size"]
+
+
+def test_an_even_division_that_is_well_known_is_an_answer(fitted, table, new_study):
+    costs = costs_of(new_study(), table)
+    found = compute_exponents(fitted, costs, 0.95).set_index("metric").loc["CE9"]  # of α = 0.35 and β = 0.3
+    assert 0.4 < found["b_lo"] < 0.35 / 0.65 < found["b_hi"] < 0.6
+    assert found["favours"] == "both"
+    exponents = pd.DataFrame([found.to_dict() | {"metric": "CE9"}])
+    for other, favours in ((0.42, "both"), (0.38, "undecided")):
+        universes = pd.DataFrame({"objective": "listwise", "metric": "CE9", "exponent": [0.52, other]})
+        assert in_every_universe(exponents, universes)["favours"].tolist() == [favours]
 
 
 def test_the_parabola_stands_beside_the_law(new_study, fitted, table):

@@ -98,6 +98,13 @@ def test_objectives_that_differ_are_both_named():
     assert "undecided for pairwise, as the interval of b = 0.47 [0.18, 0.76] holds a half" in tile.sentences[0]
 
 
+def test_an_even_division_is_an_answer_too():
+    even = EXPONENTS.assign(favours="both", b=0.5, b_lo=0.45, b_hi=0.58, law="converged")
+    tile = tiles([forecast("listwise", 0.322)], on_tests({}), even)[2]
+    assert (tile.answer, tile.mood) == ("Into both alike", "good")
+    assert "all of b = 0.50 [0.45, 0.58], listwise, lies between 0.4 and 0.6" in tile.sentences[0]
+
+
 def test_an_advice_beyond_what_was_measured_says_so():
     sure = EXPONENTS.assign(favours="data", b_lo=0.6, b_hi=0.8, b=0.7, law="converged")
     within = pd.DataFrame(
