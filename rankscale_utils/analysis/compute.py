@@ -7,7 +7,7 @@ import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.measurements.reading import study_measurements
-from rankscale_utils.measurements.table import headline, headlines, measured_rows, on_headline_test
+from rankscale_utils.measurements.table import headline, headlines, measured_rows
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
@@ -55,14 +55,15 @@ def units_in_words(study: Study) -> tuple[str, str]:
     return SIZES[study.forecasting.size], EXPOSURES[study.forecasting.exposure]
 
 
-def all_measurements(study: Study) -> pd.DataFrame:
-    """Return the usable measurements of every rung on the headline test, held-out ones included, with N and D."""
-    return usable_measurements(study_measurements(study, fitted_only=False), study.forecasting)
+def all_measurements(study: Study, like: Fitted) -> pd.DataFrame:
+    """Return the usable measurements of every rung on the test of a series, held-out ones included, with N and D."""
+    return usable_measurements(study_measurements(study, fitted_only=False), study.forecasting, like)
 
 
-def usable_measurements(table: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:
-    """Return the rows of a table that are measurements on the headline test, with N and D."""
-    return with_axes(on_headline_test(measured_rows(table), settings.headline_test), settings)
+def usable_measurements(table: pd.DataFrame, settings: Forecasting, like: Fitted) -> pd.DataFrame:
+    """Return the rows of a table that are measurements on the test and task of a series, with N and D."""
+    rows = measured_rows(table)
+    return with_axes(rows[(rows["collection"] == like.collection) & (rows["task"] == like.task)], settings)
 
 
 def flops_spent(table: pd.DataFrame, costs: Costs) -> pd.Series:

@@ -208,8 +208,18 @@ def test_an_allocation_follows_the_known_law_and_is_written_to_the_last_digit(st
     assert undescribed(study.folder, set()) == []
 
 
-def test_flops_that_the_measurements_bring_are_used(study):
-    table = all_measurements(study)
+def test_budgets_are_those_of_the_test_that_can_be_forecast(study):
+    table = pd.read_csv(study.measurements_file)
+    expected = allocate_study(study).equal_compute
+    first = table[table["rung"] != "xxl"].assign(collection="first", exposure=lambda rows: 100 * rows["exposure"])
+    pd.concat([first, table]).to_csv(study.measurements_file, index=False)  # a test that no held-out rung was put to
+    found = allocate_study(study)
+    assert {one.collection for one in found.fitted} == set(found.table["collection"]) == {"test"}
+    np.testing.assert_allclose(found.equal_compute["flops"], expected["flops"])
+
+
+def test_flops_that_the_measurements_bring_are_used(study, fitted):
+    table = all_measurements(study, fitted[0])
     table["flops"] = 7.0 * table["params_non_embedding"] ** 0.8 * table["exposure"]
     costs, counted = training_costs(table, study.allocation.tokens_per_pair)
     assert costs["listwise"].growth == pytest.approx(0.8)
