@@ -12,7 +12,7 @@ from rankscale_utils.study.study import Study
 
 from .allocate import share_of_data, where_it_lies, why_undecided
 from .next_runs import NOTHING_NARROWS, run_in_words
-from .prose import counted, listed
+from .prose import counted, listed, models
 from .tables import test_of
 
 FAVOURED = {"size": "Into a larger model", "data": "Into more training data", "both": "Into both alike"}
@@ -32,8 +32,8 @@ class Tile(NamedTuple):
 def tiles(study: Study, scored: pd.DataFrame, metric: str, tables: dict[str, pd.DataFrame]) -> list[Tile]:
     """Return the three tiles of a study that forecasts.
 
-    scored: all scored forecasts; tables: exponents, within_budget and next_runs of 5_allocate, on_tests, and verdicts
-    of `analysis.predictability`, by name.
+    scored: all scored forecasts; tables: exponents, within_budget and next_runs of 5_allocate, on_tests, verdicts of
+    `analysis.predictability` and the ladder's past, by name.
     """
     rows = average_forecasts(on_headline_test(scored[scored["metric"] == metric], study.headline_test))
     rows = rows[rows["params"] == rows["params"].max()]
@@ -83,9 +83,9 @@ def _trust_tile(
         (False, True): "The trend, not the interval",
         (False, False): "No: neither held",
     }[held, trend]
-    past = f"; in the ladder's own past {_past(rows)}" if _past(rows) else ""
     said = [
-        f"Intervals held in {counted(every['hit'].sum(), len(every), 'forecast')} of all metrics and tests{past}.",
+        f"Intervals held in {counted(every['hit'].sum(), len(every), 'forecast')} of all metrics and tests, of "
+        f"{models(every)}{_past(tables['past'])}.",
         f"Nearer than “no change” in {counted(nearer, len(mine), 'forecast')} of {metric} on {test_of(rows)}, and than "
         f"P0 in {counted(beaten, len(mine), 'forecast')}.",
         *_above_first_stage(tables["on_tests"]),
@@ -106,12 +106,15 @@ def _unpredictable(study: Study, verdicts: pd.DataFrame, metric: str) -> list[st
     return rows.loc[~rows["predictable"].astype(bool), "objective"].tolist() if len(rows) else []
 
 
-def _past(rows: pd.DataFrame) -> str:
-    """Return how many of the ladder's own past intervals held the truth, as a count; or nothing."""
-    first = rows.iloc[0]
-    if not first["past_intervals"] > 0:
+def _past(past: pd.DataFrame) -> str:
+    """Say how many of the ladder's own past intervals held the truth, after a semicolon; or nothing.
+
+    past: from `analysis.held_out.past_of_averages`.
+    """
+    if past.empty:
         return ""
-    return counted(round(first["past_coverage"] * first["past_intervals"]), first["past_intervals"])
+    runs = past[past["kind"] == "new_run"]
+    return f"; in the ladder's own past {counted(runs['covered'].astype(float).sum(), len(runs))}, of {models(runs)}"
 
 
 def _above_first_stage(on_tests: pd.DataFrame) -> list[str]:

@@ -180,5 +180,6 @@ def past_sentence(backtested: pd.DataFrame) -> str:
     runs = backtested[backtested["kind"] == "new_run"]
     return (
         f"Forecasting fitted rungs from smaller ones, {runs['covered'].mean():.0%} of {len(runs)} new-run intervals "
-        f"held the truth; the median absolute error was {runs['error'].abs().median():.4f}."
+        f"held the truth, of {prose.models(runs)}; the median absolute error was "
+        f"{(runs['error'] / runs['actual']).abs().median():.1%} of the value."
     )

@@ -13,7 +13,7 @@ from rankscale_utils.measurements.table import headline, labelled, on_headline_t
 from rankscale_utils.study.study import Study
 
 from . import figures, tables
-from .prose import counted, other_seals
+from .prose import counted, models, other_seals
 
 P0_BELOW = 0.25  # of a row, where P0's forecast stands below ours
 
@@ -44,7 +44,7 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     decisive = int((~runs["persistence"].between(runs["lo"], runs["hi"])).sum())
     return (
         f"On all metrics and tests, every new run fell inside its {runs['level'].iloc[0]:.0%} interval in "
-        f"{counted(runs['hit'].sum(), len(runs), 'forecast')}{elsewhere}; "
+        f"{counted(runs['hit'].sum(), len(runs), 'forecast')}, of {models(runs)}{elsewhere}; "
         f"the median interval is {width:.0%} of the value wide, and {counted(decisive, len(runs))} "
         "exclude “no change”, the largest fitted rung's value."
     )

@@ -183,7 +183,7 @@ def _results(study: Study) -> dict[str, pd.DataFrame]:
     """Return the tables that the first screen speaks of, by name."""
     names = ("exponents", "within_budget", "next_runs")
     found = {name: read_table(paths.ALLOCATION_FILES[name](study.folder)) for name in names}
-    others = {"on_tests": paths.rungs_on_tests_file, "verdicts": paths.predictability_file}
+    others = {"on_tests": paths.rungs_on_tests_file, "verdicts": paths.predictability_file, "past": paths.backtest_file}
     return found | {name: read_table(file(study.folder)) for name, file in others.items()}
 
 

@@ -152,3 +152,9 @@ def other_seals(forecasts: pd.DataFrame) -> str:
 def counted(some: float, all_: float, what: str = "") -> str:
     """Return a count as prose has it: 8 of 9 forecasts."""
     return f"{some:.0f} of {all_:.0f}{f' {what}' if what else ''}{'s' if what and all_ != 1 else ''}"
+
+
+def models(rows: pd.DataFrame) -> str:
+    """Return how many models, a rung of an objective each, rows are of: metrics of one are not independent."""
+    count = len(rows.drop_duplicates(["objective", "rung"]))
+    return f"{count} model{'s' * (count != 1)}"

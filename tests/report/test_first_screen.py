@@ -15,6 +15,12 @@ NEXT = pd.DataFrame([{"kind": "another seed", "rung": "w24", "N": 1225.0, "D": 4
                       "flops": 4.5e10, "half_width_now": 0.0184, "half_width_after": 0.0182}])  # fmt: skip
 
 
+PAST = pd.DataFrame(
+    {"objective": "listwise", "rung": ["w16", "w24"] * 6, "kind": ["new_run"] * 6 + ["mean_law"] * 6,
+     "covered": [True] * 5 + [False] * 7}
+)  # fmt: skip
+
+
 def forecast(objective: str, value: float, **other: object) -> dict:
     row = {"objective": objective, "rung": "w48", "params": 48.0, "law": "average", "kind": "new_run", "level": 0.95}
     row |= {"forecast": value, "lo": value - 0.03, "hi": value + 0.03, "coverage": 0.935, "past_coverage": 1.0}
@@ -31,7 +37,7 @@ def on_tests(*rows: dict) -> pd.DataFrame:
 
 def tiles(scored: list[dict], tests: pd.DataFrame, exponents: pd.DataFrame = EXPONENTS, **more) -> list[Tile]:
     tables = {"on_tests": tests, "exponents": exponents, "within_budget": pd.DataFrame(), "next_runs": NEXT}
-    tables |= {"verdicts": pd.DataFrame()} | more
+    tables |= {"verdicts": pd.DataFrame(), "past": PAST} | more
     return first_screen.tiles(STUDY, pd.DataFrame(scored), "nDCG@10", tables)
 
 
@@ -56,7 +62,8 @@ def test_the_second_tile_weighs_intervals_no_change_p0_and_the_first_stage():
     tile = tiles(scored, on_tests({}, {"rung": "w24"}))[1]
     assert (tile.answer, tile.mood) == ("No: neither held", "bad")
     assert tile.sentences == [
-        "Intervals held in 1 of 2 forecasts of all metrics and tests; in the ladder's own past 18 of 18.",
+        "Intervals held in 1 of 2 forecasts of all metrics and tests, of 1 model; in the ladder's own past 5 of 6, of "
+        "2 models.",
         "Nearer than “no change” in 0 of 1 forecast of nDCG@10 on a/test, and than P0 in 1 of 1 forecast.",
         "Above the first stage: 0 of 2 models on a/test.",
     ]

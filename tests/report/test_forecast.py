@@ -51,12 +51,12 @@ def test_every_forecast_stands_beside_p0s():
 
 def test_sentences_say_what_held():
     assert page.coverage_sentence(SCORED) == (
-        "On all metrics and tests, every new run fell inside its 95% interval in 1 of 1 forecast (on public ladders of "
-        "others: 90 times in 100); the median interval is 24% of the value wide, and 1 of 1 exclude "
+        "On all metrics and tests, every new run fell inside its 95% interval in 1 of 1 forecast, of 1 model (on "
+        "public ladders of others: 90 times in 100); the median interval is 24% of the value wide, and 1 of 1 exclude "
         "“no change”, the largest fitted rung's value."
     )
     unknown = page.coverage_sentence(SCORED.assign(coverage=np.nan))
-    assert "in 1 of 1 forecast; the median" in unknown  # a level that was not tried elsewhere
+    assert "in 1 of 1 forecast, of 1 model; the median" in unknown  # a level that was not tried elsewhere
     ours = SCORED[SCORED["law"] == "average"]
     assert "nearer to the truth in 0 of 2 forecasts of AP on" in page.persistence_sentence(ours)
 
