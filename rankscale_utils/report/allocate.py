@@ -16,7 +16,7 @@ from rankscale_utils.measurements.table import headline, on_headline_test
 from rankscale_utils.study.study import Study
 
 from . import figures, prose, tables
-from .prose import counted, dollars, doubt, si, wide, with_ends
+from .prose import counted, dollars, doubt, share_in_words, si, wide, with_ends
 
 NO_JOINT_LAW = (
     "No series has a law of size and exposure together, which takes three exposures or more of every rung, so nothing "
@@ -217,7 +217,7 @@ def within_budget_sentences(study: Study, best: pd.DataFrame) -> list[str]:
             f"{row['objective']}: {dollars(row['budget'])} reaches {row['metric']} on {row['collection']} "
             f"{row['value']:.4f} "
             f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}] with {_system(study, row)}. "
-            f"Serving takes {row['share']:.0%} of the money.{_end(row)}{wide(row)}"
+            f"Serving takes {share_in_words(row['share'])} of the money.{_end(row)}{wide(row)}"
         )
     return said
 
@@ -234,7 +234,7 @@ def least_cost_sentences(study: Study, least: pd.DataFrame) -> list[str]:
         elif row["metric"] == least["metric"].iloc[0]:
             said.append(
                 f"{of} is forecast at no less than {with_ends(row, 'total', dollars)}, "
-                f"of which serving is {row['share']:.0%}: {_system(study, row)}. One new run there lies in "
+                f"of which serving is {share_in_words(row['share'])}: {_system(study, row)}. One new run there lies in "
                 f"[{row['value_lo']:.4f}, {row['value_hi']:.4f}].{_end(row)}"
             )
     return said

@@ -107,6 +107,11 @@ def times(factor: float) -> str:
     return f"{factor:.1f} times" if factor < 10 else f"about {float(f'{factor:.2g}'):,.0f} times"
 
 
+def share_in_words(share: float) -> str:
+    """Return a share in percent; never all of it where something is left."""
+    return "more than 99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
 def duration(hours: float) -> str:
     """Return a stretch of time as prose has it: about 3.5 hours, about 12 minutes."""
     if hours >= 1:

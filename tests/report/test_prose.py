@@ -2,7 +2,17 @@ import math
 
 import pytest
 
-from rankscale_utils.report.prose import dollars, duration, listed, number, p_in_words, si, times, with_ends
+from rankscale_utils.report.prose import (
+    dollars,
+    duration,
+    listed,
+    number,
+    p_in_words,
+    share_in_words,
+    si,
+    times,
+    with_ends,
+)
 
 
 def test_a_count_that_rounds_to_a_thousand_has_its_prefix():
@@ -36,3 +46,8 @@ def test_an_interval_stands_beside_its_number_where_there_is_one():
     assert with_ends({"size": 1e4}, "size", si) == "10k"
     assert with_ends({"size": 1e4, "size_lo": 0.5, "size_hi": 2e18}, "size", si) == "10k [under 1, over 1e18]"
     assert with_ends({"size": math.nan, "size_lo": 1, "size_hi": 2}, "size", si) == "–"
+
+
+@pytest.mark.parametrize(("share", "said"), [(1.0, "100%"), (0.9976, "more than 99%"), (0.98, "98%"), (0.0, "0%")])
+def test_a_share_is_all_only_where_nothing_is_left(share, said):
+    assert share_in_words(share) == said

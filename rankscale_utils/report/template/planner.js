@@ -200,6 +200,8 @@
     const band = [...curve.map(([x, , lo]) => dot(x, lo)), ...curve.map(([x, , , hi]) => dot(x, hi)).reverse()].join(" ");
     let ticks = "";
     const decades = (high - low) / Math.LN10, every = Math.ceil(decades / (width / 75));
+    if (Math.ceil(low / Math.LN10) * Math.LN10 > high) // no power of ten to mark: the ends are told
+      ticks += [[low, "start"], [high, "end"]].map(([x, side]) => `<text x="${X(x)}" y="${height - bottom + 16}" text-anchor="${side}">${si(exp(x))}</text>`).join("");
     for (let p = Math.ceil(low / Math.LN10); p * Math.LN10 <= high; p++)
       if (p % every === 0) ticks += `<text x="${X(p * Math.LN10)}" y="${height - bottom + 16}" text-anchor="middle">${p < 18 && p >= 0 ? si(10 ** p) : "1e" + p}</text><path class="grid" d="M${X(p * Math.LN10)} ${top}V${height - bottom}"/>`;
     const rough = (frame[1] - frame[0]) / 3, unit = 10 ** Math.floor(Math.log10(rough)), step = unit * [1, 2, 5, 10].find(n => n * unit >= rough * 0.8);
