@@ -182,7 +182,8 @@ def _spending_tile(study: Study, metric: str, tables: dict[str, pd.DataFrame]) -
     rows = exponents[exponents["metric"] == metric] if len(exponents) else exponents
     rows = on_headline_test(rows, study.headline_test)
     if rows.empty:
-        return Tile(question, "Cannot be told", ["No law of size and exposure together could be fitted."])
+        why = "No law of size and exposure together could be fitted."
+        return Tile(question, "Cannot be told", [why, *_next_run(study, tables["next_runs"])])
     favoured = set(rows["favours"])
     row = rows.iloc[0]
     if len(favoured) == 1 and favoured <= set(FAVOURED):

@@ -22,7 +22,8 @@ LIBRARIES = ("numpy", "scipy", "pandas", "torch", "transformers")  # that number
 def data_notes(study: Study, measured: pd.DataFrame, on_tests: pd.DataFrame) -> list[str]:
     """Return what to know of the data, a sentence each; measured: all measurements; on_tests: of that analysis."""
     absent = references.absent(measured)
-    return [*_left_out(study), *_of_chance(study, on_tests), *absent, *_collection_notes(study)]
+    of_runs = [*_of_chance(study, on_tests), *_of_exposures(study, measured)]
+    return [*_left_out(study), *of_runs, *absent, *_collection_notes(study)]
 
 
 def _left_out(study: Study) -> list[str]:
@@ -51,6 +52,24 @@ def _of_chance(study: Study, on_tests: pd.DataFrame) -> list[str]:
         f"{row['collection']}, and laws are fitted to it all the same."
         for row in rows.to_dict("records")
     ]
+
+
+def _of_exposures(study: Study, measured: pd.DataFrame) -> list[str]:
+    """Say which held-out rungs have another exposure than the fitted ones, which have one alone."""
+    said = []
+    for objective, rows in measured.groupby("objective", sort=False):
+        held_out = rows["rung"].isin(study.held_out.rungs)
+        seen, ends = (
+            rows.loc[~held_out, "exposure"].unique(),
+            rows[held_out].groupby("rung", sort=False)["exposure"].max(),
+        )
+        said += [
+            f"{rung} trained {objective} saw {exposure:,.0f} pairs, and every fitted run {seen[0]:,.0f}: no run tells "
+            "what exposure does, so its interval is as wide as other ladders make it. Train a fitted rung for longer."
+            for rung, exposure in ends.items()
+            if len(seen) == 1 and exposure != seen[0]
+        ]
+    return said
 
 
 def _collection_notes(study: Study) -> list[str]:

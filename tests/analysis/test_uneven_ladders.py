@@ -163,3 +163,12 @@ def test_a_small_rung_that_is_held_out_needs_no_run_before_it(forecasts):
     study, scored = forecasts(ladder(), held_out="17m")
     assert scored["actual"].notna().all()
     assert study.results()["next_runs"].empty
+
+
+def test_a_held_out_rung_trained_for_longer_than_one_exposure_tells_is_named_with_the_run_that_helps(forecasts):
+    table = ladder(exposures=(80_000,), seeds=2)
+    table.loc[table["rung"] == "400m", "exposure"] = 320_000
+    study, _ = forecasts(table)
+    page = index_page(study)
+    assert any("400m trained listwise saw 320,000 pairs, and every fitted run 80,000" in note for note in page["notes"])
+    assert "trained on 160k pairs" in " ".join(page["tiles"][2].sentences)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +104,15 @@ def test_candidates_are_rungs_the_middles_between_them_and_one_on_the_way_to_the
     np.testing.assert_allclose(way, np.sqrt(SIZES[-1] * 4.4e5))
     ends = average.series.last
     assert set(candidate_runs(ends, TARGET)["D"]) == {EXPOSURES[-1]}  # of a size law, at its own exposure alone
+
+
+def test_where_no_run_tells_what_exposure_does_one_at_another_is_planned():
+    ends = single_seeds().series.last
+    (average,) = averages([replace(single_seeds().series, table=ends)], known(), 200)
+    longer = TARGET.assign(D=4 * EXPOSURES[-1])
+    first = plan_runs(average, COST, candidate_runs(ends, longer), longer, 1e30).iloc[0]
+    assert first["D"] == pytest.approx(2 * EXPOSURES[-1])
+    assert first["half_width_after"] < first["half_width_now"] / 2
 
 
 def test_candidates_of_a_ladder_of_even_tokens_a_parameter_keep_to_it():
