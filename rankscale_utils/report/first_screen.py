@@ -7,6 +7,7 @@ import pandas as pd
 from rankscale_utils.analysis.forecast import average_forecasts
 from rankscale_utils.laws import INSIDE
 from rankscale_utils.measurements.directions import rising
+from rankscale_utils.measurements.mean_of_tests import MEAN_OF_TESTS
 from rankscale_utils.measurements.table import labelled, on_headline_test
 from rankscale_utils.study.study import Study
 
@@ -128,8 +129,10 @@ def _above_first_stage(on_tests: pd.DataFrame) -> list[str]:
 
 
 def rows_with_first_stage(on_tests: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of tests whose order as retrieved is known."""
-    return on_tests[on_tests["first_stage"].notna()] if "first_stage" in on_tests else on_tests.iloc[:0]
+    """Return the rows of tests whose order as retrieved is known; the tests' mean, which has no queries, is none."""
+    if "first_stage" not in on_tests:
+        return on_tests.iloc[:0]
+    return on_tests[on_tests["first_stage"].notna() & on_tests["collection"].ne(MEAN_OF_TESTS)]
 
 
 def against_first_stage(on_tests: pd.DataFrame, test: str | None = None) -> list[str]:

@@ -50,6 +50,9 @@ def coverage_sentence(scored: pd.DataFrame) -> str:
     )
 
 
+SKILLS = {"skill": "of_no_change", "skill_to_p0": "of_p0"}  # each, and the mean error that it is a share of
+
+
 def side_by_side(scored: pd.DataFrame) -> pd.DataFrame:
     """Return ours beside the baselines, a row a rung and law: mean errors, coverage, width, interval score."""
     runs = scored[(scored["kind"] == "new_run") & scored["actual"].notna()]
@@ -58,14 +61,19 @@ def side_by_side(scored: pd.DataFrame) -> pd.DataFrame:
         inside=runs["covered"].where(runs["lo"].notna()),
         width=(runs["hi"] - runs["lo"]) / runs["actual"],
         score=runs["interval_score"] / runs["actual"],
+        of_no_change=((runs["persistence"] - runs["actual"]) / runs["actual"]).abs(),
     )
+    of_p0 = runs[runs["law"] == "P0 size"].set_index([*SERIES_COLUMNS, "rung"])["relative"]
+    runs = runs.join(of_p0.rename("of_p0"), on=of_p0.index.names)
     first = {"average": 0, "P0 size": 1, "P0 joint": 2, "no change": 3}
     runs = runs.assign(order=runs["law"].map(first).fillna(4)).sort_values(["params", "order"])
     table = runs.groupby(["rung", "law"], sort=False).agg(
         forecasts=("actual", "size"), relative=("relative", "mean"), bias=("relative_error", "mean"),
-        inside=("inside", "mean"), width=("width", "median"), score=("score", "mean"), skill=("skill", "mean"),
-        skill_to_p0=("skill_to_p0", "mean"))  # fmt: skip
-    return table.reset_index()
+        inside=("inside", "mean"), width=("width", "median"), score=("score", "mean"),
+        of_no_change=("of_no_change", "mean"), of_p0=("of_p0", "mean"))  # fmt: skip
+    # Of mean errors: the mean of series' skills is that of the one whose baseline was right by luck.
+    skills = {name: 1 - table["relative"] / table.pop(of) for name, of in SKILLS.items()}
+    return table.assign(**skills).reset_index()
 
 
 def beside_p0(scored: pd.DataFrame) -> pd.DataFrame:

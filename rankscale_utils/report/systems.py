@@ -78,9 +78,10 @@ def _latencies(row: dict, timed: pd.DataFrame | None) -> str:
     system = deepest[deepest["name"] == row["system"]]
     if trained.empty or system.empty:
         return ""
+    stored = ", whose embeddings of documents are stored" if system["bytes_per_document"].iloc[0] else ""
     return (
         f" A query's {deepest['depth'].iloc[0]} candidates take {trained['p50_ms'].iloc[0]:.3g} ms with the trained "
-        f"one, {system['p50_ms'].iloc[0]:.3g} ms with {row['system']}."
+        f"one, {system['p50_ms'].iloc[0]:.3g} ms with {row['system']}{stored}."
     )
 
 

@@ -139,6 +139,8 @@ def test_the_first_sentence_says_when_nothing_beats_the_first_stage():
     assert first_screen.against_first_stage(on_tests({}, {"collection": "c/test"}))[0].endswith(
         "On the other test no model is better than it."
     )
+    mean = better | {"collection": "mean of tests", "over_first_stage_lo": np.nan}  # of no queries, and so no interval
+    assert first_screen.against_first_stage(on_tests({}, mean)) == first_screen.against_first_stage(on_tests({}))
     assert first_screen.against_first_stage(on_tests({}).drop(columns="first_stage")) == []
 
 

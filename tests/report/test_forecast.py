@@ -40,6 +40,15 @@ def test_ours_stand_beside_the_baselines_the_average_first():
     )
 
 
+def test_skill_is_of_mean_errors_and_no_lucky_baseline_decides_it():
+    lucky = {"average": 0.51, "P0 size": 0.5001, "no change": 0.44}
+    rows = pd.DataFrame([forecast(law, "new_run", forecast=at, lo=0.4, hi=0.6) for law, at in lucky.items()])
+    both = pd.concat([SCORED, rows.assign(metric="P@5")])
+    ours, p0, unchanged = records(page.baselines_table(both))
+    assert (ours["skill"], ours["skill to P0"]) == ("+0.75", "+0.25")  # 0.015 of 0.06, and of 0.02005
+    assert (p0["skill to P0"], unchanged["skill"]) == ("+0.00", "+0.00")
+
+
 def test_every_forecast_stands_beside_p0s():
     head, row = cells(page.forecasts_table(SCORED))
     assert row == [
