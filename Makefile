@@ -17,7 +17,7 @@ MINUTES ?= 60
 GPU_PYTHON ?= 3.12
 GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux2014_x86_64 manylinux_2_17_x86_64
 GPU_PACKAGES := pydantic pydantic-core annotated-types typing-inspection typing-inspect mypy-extensions typeguard pandera
-GPU_PACKAGES += ir-measures bm25s pystemmer
+GPU_PACKAGES += ir-measures bm25s pystemmer tornado
 SPACE := $(subst ,, )
 BIN := .venv/bin
 # Without an NVIDIA driver torch comes from its CPU index, which spares gigabytes of CUDA; that index is asked once, for

@@ -35,6 +35,7 @@ from rankscale_utils.machine.progress import Progress
 from rankscale_utils.models.build import count_rung
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.ed2lm import Setting, build_ed2lm
+from rankscale_utils.pipeline.stage import ended_by
 from rankscale_utils.scoring.cross_attention import CandidateGroup, Candidates
 from rankscale_utils.scoring.decoder import DecoderScorer
 from rankscale_utils.scoring.pairs import score_pairs
@@ -56,19 +57,10 @@ Note = Callable[..., None]
 
 
 def tests(note: Note) -> None:
-    """Run the tests that need a GPU; elsewhere they say that they are skipped."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "gpu",
-        "tests/machine/test_transfer.py",
-    ]
+    """Run the tests of what a GPU does; those that need one are skipped elsewhere."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/machine/test_transfer.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stdout)
     note(status=done.returncode, said=(done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1])
 
 
@@ -96,13 +88,30 @@ def agreement(note: Note) -> None:
 
 def of_scoring(note: Note) -> None:
     """Time scoring at every size beside sentence-transformers' best setting there."""
-    found = _corpus(2000 if CUDA else 40)
+    found = _corpus(1000 if CUDA else 40)
     tokens = common.tokenizer(found)
-    for shape in SIZES:
-        with tempfile.TemporaryDirectory() as folder:
-            rows, _ = scoring.of_model(scoring.of_shape(shape), found, tokens, 2 if CUDA else 1, Path(folder))
+
+    def time_scoring(shape: str, folder: Path) -> None:
+        rows, speed = scoring.of_model(scoring.of_shape(shape), found, tokens, 2 if CUDA else 1, folder)
+        note(shape=shape, speed=speed)
         for row in rows:
             note(shape=shape, **row)
+
+    _at_every_size(note, time_scoring)
+
+
+def _at_every_size(note: Note, work: Callable[[str, Path], None]) -> None:
+    """Do something at every size, in a folder of its own; one that fails says so, and the others are still of use."""
+    for shape in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                work(shape, Path(folder))
+            except Exception as error:
+                note(shape=shape, failed=_told(error))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _trainer(shape: str, folder: Path) -> tuple[Trainer, Callable[[], Any]]:
@@ -128,18 +137,19 @@ def _advance(trainer: Trainer, steps: int) -> float:
 
 def of_training(note: Note) -> None:
     """Time training steps of every size, and their peak memory."""
-    for shape in SIZES:
-        with tempfile.TemporaryDirectory() as folder:
-            trainer, _ = _trainer(shape, Path(folder))
-            _advance(trainer, 3 if CUDA else 1)
-            if CUDA:
-                torch.cuda.reset_peak_memory_stats()
-            seconds = _advance(trainer, 10 if CUDA else 1)
-            peak = torch.cuda.max_memory_allocated() / 1e9 if CUDA else float("nan")
-            pairs = training.QUERIES * training.CANDIDATES
-            note(shape=shape, steps_per_second=1 / seconds, pairs_per_second=pairs / seconds, peak_gb=peak,
-                 micro_batches=str(trainer.micro_batches))  # fmt: skip
-            del trainer
+
+    def time_steps(shape: str, folder: Path) -> None:
+        trainer, _ = _trainer(shape, folder)
+        _advance(trainer, 3 if CUDA else 1)
+        if CUDA:
+            torch.cuda.reset_peak_memory_stats()
+        seconds = _advance(trainer, 10 if CUDA else 1)
+        peak = torch.cuda.max_memory_allocated() / 1e9 if CUDA else float("nan")
+        pairs = training.QUERIES * training.CANDIDATES
+        note(shape=shape, steps_per_second=1 / seconds, pairs_per_second=pairs / seconds, peak_gb=peak,
+             micro_batches=str(trainer.micro_batches))  # fmt: skip
+
+    _at_every_size(note, time_steps)
 
 
 def feeding(note: Note) -> None:
@@ -165,7 +175,7 @@ def of_ed2lm(note: Note) -> None:
                 (seconds,) = common.in_turns({side: run}, 3 if CUDA else 1).values()
                 note(model=name, side=side, documents=DOCUMENTS, ms=1e3 * float(np.median(seconds)))
             except Exception as error:  # the other ways are still of use
-                note(model=name, side=side, documents=DOCUMENTS, failed=f"{type(error).__name__}: {error}"[:300])
+                note(model=name, side=side, documents=DOCUMENTS, failed=_told(error))
 
 
 def _ways(width: int, inner: int, layers: int, heads: int) -> dict[str, Callable[[], float]]:
@@ -198,7 +208,7 @@ def ladder(note: Note) -> None:
     held_out = list(rungs)[-1]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = _titles(20_000 if CUDA else 300)
+        found = _titles(20_000 if CUDA else 400)
         reader = common.tokenizer(found, 8_000 if CUDA else 1_000)
         (folder / "tokens").mkdir()
         reader.save(folder / "tokens")
@@ -248,11 +258,14 @@ def _random_negatives(found: common.Corpus) -> training.TrainingQueries:
     return training.TrainingQueries(rows, rows, np.ones(len(rows), np.float32), hard, relevant, rows)
 
 
-def _test_pairs(found: common.Corpus, candidates: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Return every test title with its own abstract first and others' after it: (queries, candidates) rows each."""
-    tested = found.query_rows[-len(found.query_rows) // 10 :][:500]
-    others = np.random.default_rng(0).choice(found.query_rows[: tested[0]], (len(tested), candidates - 1))
-    documents = np.concatenate([tested[:, None], others], axis=1)
+def _test_pairs(found: common.Corpus, candidates: int = 100 if CUDA else 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return every test title with its own abstract first and others' after it, none of which a training pair holds.
+
+    Shape: (queries, candidates) rows each.
+    """
+    tested, rng = found.query_rows[-len(found.query_rows) // 10 :][:500], np.random.default_rng(0)
+    others = [1 + rng.choice(len(tested) - 1, candidates - 1, replace=False) for _ in tested]
+    documents = tested[(np.arange(len(tested))[:, None] + np.insert(others, 0, 0, axis=1)) % len(tested)]
     return np.repeat(tested[:, None], candidates, axis=1), documents
 
 
@@ -321,9 +334,9 @@ def run(folder: Path, minutes: float, parts: list[str]) -> None:
             how = f"Done after {time.monotonic() - began:.0f} s"
         except subprocess.TimeoutExpired:
             how = f"Stopped after {time.monotonic() - began:.0f} s"
-        except subprocess.CalledProcessError:
+        except subprocess.CalledProcessError as error:
             said = (folder / f"{part}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            how = f"It failed: {(said or ['it said nothing'])[-1]}"
+            how = f"It failed: {ended_by(error.returncode) or (said or ['it said nothing'])[-1]}"
         ended[part] = how
         page(folder, ended)
         print(f"{part}: {how}", flush=True)

@@ -34,11 +34,11 @@ from rankscale_utils.scoring.pairs import score_pairs
 
 ON_CPU = common.DEVICE.type == "cpu"
 BATCHES = (8, 16, 32, 64) if ON_CPU else (32, 64, 128, 256, 512)  # that are tried of every alternative
-TRIED = 100 if ON_CPU else 2000  # pairs with which they are tried
+TRIED = 100 if ON_CPU else 500  # pairs with which they are tried
 AS_IT_COMES = 32  # pairs in a batch of `CrossEncoder.predict`
 JUDGED_DEPTH = 30  # candidates of a judged query
 MATRIX = 2048 if ON_CPU else 8192
-TOLERANCE = 1e-4 if ON_CPU else 0.1  # of scores in the same numbers
+TOLERANCE = 1e-4  # of scores in float32; in bfloat16 those of random weights lie within its rounding of each other
 WHOLE = {"pair_tokens": common.TOKENS, "query_tokens": None}  # a trained model reads texts of natural length too
 Scores = Callable[[common.Corpus], np.ndarray]
 
@@ -109,7 +109,7 @@ def compared(
     able = [side for side in sides if side.scores]
     scores = [side.scores(found) for side in able]
     for side, made in zip(able, scores, strict=True):
-        alike = side.numbers != common.precision() or np.allclose(made, scores[0], atol=TOLERANCE)
+        alike = side.numbers != "float32" or np.allclose(made, scores[0], atol=TOLERANCE)
         assert alike, f"{side.name} scores differently"
     work = {str(place): partial(side.scores, found) for place, side in enumerate(able)}
     seconds = list(common.in_turns(work, repeats).values())

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import common, growth, growth_of_collections, growth_of_laws, scoring, shared_queries
+from benchmarks import common, gpu, growth, growth_of_collections, growth_of_laws, scoring, shared_queries
 from tests.conftest import use_root
 
 WORDS = ["apples", "pears", "count", "ripe", "green", "trees", "fall", "baskets"]
@@ -119,3 +119,37 @@ def test_ratios_are_of_repeats_side_by_side():
     seconds = common.in_turns({"one": lambda: taken.append(1), "two": lambda: taken.append(2)}, 2)
     assert taken == [1, 2, 1, 2, 1, 2]
     assert {name: len(some) for name, some in seconds.items()} == {"one": 2, "two": 2}
+
+
+def test_a_size_that_fails_on_a_gpu_keeps_no_other_from_being_measured(monkeypatch):
+    monkeypatch.setattr(gpu, "SIZES", ["small", "large", "larger"])
+    rows = []
+
+    def work(shape, folder):
+        assert folder.is_dir()
+        if shape == "large":
+            raise ValueError("no room")
+        rows.append({"shape": shape})
+
+    gpu._at_every_size(lambda **row: rows.append(row), work)
+    assert rows == [{"shape": "small"}, {"shape": "large", "failed": "ValueError: no room"}, {"shape": "larger"}]
+
+
+def test_a_gpus_ladder_is_tested_on_texts_that_no_training_pair_holds():
+    texts = [str(number) for number in range(80)]
+    found = common.Corpus("numbers", texts, texts, np.arange(80), np.arange(80))
+    queries, documents = gpu._test_pairs(found, 5)
+    assert (queries == np.arange(72, 80)[:, None]).all()
+    assert (documents[:, 0] == queries[:, 0]).all()
+    assert all(len(set(row)) == 5 for row in documents)
+    assert not set(documents.ravel()) & set(gpu._random_negatives(found).document_rows)
+
+
+def test_a_part_that_was_killed_says_so_and_the_next_one_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu.sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *feeding*) kill -9 $$;; esac\n')
+    (tmp_path / "python").chmod(0o700)
+    gpu.run(tmp_path, 1, ["feeding", "ladder"])
+    page = (tmp_path / "gpu.md").read_text()
+    assert "It failed: it was killed (SIGKILL, most likely for want of memory)." in page
+    assert "Done after 0 s" in page
