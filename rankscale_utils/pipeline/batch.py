@@ -122,7 +122,8 @@ def run(study: Study, on: str = "") -> int:
         graph, log = command(study, cores(), gpus(), on), paths.log_file(study.folder, "graph")
         with _shown(progress, of_jobs), ExitStack() as beside:
             log_of_warm = paths.log_file(study.folder, "warm")
-            warm = beside.enter_context(serving(log_of_warm, environment, trains=bool(study.runs)))
+            trains_here = bool(study.runs) and not on
+            warm = beside.enter_context(serving(log_of_warm, environment, trains_here))
             if on == "slurm":
                 warm = beside.enter_context(cluster.submitting(study, warm, environment))
             return _supervised(graph, warm, log, lock)
@@ -242,7 +243,7 @@ def _failures(study: Study) -> list[str]:
     stages = paths.failures_file(study.folder).read_text(encoding="utf-8").splitlines()
     log = paths.log_file(study.folder, "graph")
     graph = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    told = stages + cluster.failures(study, graph)
+    told = cluster.failures(study, graph, stages)
     lost = [
         f"{study.name}: {rule} was ended from outside before it could say why (its log is {own})"
         for rule, own in FAILED_RULE.findall(graph)

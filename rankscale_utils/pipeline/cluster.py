@@ -22,6 +22,8 @@ from rankscale_utils.study.fields import Finite, Part, Whole
 from rankscale_utils.study.loading import read_section
 from rankscale_utils.study.study import Study
 
+from .stage import MORE_OF_A_JOB
+
 PLUGIN = "snakemake-executor-plugin-slurm"
 PROFILES = paths.shipped_folder() / "profiles"
 
@@ -148,7 +150,7 @@ def submitting(study: Study, environment: dict[str, str], plain: dict[str, str])
 # What Slurm says of a job that it ended itself; of one that failed, its stage has said why.
 ENDED = {
     "TIMEOUT": "reached its time limit: raise time_factor, or longest, in cluster.yaml",
-    "OUT_OF_MEMORY": "ran out of the memory that it asked for: raise memory_factor in cluster.yaml",
+    "OUT_OF_MEMORY": f"ran out of the memory that it asked for: {MORE_OF_A_JOB}",
     "CANCELLED": "was cancelled",
     "NODE_FAIL": "lost its node, and Slurm did not queue it again",
     "PREEMPTED": "was preempted, and Slurm did not queue it again",
@@ -157,25 +159,31 @@ ENDED = {
     "BOOT_FAIL": "lost its node, which did not start",
     "DEADLINE": "could not end before its deadline",
 }
+MEMORY = re.compile(
+    r"oom.kill event|exceeded (job |step )?memory limit"
+)  # in its log, of a job that Slurm calls failed
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: (.+)\)\.")
 FAILED = re.compile(r"SLURM-job '(\d+)' failed.*?'([A-Z_]+)'", re.DOTALL)
 
 
-def failures(study: Study, graph: str) -> list[str]:
-    """Return a sentence for every job that Slurm ended, and for those whose stage never began, of the graph's log."""
+def failures(study: Study, graph: str, told: list[str]) -> list[str]:
+    """Return a sentence for every job that failed: its stage's own, of those told, or how Slurm ended it.
+
+    graph: what the graph's log says.
+    """
     logs = {number: Path(log) for number, log in SUBMITTED.findall(graph)}
-    return list(_sentences(study, logs, FAILED.findall(graph)))
-
-
-def _sentences(study: Study, logs: dict[str, Path], failed: list[tuple[str, str]]) -> Iterator[str]:
-    told = paths.failures_file(study.folder).read_text(encoding="utf-8")
-    for number, state in failed:
+    for number, state in FAILED.findall(graph):
         log = logs.get(number, Path())
         rule, run = log.parent.name, ""
         if not rule.startswith("rule_"):
             rule, run = log.parent.parent.name, f" run={rule}"
         stage = f"{study.name}: {rule.removeprefix('rule_')}{run}"
-        if state in ENDED:
-            yield f"{stage} {ENDED[state]} (Slurm's job {number}; its log is {log})"
-        elif f"{stage} failed" not in told:
-            yield f"{stage} did not begin: Slurm's job {number} is {state} (its log is {log})"
+        if state == "FAILED" and log.is_file() and MEMORY.search(log.read_text(encoding="utf-8", errors="replace")):
+            state = "OUT_OF_MEMORY"
+        own = [sentence for sentence in told if sentence.startswith(f"{stage} failed")]
+        if state in ENDED:  # of which a stage knows no more than what it met with
+            told = [sentence for sentence in told if sentence not in own]
+            told.append(f"{stage} {ENDED[state]} (Slurm's job {number}; its log is {log})")
+        elif not own:
+            told.append(f"{stage} did not begin: Slurm's job {number} is {state} (its log is {log})")
+    return told

@@ -1,4 +1,7 @@
-"""What `python -m snakemake` is to a study's jobs on Slurm, with the plugin's executor but for how Slurm is asked.
+"""What `python -m snakemake` is to a study's jobs on Slurm, with the plugin's executor but for what they run and how
+Slurm is asked.
+
+A job runs its rule's own command: the plugin would start Snakemake twice for it, a third of a short job's time.
 
 Jobs are asked about as soon as a stage has left its mark: the plugin asks ever more seldom while none ends, and would
 see minutes later that a job of a minute is over. A Slurm that does not answer is asked until it does: the plugin would
@@ -21,19 +24,37 @@ from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sa
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+SOON = 2.0  # seconds that a job is given to end, once its stage has
 LOOKS = 0.5  # seconds between two looks at the marks, and two questions that are not answered
 LONGEST = 180.0  # seconds between two questions while no job ends; Slurm remembers jobs for 300 unless it is told less
 SLOWER = 0.25  # of the seconds in which none has ended
 OVER = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
 PASSING = {"NODE_FAIL", "PREEMPTED", "FORGOTTEN"}  # Slurm queues a job again, or does not know it yet
 PASSES = 120.0  # seconds after which it does not
+UNTIL_THERE = 'for file; do until [ -e "$file" ]; do sleep 0.5; done; done'
 
 
 class Executor(plugin.Executor):
-    """Slurm's executor, which asks about its jobs in its own way."""
+    """Slurm's executor, whose jobs run and are asked about in its own way."""
 
     mark = ended = 0.0  # when a stage last left a mark; when a job, or a stage by that, was last seen to have ended
     asked: tuple[SubmittedJobInfo, ...] = ()  # about whom Slurm is being asked
+
+    def format_job_exec(self, job: JobExecutorInterface) -> str:
+        """Return the rule's command as a step of its job, which waits for inputs that other nodes have just written.
+
+        As Snakemake in the job would, old results are set aside, to be put back where it fails, and the marks that
+        results are not whole are taken away at its end, which the command that submitted it may not see.
+        """
+        kept = self.workflow.persistence
+        for result in map(Path, job.output):
+            if result.exists():
+                kept.backup_output(result)
+        marks = shlex.join(kept._record_path(kept._incomplete_path, result) for result in job.output)
+        patience = self.workflow.execution_settings.latency_wait
+        waits = f"timeout {patience} sh -c {shlex.quote(UNTIL_THERE)} - {shlex.join(job.input)} || true"
+        step = f"srun --nodes=1 --ntasks=1 --cpus-per-task={job.resources.cpus_per_task} --cpu-bind=quiet"
+        return f"{waits}\n{step} bash -c {shlex.quote(f'set -euo pipefail; {job.shellcmd}')} && rm -f {marks}"
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
         """Report the jobs that have ended, and yield those that have not."""
@@ -76,16 +97,18 @@ class Executor(plugin.Executor):
 
     async def sleep(self) -> None:
         """Wait until Slurm is to be asked again: not at all once the graph is over."""
-        began = time.monotonic()
-        while self.wait and time.monotonic() - began < self._seconds():
+        asked = time.monotonic()
+        while self.wait and time.monotonic() - asked < self._seconds(asked):
             await asyncio.sleep(LOOKS)
 
-    def _seconds(self) -> float:
-        """Return how long after the last question the next one is due: soon, where a stage has just ended."""
+    def _seconds(self, asked: float) -> float:
+        """Return how long after the last question, at that time, the next one is due: soon, where a stage has ended."""
         now = time.monotonic()
         if (mark := _last_mark()) != self.mark:
             self.mark, self.ended = mark, now
         least = self.workflow.executor_settings.init_seconds_before_status_checks
+        if self.ended > asked:
+            return min(least, self.ended - asked + SOON)
         return min(max(least, SLOWER * (now - self.ended)), LONGEST)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:

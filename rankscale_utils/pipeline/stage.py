@@ -35,7 +35,9 @@ NEVER_REASONS = re.compile(
 SENTENCE = re.compile(r"^(rankscale: |rankscale_utils\.errors\.\w+: |nbclient\.exceptions\.DeadKernelError: )")
 DEAD_KERNEL = 138  # papermill's status where its kernel has gone, which no signal ended
 SECONDS_TO_END = 300.0  # in which Slurm ends a job that goes back to the queue
-MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+OWN_GROUP = Path("/proc/self/cgroup")
+MEMORY_EVENTS = "/sys/fs/cgroup{group}/memory.events"
+MORE_OF_A_JOB = "raise memory_factor in cluster.yaml"
 
 
 def reason(log: str) -> str:
@@ -52,7 +54,8 @@ def ended_by(status: int) -> str | None:
     if number not in set(signal.Signals):
         return None
     name = signal.Signals(number).name
-    return f"it was killed ({name}{', most likely for want of memory' if number == signal.SIGKILL else ''})"
+    why = f", most likely for want of memory{': ' + MORE_OF_A_JOB if 'SLURM_JOB_ID' in os.environ else ''}"
+    return f"it was killed ({name}{why if number == signal.SIGKILL else ''})"
 
 
 def failure(log: Path, status: int, kills_before: int) -> str:
@@ -61,7 +64,8 @@ def failure(log: Path, status: int, kills_before: int) -> str:
     if lost := unwritable(log.parent):  # which cuts the log, so that it tells nothing
         return lost
     if kills_before < out_of_memory_kills():
-        why = "memory ran out and the system killed it: give it more, or lower training.micro_batch"
+        more = MORE_OF_A_JOB if "SLURM_JOB_ID" in os.environ else "give it more, or lower training.micro_batch"
+        why = f"memory ran out and the system killed it: {more}"
     elif status != DEAD_KERNEL and (by := ended_by(status)) is not None:
         why = by
     else:
@@ -78,10 +82,11 @@ def _runs(job: str) -> bool:
 def out_of_memory_kills() -> int:
     """Return how many processes of this control group were killed for want of memory; 0 where it is untold."""
     try:
-        events = dict(line.split() for line in MEMORY_EVENTS.read_text(encoding="utf-8").splitlines())
-    except OSError:
+        [group] = re.findall(r"^0::(/.*?)/?$", OWN_GROUP.read_text(encoding="utf-8"), re.MULTILINE)
+        told = Path(MEMORY_EVENTS.format(group=group)).read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return 0
-    return int(events.get("oom_kill", 0))
+    return sum(int(count) for count in re.findall(r"^oom_kill (\d+)$", told, re.MULTILINE))
 
 
 def main(arguments: list[str]) -> int:
@@ -98,7 +103,8 @@ def main(arguments: list[str]) -> int:
     kills = out_of_memory_kills()
     study = paths.study_folder(given.study)
     forget(study, given.stage)
-    given.log.parent.mkdir(parents=True, exist_ok=True)
+    for file in (given.log, *given.results):
+        file.parent.mkdir(parents=True, exist_ok=True)
     stage, job = f"{given.study}: {given.stage.strip()}", os.environ.get("SLURM_JOB_ID", "")
     with ExitStack() as meanwhile:
         came = meanwhile.enter_context(warned()) if job else set

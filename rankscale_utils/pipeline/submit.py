@@ -61,8 +61,8 @@ def stage(comment: str) -> str:
     return f"{rule} {run}".strip()
 
 
-def submit(arguments: list[str]) -> int:
-    """Adopt the job or submit it; return the exit status."""
+def submit(arguments: list[str], script: str = "") -> int:
+    """Adopt the job or submit it, with a script where its arguments have none; return the exit status."""
     prefix, comment = os.environ["RANKSCALE_JOBS"], option(arguments, "--comment")
     progress = os.path.join(os.environ["RANKSCALE_JOBS_PROGRESS"], f"{stage(comment).replace(' ', '.')}.log")
     os.makedirs(os.path.dirname(progress), exist_ok=True)
@@ -73,7 +73,7 @@ def submit(arguments: list[str]) -> int:
                 _ran(["scontrol", "update", f"JobId={number}", f"JobName={option(arguments, '--job-name')}"])
                 print(number)
                 return 0
-            tried = _ran([os.environ["RANKSCALE_SBATCH"], *arguments], plain)
+            tried = _ran([os.environ["RANKSCALE_SBATCH"], *arguments], plain, script)
             tried.check_returncode()
         except subprocess.CalledProcessError as error:
             refused = error
@@ -98,9 +98,9 @@ def _plain() -> dict[str, str]:
     return {name: value for name, value in kept.items() if value}
 
 
-def _ran(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def _ran(command: list[str], environment: dict[str, str] | None = None, given: str = "") -> subprocess.CompletedProcess:
+    return subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":
-    sys.exit(submit(sys.argv[1:]))
+    sys.exit(submit(sys.argv[1:], sys.stdin.read()))

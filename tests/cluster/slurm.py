@@ -1,6 +1,6 @@
 """A real Slurm of one machine, from Debian's packages, with pretend GPUs; it listens and writes nowhere but privately.
 
-By hand: `python -m tests.cluster.slurm COMMAND …` runs a command with such a cluster.
+By hand: `python -m tests.cluster.slurm [accounting] COMMAND …` runs a command with such a cluster.
 """
 
 import json
@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
+OF_ACCOUNTING = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = ("node1", "node2")
 CONF = """
@@ -44,7 +45,9 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min_interval=0
 GresTypes=gpu
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=20
@@ -54,25 +57,47 @@ MaxArraySize=1000
 OverTimeLimit=0
 NodeName=DEFAULT CPUs=1 RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 """
+ACCOUNTING = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={home}/munge.socket
+"""
+SLURMDBD = """
+AuthType=auth/munge
+AuthInfo=socket={home}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=root
+LogFile={home}/slurmdbd.log
+PidFile={home}/slurmdbd.pid
+"""
 PARTITIONS = """
 PartitionName=low Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
 PartitionName=high Nodes=node[1-2] MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
-def missing() -> str:
+def missing(accounting: bool = False) -> str:
     """Say why a cluster cannot be started here, or nothing where it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "starting Slurm's daemons takes root on Linux"
-    if lacking := [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if not shutil.which(name)]:
-        return f"no {', '.join(lacking)}: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+    wanted = ["slurmctld", "slurmd", "sbatch", "munged", *(["slurmdbd", "mariadbd"] if accounting else [])]
+    if lacking := [name for name in wanted if not shutil.which(name)]:
+        packages = PACKAGES + OF_ACCOUNTING if accounting else PACKAGES
+        return f"no {', '.join(lacking)}: apt-get install --no-install-recommends {' '.join(packages)}"
     if not find_spec("snakemake_executor_plugin_slurm"):
         return "no snakemake-executor-plugin-slurm in this environment"
     return ""
 
 
 @contextmanager
-def running() -> Iterator[dict[str, str]]:
+def running(accounting: bool = False) -> Iterator[dict[str, str]]:
     """Run a cluster while the block runs; yield the variables by which Slurm's commands find it."""
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, ExitStack() as daemons:
         home = Path(folder)
@@ -83,6 +108,8 @@ def running() -> Iterator[dict[str, str]]:
                  {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}.items()]  # fmt: skip
         daemons.enter_context(_daemon(["munged", "-F", "--force", f"--key-file={home}/munge.key", *munge]))
         _until(lambda: (home / "munge.socket").exists(), "munged")
+        if accounting:
+            _account(home, environment, daemons)
         daemons.enter_context(_daemon(["slurmctld", "-D"], environment))
         for node in NODES:
             daemons.enter_context(_daemon(["slurmd", "-D", "-N", node], environment | _of(node)))
@@ -90,6 +117,27 @@ def running() -> Iterator[dict[str, str]]:
         idle = ["sinfo", "--noheader", "--Node", "--partition=low", "--states=idle"]
         _until(lambda: len(_said(idle, environment).splitlines()) == len(NODES), "slurmd")
         yield environment
+
+
+def _account(home: Path, environment: dict[str, str], daemons: ExitStack) -> None:
+    """Run a database and slurmdbd, and let the controller write there."""
+    port, database, folder = _free_port(), _free_port(), f"--datadir={home}/database"
+    made = ["mariadb-install-db", "--no-defaults", folder, "--auth-root-authentication-method=normal", "--user=root"]
+    subprocess.run(made, check=True, capture_output=True)
+    only_here = ["--bind-address=127.0.0.1", f"--port={database}", f"--socket={home}/database.socket"]
+    daemons.enter_context(_daemon(["mariadbd", "--no-defaults", folder, "--user=root", *only_here]))
+    (home / "slurmdbd.conf").write_text(SLURMDBD.format(home=home, port=port, database=database))
+    (home / "slurmdbd.conf").chmod(0o600)
+    _until(lambda: _listens(database), "mariadbd")
+    daemons.enter_context(_daemon(["slurmdbd", "-D"], environment))
+    with open(home / "slurm.conf", "a", encoding="utf-8") as conf:
+        conf.write(ACCOUNTING.format(home=home, port=port))
+    _until(lambda: "Adding" in _said(["sacctmgr", "--immediate", "add", "cluster", "lab"], environment), "slurmdbd")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return not tried.connect_ex(("127.0.0.1", port))
 
 
 def _configured(home: Path) -> Path:
@@ -113,7 +161,7 @@ def _configured(home: Path) -> Path:
 
 def _environment(home: Path, conf: Path) -> dict[str, str]:
     """Return the variables by which Slurm's commands find it, also where Snakemake has taken Slurm's own away."""
-    for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo"):
+    for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo", "sacct"):
         command = home / "bin" / tool
         command.parent.mkdir(exist_ok=True)
         command.write_text(f'#!/bin/sh\nSLURM_CONF={conf} exec {shutil.which(tool)} "$@"\n')
@@ -197,28 +245,29 @@ def _until(true, what: str, seconds: float = 30.0) -> None:
 
 
 @contextmanager
-def guarded() -> Iterator[dict[str, str]]:
+def guarded(accounting: bool = False) -> Iterator[dict[str, str]]:
     """Run a cluster in a process of its own, which ends it when this one ends, however that is."""
-    command = [sys.executable, "-m", "tests.cluster.slurm"]
+    command = [sys.executable, "-m", "tests.cluster.slurm", *(["accounting"] if accounting else [])]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **streams) as guard:
         yield json.loads(guard.stdout.readline())
         guard.stdin.close()
 
 
-def _guard() -> None:
+def _guard(accounting: bool) -> None:
     """Say where a cluster is, and run it until nobody listens any more."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with running() as environment:
+    with running(accounting) as environment:
         print(json.dumps(environment), flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    if reason := missing():
+    wanted = sys.argv[1:2] == ["accounting"]
+    if reason := missing(wanted):
         sys.exit(reason)
-    if len(sys.argv) == 1:
-        sys.exit(_guard())
-    with running() as found:
-        sys.exit(subprocess.call(sys.argv[1:], env=os.environ | found))
+    if not (command := sys.argv[1 + wanted :]):
+        sys.exit(_guard(wanted))
+    with running(wanted) as found:
+        sys.exit(subprocess.call(command, env=os.environ | found))

@@ -75,13 +75,34 @@ def test_studies_of_one_name_in_two_places_do_not_take_each_others_jobs(tiny_stu
 
 def test_what_slurm_ended_is_a_sentence_and_what_a_stage_told_is_not_told_twice(tiny_study):
     logs = cluster.job_logs(tiny_study.folder)
-    logs.mkdir(parents=True)
-    paths.failures_file(tiny_study.folder).write_text("tiny: evaluate run=listwise-w4-s0 failed: no room\n")
-    assert failures(tiny_study, GRAPH.format(logs=logs)) == [
+    told = "tiny: evaluate run=listwise-w4-s0 failed: no room"
+    assert failures(tiny_study, GRAPH.format(logs=logs), [told]) == [
+        told,
         "tiny: train run=listwise-w8-s0 reached its time limit: raise time_factor, or longest, in cluster.yaml "
         f"(Slurm's job 7; its log is {logs}/rule_train/listwise-w8-s0/7.log)",
         "tiny: speedup lost its node, and Slurm did not queue it again "
         f"(Slurm's job 9; its log is {logs}/rule_speedup/9.log)",
         f"tiny: train run=listwise-w4-s0 did not begin: Slurm's job 10 is FAILED (its log is "
         f"{logs}/rule_train/listwise-w4-s0/10.log)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("OUT_OF_MEMORY", ""),
+        ("FAILED", "slurmstepd: error: Detected 1 oom_kill event in StepId=8.0. Some of the step tasks have been OOM"),
+        ("FAILED", "slurmstepd-n1: error: StepId=8.0 exceeded memory limit (223604736 > 209715200), being killed"),
+    ],
+)
+def test_too_little_memory_is_one_sentence_with_the_remedy_whatever_the_stage_met_with(tiny_study, state, said):
+    logs = cluster.job_logs(tiny_study.folder)
+    log = logs / "rule_evaluate" / "listwise-w4-s0" / "8.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"{said}\n")
+    graph = GRAPH.format(logs=logs).replace("'8' failed: 'FAILED'", f"'8' failed: '{state}'")
+    told = failures(tiny_study, graph, ["tiny: evaluate run=listwise-w4-s0 failed: BrokenPipeError"])
+    assert [sentence for sentence in told if "evaluate" in sentence] == [
+        "tiny: evaluate run=listwise-w4-s0 ran out of the memory that it asked for: raise memory_factor in "
+        f"cluster.yaml (Slurm's job 8; its log is {log})"
     ]

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import subprocess
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -17,7 +18,11 @@ class Asking(Executor):
 
     def __init__(self):
         settings = SimpleNamespace(status_command="squeue", init_seconds_before_status_checks=10)
-        self.workflow, self.told = SimpleNamespace(executor_settings=settings), []
+        kept = SimpleNamespace(backup_output=lambda result: self.told.append(f"{result.name} is kept"))
+        kept._incomplete_path, kept._record_path = "marks", lambda folder, file: f"{file}.{folder}"
+        waits = SimpleNamespace(latency_wait=1)
+        self.workflow = SimpleNamespace(executor_settings=settings, persistence=kept, execution_settings=waits)
+        self.told = []
 
     def report_job_success(self, job):
         self.told.append(f"{job.external_jobid} is done")
@@ -57,6 +62,32 @@ def test_a_slurm_that_does_not_answer_is_asked_until_it_does(squeue, job, tmp_pa
     assert (slurm.ask([job]), slurm.told) == (["7"], [])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_runs_its_rules_command_as_a_step_once_its_inputs_are_there(squeue, tmp_path, fails):
+    (tmp_path / "srun").write_text(f'#!/bin/sh\necho "$@" | head -1 >> {tmp_path}/called\n'
+                                   'while [ "$1" != bash ]; do shift; done\nexec "$@"\n')  # fmt: skip
+    (tmp_path / "srun").chmod(0o700)
+    given, old, new = tmp_path / "it's given", tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text("as it was")
+    job = SimpleNamespace(input=[str(given)], output=[str(old), str(new)], resources=SimpleNamespace(cpus_per_task=3))
+    job.shellcmd = f'cat "{given}" > {new}; echo "$HOME" >> {new}; {"false" if fails else "true"} | true; echo went on'
+    slurm = Asking()
+    script = slurm.format_job_exec(job)
+    assert slurm.told == ["old.csv is kept"]
+    marks = [file.with_name(f"{file.name}.marks") for file in (old, new)]
+    for mark in marks:
+        mark.touch()
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) as started:
+        assert not new.exists()
+        given.write_text("read\n")  # by another node, just now
+        said, _ = started.communicate()
+    assert (started.returncode != 0) == fails
+    assert new.read_text() == f"read\n{os.environ['HOME']}\n"
+    assert said == ("" if fails else "went on\n")
+    assert [mark.exists() for mark in marks] == [fails, fails]  # of results that are not whole
+    assert (tmp_path / "called").read_text().startswith("--nodes=1 --ntasks=1 --cpus-per-task=3 --cpu-bind=quiet bash")
+
+
 def test_jobs_that_are_over_are_reported(squeue, job, tmp_path):
     other = SubmittedJobInfo(None, external_jobid="8", aux={"slurm_logfile": tmp_path / "8.log"})
     squeue("echo '7|COMPLETED'; echo '8|TIMEOUT'")
@@ -87,6 +118,11 @@ def test_slurm_is_asked_ever_more_seldom_and_soon_after_a_stage_has_ended(tmp_pa
     monkeypatch.setenv("RANKSCALE_FAILURES", str(tmp_path / "failures.log"))
     slurm.ended = clock.now
     for clock.now, seconds in ((1000.0, 10.0), (1100.0, 25.0), (3000.0, 180.0)):
-        assert slurm._seconds() == seconds
+        assert slurm._seconds(asked=clock.now) == seconds
+    clock.now = 3004.0
     notes.mkdir()
-    assert slurm._seconds() == 10.0
+    assert slurm._seconds(asked=3000.0) == 6.0  # two seconds after the mark
+    clock.now = 3009.0
+    (notes / "fit.json").touch()
+    os.utime(notes, (0, 1))
+    assert slurm._seconds(asked=3000.0) == 10.0  # but no later than without it

@@ -43,6 +43,25 @@ def test_a_stage_that_was_killed_says_by_what(stage):
     assert "it was killed (SIGTERM)" in stage("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")[2]
 
 
+@pytest.mark.parametrize(
+    ("job", "more"), [("7", "raise memory_factor in cluster.yaml"), ("", "give it more, or lower")]
+)
+def test_a_stage_that_ran_out_of_memory_says_where_more_is_asked_for(stage, tmp_path, monkeypatch, job, more):
+    events = tmp_path / "job_7" / "memory.events"
+    events.parent.mkdir()
+    events.write_text("high 0\noom 1\noom_kill 1\n")
+    (tmp_path / "own").write_text("4:memory:/elsewhere\n0::/job_7\n")
+    monkeypatch.setattr("rankscale_utils.pipeline.stage.OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr("rankscale_utils.pipeline.stage.MEMORY_EVENTS", f"{tmp_path}{{group}}/memory.events")
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    killed = "import os; os.kill(os.getpid(), 9)"
+    said = stage(f"open({str(events)!r}, 'w').write('oom_kill 2\\n'); {killed}")[2]
+    assert f"fit failed: memory ran out and the system killed it: {more}" in said
+    said = stage(killed)[2]  # which no control group counted
+    assert ("most likely for want of memory: raise memory_factor in cluster.yaml)" in said) == bool(job)
+
+
 def test_a_kernel_that_was_killed_is_told_from_a_signal_to_papermill(stage):
     """Papermill ends with 138, which a shell would take for SIGUSR1."""
     died = (

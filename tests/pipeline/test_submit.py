@@ -44,6 +44,13 @@ def test_a_job_is_submitted_with_the_environment_of_jobs(slurm, tmp_path, capsys
     assert not [line for line in environment if line.startswith(("WARM=", "RANKSCALE_PLAIN"))]
 
 
+def test_a_script_is_given_to_every_try(slurm, tmp_path, capsys):
+    slurm(squeue="", sbatch=f"cat >> {tmp_path}/script; test -e {tmp_path}/back && echo 12 && exit; "
+          f"touch {tmp_path}/back; echo 'sbatch: error: Connection refused' >&2; exit 1")  # fmt: skip
+    assert submit.submit(ARGUMENTS[:-1], "#!/bin/sh\nsrun x\n") == 0
+    assert (tmp_path / "script").read_text() == 2 * "#!/bin/sh\nsrun x\n"
+
+
 def test_a_job_that_still_runs_is_taken_over(slurm, capsys):
     listed = [f"7|RUNNING|rankscale-2_old|{JOB}", f"8|RUNNING|rankscale-1_old|{OTHER}"]
     listed += [f"9|PENDING|rankscale-1_old|{JOB}"]
