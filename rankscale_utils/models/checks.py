@@ -18,7 +18,7 @@ from .own_layers import UnitLength, layers_of, makes_embeddings
 from .pair_layout import PairLayout
 from .pretrained import is_decoder, read_classifier, read_config, read_encoder, read_t5, read_tokenizer
 from .pretrained_decoder import read_decoder
-from .prompts import prompts_of, prompts_of_study
+from .prompts import prompts_of, prompts_of_study, refuse_long_prompts
 
 SAME = 1e-4  # by which states and scores of an encoder that is checked may be off
 
@@ -31,7 +31,6 @@ def check_pretrained(study: Study) -> None:
     Raises:
         StudyError: a rung's weights cannot be read.
     """
-    prompts_of_study(study)
     for rung, source in study.pretrained.items():
         field = f"ladder.{rung}"
         for family in study.families:
@@ -40,6 +39,9 @@ def check_pretrained(study: Study) -> None:
                 read_t5(field, source)
             elif family == "bi_encoder":
                 encoder = read_encoder(field, source, config)
+                tokenizer, text = read_tokenizer(field, source)[0], study.text
+                longest = PairLayout.of(tokenizer).apart(text.pair_tokens, text.query_tokens)
+                refuse_long_prompts("bi_encoder", tokenizer, prompts_of_study(study), longest)
                 refuse_padded(field, source, encoder)
                 _refuse_unit_products(study, field, source, bi_encoder_on(study, rung, encoder))
             elif study.ladder[rung].reads:

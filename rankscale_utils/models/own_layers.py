@@ -54,7 +54,7 @@ def read_own_layers(field: str, source: str, config: PretrainedConfig, weights: 
             f"{field} = {source!r}: its modules.json lists {', '.join(kinds)}: known here are a Transformer in the "
             "folder itself, a Pooling, and then Dense and Normalize."
         )
-    pooling = _pooling(field, source, json_of(source, f"{modules[1][1]}/config.json"))
+    pooling = _pooling(field, source, json_of(source, f"{modules[1][1]}/config.json") or {})
     layers = [_dense(field, source, path, weights) if kind == "Dense" else UnitLength() for kind, path in modules[2:]]
     told = json_of(source, "config_sentence_transformers.json") or {}
     if told.get("truncate_dim"):
@@ -102,8 +102,8 @@ def _pooling(field: str, source: str, told: dict[str, Any]) -> Literal["cls", "m
     if len(modes) != 1 or modes[0] not in POOLINGS or not told.get("include_prompt", True):
         but = "" if told.get("include_prompt", True) else ", its prompt left out"
         raise StudyError(
-            f"{field} = {source!r} pools by {' and '.join(modes)}{but}: known here are the mean of all tokens and the "
-            "first one (cls)."
+            f"{field} = {source!r} pools by {' and '.join(modes) or 'nothing that is said'}{but}: known here are the "
+            "mean of all tokens and the first one (cls)."
         )
     return POOLINGS[modes[0]]
 

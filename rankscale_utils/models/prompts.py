@@ -1,5 +1,7 @@
 """What stands before texts that are read: the prompts of folders of sentence-transformers, or a study's own."""
 
+from tokenizers import Tokenizer
+
 from rankscale_utils.errors import StudyError
 from rankscale_utils.study.study import Study
 
@@ -16,6 +18,16 @@ def prompts_of(source: str) -> tuple[str, str]:
     if told.get("model_type") == "CrossEncoder":
         return named.get(told.get("default_prompt_name")) or "", ""
     return tuple(next((named[name] for name in names if named.get(name)), "") for names in (OF_QUERIES, OF_DOCUMENTS))
+
+
+def refuse_long_prompts(field: str, tokenizer: Tokenizer, prompts: tuple[str, str], longest: tuple[int, int]) -> None:
+    """Refuse prompts that leave no room for a query or a document; longest: of both, special tokens included."""
+    for kind, prompt, room in zip(("query", "document"), prompts, longest, strict=True):
+        if (taken := len(tokenizer.encode(prompt).ids)) >= room:
+            raise StudyError(
+                f"{field}.prompts.{kind}: {prompt!r} takes {taken} of the {room} tokens that are read, which leaves no "
+                "text behind it: shorten it, or let more tokens be read."
+            )
 
 
 def prompts_of_study(study: Study) -> tuple[str, str]:

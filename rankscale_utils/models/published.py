@@ -38,7 +38,7 @@ from .pretrained import (
 )
 from .pretrained_decoder import for_decoder, read_decoder
 from .prompt import lay_out
-from .prompts import prompts_of
+from .prompts import prompts_of, refuse_long_prompts
 from .source import of_transformer
 from .t5_reranker import READS_AT_MOST, T5Reranker, settings_of_t5, word_ids
 
@@ -140,6 +140,7 @@ def read_published(
     refuse_padded(field, source, encoder)
     model = BiEncoder(encoder, own.dimensions, own.pooling, own.projection).eval()
     before = (prompts.query, prompts.document) if prompts else prompts_of(source)
+    refuse_long_prompts(field, tokenizer, before, apart)
     return Published(model, tokenizer, special, False, longest, apart, before)
 
 

@@ -1,5 +1,6 @@
 """What is read of Hugging Face ids and local folders: their files, or one sentence why one cannot be."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 from transformers.utils import cached_file, logging
 
 from rankscale_utils.errors import StudyError
-from rankscale_utils.machine.files import read_json
 
 
 def of_transformer(source: str) -> dict[str, Any]:
@@ -29,7 +29,12 @@ def file_of(source: str, name: str) -> Path | None:
 
 def json_of(source: str, name: str) -> Any:
     """Return what a JSON file of an id or folder holds, or None where it has none."""
-    return read_json(path) if (path := file_of(source, name)) else None
+    if not (path := file_of(source, name)):
+        return None
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{source!r}: its {name} cannot be read ({error}): fetch the model again.") from None
 
 
 @contextmanager

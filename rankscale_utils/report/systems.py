@@ -47,13 +47,13 @@ def _together(row: dict | None) -> str:
 
 def _sentence(row: dict, test: str) -> str:
     forecast = (
-        f"forecast to reach {row['forecast']:.4f} [{row['forecast_lo']:.4f}, {row['forecast_hi']:.4f}], "
+        f", forecast to reach {row['forecast']:.4f} [{row['forecast_lo']:.4f}, {row['forecast_hi']:.4f}],"
         if pd.notna(row["forecast"])
         else ""
     )
     return (
-        f"Train {row['rung']}, or take {row['system']} as it is? {row['rung']} with the {row['objective']} objective, "
-        f"{forecast}reached {row['metric']} {row['rung_value']:.4f} on {test}; {row['system']} reaches "
+        f"Train {row['rung']}, or take {row['system']} as it is? {row['rung']} with the {row['objective']} objective"
+        f"{forecast} reached {row['metric']} {row['rung_value']:.4f} on {test}; {row['system']} reaches "
         f"{row['value']:.4f} [{row['lo']:.4f}, {row['hi']:.4f}]: {_apart(row)}."
     )
 

@@ -122,6 +122,9 @@ def test_rungs_read_the_same_prompts_and_no_other_family_does(by_depth, tmp_path
         check_pretrained(study)
     given = study.model_copy(update={"bi_encoder": BiEncoderSettings(prompts=Prompts(query="query: "))})
     assert prompts_of_study(given) == ("query: ", "")
+    long = BiEncoderSettings(prompts=Prompts(query="count the apples " * 20))
+    with pytest.raises(StudyError, match=r"^bi_encoder\.prompts\.query: .* of the 40 tokens that are read"):
+        check_pretrained(study.model_copy(update={"bi_encoder": long}))
 
 
 def test_the_first_layers_train_and_are_measured_at_their_temperature(by_depth, tmp_path):

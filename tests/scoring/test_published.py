@@ -97,6 +97,15 @@ def test_a_study_gives_a_bi_encoder_the_prompts_that_its_card_alone_names(tmp_pa
     assert np.abs(ours - plain).max() > 1e-2
 
 
+def test_a_prompt_leaves_room_for_texts(tmp_path):
+    folder = save_bi_encoder(tmp_path, longest=20)
+    read_published("systems.theirs", str(folder), prompts=Prompts(query="a pear " * 2))
+    with pytest.raises(
+        StudyError, match=r"^systems\.theirs\.prompts\.document: 'a pear .* of the 20 tokens that are read"
+    ):
+        read_published("systems.theirs", str(folder), prompts=Prompts(document="a pear " * 20))
+
+
 def test_a_rerankers_default_prompt_stands_before_queries(tmp_path):
     plain = save_encoder(tmp_path / "reranker", "bert", 16, reranker=True)
     named = {"prompts": {"task": "count the words: "}, "default_prompt_name": "task"}
@@ -222,6 +231,8 @@ def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
     (lacking / "2_Dense" / "model.safetensors").unlink()
     cases["its weights cannot be read"] = empty = save_bi_encoder(tmp_path / "empty")
     (empty / "model.safetensors").unlink()
+    cases["pools by nothing that is said"] = unsaid = save_bi_encoder(tmp_path / "unsaid")
+    (unsaid / "1_Pooling" / "config.json").unlink()
     cases["keeps 8 of an embedding's numbers"] = save_bi_encoder(tmp_path / "first", truncate_dim=8)
     cases["its tokenizer cuts texts on the left"] = left = save_bi_encoder(tmp_path / "left")
     change(left / "tokenizer_config.json", truncation_side="left")
@@ -241,6 +252,13 @@ def test_what_is_not_finished_or_not_known_is_refused_in_a_sentence(tmp_path):
             read_published("systems.theirs", str(folder))
         assert str(caught.value).startswith("systems.theirs = "), sentence
         assert "\n" not in str(caught.value)
+
+
+def test_a_models_file_that_is_no_json_is_named(tmp_path):
+    folder = save_bi_encoder(tmp_path)
+    (folder / "modules.json").write_text("[{")
+    with pytest.raises(StudyError, match=r"model': its modules\.json cannot be read \(.*\): fetch the model again\.$"):
+        read_published("systems.theirs", str(folder))
 
 
 def test_real_weights_embed_as_sentence_transformers_has_them(minilm):
