@@ -8,7 +8,7 @@
 # make site              writes reports/site/index.html, which leads to every published study
 # make test              runs the tests
 # make fuzz MINUTES=5    tries random inputs, damage and kills for so long; an hour unless said
-# make bench            times the package beside its alternatives and writes reports/benchmarks.md; three quarters of an hour
+# make bench            times the package beside its alternatives and writes reports/benchmarks.md; an hour and a quarter
 # make gpu-bundle        puts into build/gpu what `python -m benchmarks.gpu` needs where nothing can be installed
 # make lab               opens JupyterLab with the notebooks ready
 PYTHON ?= python3
