@@ -21,7 +21,7 @@ from .bm25_shards import IDS, best_of_shards, build_shards, top
 from .words import words_of
 
 QUERIES_TOGETHER = 1000  # queries that a worker answers at a time
-IN_MEMORY = 500_000  # documents; more are indexed in shards
+IN_MEMORY = 100_000  # documents; more are indexed in shards
 WHOLE = "whole"  # bm25s's own index
 
 

@@ -86,11 +86,12 @@ def best_of_shards(
     asked = [numbers[numbers >= 0] for numbers in map(known.get_indexer, words_of(texts, settings))]
     rows = [np.empty(0, int)] * len(texts)
     scores = [np.empty(0, np.float32)] * len(texts)
+    totals = np.zeros(min(SHARD, count), np.float32)
     for shard, first in enumerate(range(0, count, SHARD)):
         postings = [np.load(folder / f"{shard}-{name}.npy", mmap_mode="r") for name in PARTS]
         size = min(SHARD, count - first)
         for place, words in enumerate(asked):
-            more = top(_scores(*postings, words, size), min(depth, size))
+            more = _best(*postings, words, totals, min(depth, size))
             row, score = (np.append(*both) for both in zip((rows[place], scores[place]), more, strict=True))
             row[len(rows[place]) :] += first
             kept = np.argsort(-score, kind="stable")[:depth]
@@ -98,17 +99,36 @@ def best_of_shards(
     return np.stack(rows), np.stack(scores)
 
 
-def _scores(
-    words: np.ndarray, starts: np.ndarray, rows: np.ndarray, scores: np.ndarray, asked: np.ndarray, size: int
-) -> np.ndarray:
-    """Return the scores of a shard's documents, (size,)."""
-    total = np.zeros(size, np.float32)
-    for word in asked:
-        place = np.searchsorted(words, word)
-        if place < len(words) and words[place] == word:
-            span = slice(starts[place], starts[place + 1])
-            total[rows[span]] += scores[span]
-    return total
+def _best(
+    words: np.ndarray,
+    starts: np.ndarray,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    asked: np.ndarray,
+    totals: np.ndarray,
+    depth: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and the scores of a shard's best documents, both (depth,).
+
+    Only documents that hold a word are looked at. totals: zeros, a shard's documents long, and zeros again afterwards.
+    """
+    places = np.searchsorted(words, asked)
+    there = words[np.minimum(places, len(words) - 1)] == asked
+    spans = [slice(starts[place], starts[place + 1]) for place in places[there]]
+    for span in spans:
+        totals[rows[span]] += scores[span]
+    holding = np.concatenate([rows[span] for span in spans] or [np.empty(0, np.int32)])
+    found = totals[holding]
+    enough = depth * len(spans)  # so many hold `depth` documents, as each is there once for every word of it
+    lowest = np.partition(found, -enough)[-enough] if len(found) > enough else 0
+    best = np.unique(holding[found >= lowest])
+    best = best[np.argsort(-totals[best], kind="stable")][:depth]
+    best = np.append(
+        best, np.setdiff1d(np.arange(depth), best)[: depth - len(best)]
+    )  # the first of those without a word
+    found = totals[best]
+    totals[holding] = 0
+    return best, found
 
 
 def top(scores: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
