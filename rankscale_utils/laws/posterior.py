@@ -164,9 +164,12 @@ def _likely(problem: LocalProblem, theta: NDArray, noise: Noise, misfit: NDArray
 
 
 def _roots(curvature: NDArray) -> NDArray:
-    """Matrices (b, k, k) whose squares are the inverses of the curvatures, none of them flat."""
+    """Matrices (b, k, k) whose squares are the inverses of the curvatures, none of them flat.
+
+    They are symmetric: vectors have the signs and order that a processor gives them, and draws shall not.
+    """
     values, vectors = np.linalg.eigh(curvature)
-    return vectors / np.sqrt(np.maximum(values, FLATTEST))[:, None]
+    return vectors / np.sqrt(np.maximum(values, FLATTEST))[:, None] @ vectors.swapaxes(1, 2)
 
 
 def _modes(problem: LocalProblem, theta: NDArray, noise: Noise) -> tuple[NDArray, Noise]:
