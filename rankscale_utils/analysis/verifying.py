@@ -30,7 +30,9 @@ from .sealing import Basis, Seal, read_seals, shown_seal
 from .time_stamps import OWN_CLOCK
 
 CLOSE = 1e-6  # relative: last digits depend on processor and libraries
+DRAWN = 3.0  # widths of an interval, over the root of the draws, that another sample of the same laws may lie apart
 KEYS = [*SERIES_COLUMNS, "rung", "kind", "law", "exposure"]
+OF_DRAWS = ["forecast", "lo", "hi"]
 NOT_REFITTED = ("query_lo", "query_hi")  # follow from every query's values, which a zip does not hold
 
 
@@ -95,7 +97,7 @@ def _study(folder: Path, certificates: Path | None) -> Iterator[Finding]:
         differs = refit.basis.unlike(seal.basis)
         yield Finding(f"{seal.file.name}, which is not shown, was sealed on other {differs}: it is not computed again.")
     sealed = shown.forecasts.drop(columns=[name for name in NOT_REFITTED if name in shown.forecasts])
-    yield from _forecasts(sealed, refit.forecasts)
+    yield from _forecasts(sealed, refit.forecasts, DRAWN / study.forecasting.draws**0.5)
     yield from _scores(folder, shown.forecasts, refit.truth)
 
 
@@ -156,8 +158,11 @@ def _trusted(folder: Path, token: bytes, sha256: str, certificates: Path | None)
         return "by certificates that the zip itself brings: give the authority's own as --certificates"
 
 
-def _forecasts(sealed: pd.DataFrame, computed: pd.DataFrame) -> Iterator[Finding]:
-    """Yield for every series and rung whether what was sealed of it is what the measurements give."""
+def _forecasts(sealed: pd.DataFrame, computed: pd.DataFrame, drawn: float) -> Iterator[Finding]:
+    """Yield for every series and rung whether what was sealed of it is what the measurements give.
+
+    drawn: widths of an interval by which another sample of the same laws may differ, as another version draws it.
+    """
     if missing := _first_missing(sealed, computed):
         yield Finding(missing, holds=False)
         return
@@ -167,14 +172,26 @@ def _forecasts(sealed: pd.DataFrame, computed: pd.DataFrame) -> Iterator[Finding
         named = dict(zip(groups, key, strict=True))
         test = f"{named['collection']}{', searched' * (named['task'] == 'search')}"
         of = f"{named['objective']}, {named['metric']} on {test}, {named['rung']}"
-        rows = rows.set_index(KEYS)
-        told = _first_difference(rows, computed.loc[rows.index])
+        rows, again = rows.set_index(KEYS), computed.loc[pd.MultiIndex.from_frame(rows[KEYS])]
+        told, ours = _first_difference(rows, again), rows.xs("average", level="law")
+        apart = _widths_apart(ours, again.xs("average", level="law"))
+        shown = ours.xs("new_run", level="kind").iloc[0]
+        follows = f"{of}: {shown['forecast']:.4f} [{shown['lo']:.4f}, {shown['hi']:.4f}] follows"
         if told is None:
-            ours = rows[(rows.index.get_level_values("law") == "average")].query("kind == 'new_run'").iloc[0]
-            yield Finding(f"{of}: {ours['forecast']:.4f} [{ours['lo']:.4f}, {ours['hi']:.4f}] follows, as do all "
-                          f"{len(rows)} rows.")  # fmt: skip
+            yield Finding(f"{follows}, as do all {len(rows)} rows.")
+        elif apart <= drawn:
+            yield Finding(
+                f"{follows} to {apart:.1%} of its interval's width, as near as another sample of the laws; what single "
+                "laws say may lie further apart."
+            )
         else:
             yield Finding(f"{of}: {told}", holds=False)
+
+
+def _widths_apart(told: pd.DataFrame, computed: pd.DataFrame) -> float:
+    """Return by how many widths of their interval forecasts or their ends differ at most; infinite where one lacks."""
+    apart = (told[OF_DRAWS] - computed[OF_DRAWS]).abs().div(told["hi"] - told["lo"], axis=0)
+    return float(apart.fillna(np.inf).to_numpy().max())
 
 
 def _first_missing(sealed: pd.DataFrame, computed: pd.DataFrame) -> str:

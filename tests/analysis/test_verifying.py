@@ -91,7 +91,7 @@ def test_what_was_sealed_follows_from_the_measurements(packed):
 
 
 def test_a_changed_measurement_is_found(tmp_path, files):
-    remeasured(files, "17m", 0.01)
+    remeasured(files, "17m", 0.1)
     first, *further = broken(zipped(tmp_path, files))
     assert first == f"{MEASUREMENTS} is not what {METADATA} has the SHA-256 of."
     assert further[0] == "sealed_forecasts.csv was sealed on other measurements than the zip holds."
@@ -108,13 +108,26 @@ def test_a_changed_truth_is_found(tmp_path, files):
 
 def test_a_changed_forecast_is_found_and_by_how_much(tmp_path, files):
     value = float(read_sealed(unzipped(files, tmp_path) / SEAL)["forecast"][1])
-    changed = files | {SEAL: files[SEAL].replace(repr(value).encode(), repr(value + 0.01).encode(), 1)}
+    changed = files | {SEAL: files[SEAL].replace(repr(value).encode(), repr(value + 0.1).encode(), 1)}
     with pytest.raises(SealBroken, match="was changed after sealing"):
         list(verify_zip(zipped(tmp_path, changed, honest_metadata=True)))
-    resealed(files, tmp_path, lambda sealed: sealed.assign(forecast=sealed["forecast"] + 0.01 * (sealed.index == 1)))
+    resealed(files, tmp_path, lambda sealed: sealed.assign(forecast=sealed["forecast"] + 0.1 * (sealed.index == 1)))
     said = broken(zipped(tmp_path, files, honest_metadata=True))
-    assert said[0].startswith("listwise, nDCG@10 on dev, 150m: forecast of average (new_run) is 0.4")
-    assert said[0].endswith("(+0.01).")
+    assert said[0].startswith("listwise, nDCG@10 on dev, 150m: forecast of average (new_run) is 0.5")
+    assert said[0].endswith("(+0.1).")
+
+
+def test_another_sample_of_the_same_laws_is_no_change(tmp_path, files):
+    def drawn_again(sealed):
+        width = (sealed["hi"] - sealed["lo"]).fillna(0.0)
+        return sealed.assign(forecast=sealed["forecast"] + 0.01 * width)
+
+    resealed(files, tmp_path, drawn_again)
+    findings = list(verify_zip(zipped(tmp_path, files, honest_metadata=True)))
+    said = [finding.sentence for finding in findings if "nDCG@10 on dev, 150m: 0.4" in finding.sentence]
+    assert said[0].endswith("; what single laws say may lie further apart.")
+    assert " follows to 1.0% of its interval's width, as near as another sample of the laws" in said[0]
+    assert "forecasts.csv: " in verdict(findings)  # which is still that of the first sample
 
 
 def second(findings):
