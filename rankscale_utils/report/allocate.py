@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
 
 from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.budgets import MORE_TRAINING
@@ -90,7 +89,7 @@ def isoflop_panel(
         axes.plot(best["size"], best["value"], "*", color=colour, ms=11)
         dots = measured[np.isclose(measured["flops"], budget)]
         axes.plot(dots["size"], dots["value"], "o", color=colour, ms=4, alpha=0.8)
-        ends.append((line["size"].iloc[-1], line["value"].iloc[-1], EngFormatter(places=1, sep="")(budget), colour))
+        ends.append((line["size"].iloc[-1], line["value"].iloc[-1], figures.Counts(places=1, sep="")(budget), colour))
     figures.log_axis(axes)
     figures.first_stage_line(axes, measured)
     figures.label_ends(axes, ends)

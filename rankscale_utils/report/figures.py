@@ -76,13 +76,19 @@ def shades(names: Iterable[str], colour_map: str) -> dict[str, str]:
     return {name: to_hex(plt.get_cmap(colour_map)(place)) for name, place in zip(names, places, strict=True)}
 
 
+class Counts(EngFormatter):
+    """Ticks of parameters, pairs and operations: a billion is B, as in the names of models."""
+
+    ENG_PREFIXES = EngFormatter.ENG_PREFIXES | {9: "B"}
+
+
 def log_axis(axes: Axes, *, x: bool = True) -> None:
     """Make an axis logarithmic, with ticks that people read at a glance: 20k, 50k, 100k."""
     axes.set_xscale("log") if x else axes.set_yscale("log")
     axis = axes.xaxis if x else axes.yaxis
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 60 else (1,), numticks=8))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(Counts(sep=""))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -22,3 +22,13 @@ def test_a_name_is_drawn_as_it_stands(name):
     assert "<script" not in svg
     for line in name.splitlines():
         assert unescape(svg).count(line) >= 3  # title, label, end, and the legend
+
+
+def test_a_billion_parameters_are_1b():
+    axes = figures.panel("sizes", "parameters", "nDCG@10")
+    axes.plot([17e6, 1e9], [0.2, 0.4])
+    figures.log_axis(axes)
+    axes.figure.canvas.draw()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    plt.close("all")
+    assert {"100M", "1B"} <= set(labels)
