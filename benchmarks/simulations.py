@@ -29,7 +29,7 @@ DESIGNS = ((4, 1), (4, 3), (6, 3))  # rungs and seeds
 NOISES = ((0.005, 0.003), (0.03, 0.02))  # of a run and of a checkpoint, shares of the value
 ALPHA, BETA, KAPLAN_BETA = 0.45, 0.5, 0.6
 BEST = {"additive": BETA / (ALPHA + BETA), "Kaplan": KAPLAN_BETA / (ALPHA + KAPLAN_BETA)}  # N ∝ C^a where C = 6ND
-DRAWS, LATER = 200, 10  # a budget so many times what the dearest run spent
+DRAWS, LATER = 1000, 10  # a budget so many times what the dearest run spent
 
 
 @dataclass(frozen=True)
