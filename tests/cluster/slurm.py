@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,7 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "m
 OF_ACCOUNTING = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = ("node1", "node2")
+SAVED = 6.0  # seconds after which the controller has saved that a job runs
 CONF = """
 ClusterName=lab
 SlurmctldHost={host}(127.0.0.1)
@@ -193,6 +195,20 @@ def _daemon(command: list[str], environment: dict[str, str] | None = None) -> It
 def _of(node: str) -> dict[str, str]:
     """Return the variable that tells a node's processes from another's; Slurm's own, which its jobs have too."""
     return {"SLURMD_NODENAME": node}
+
+
+def saved(environment: dict[str, str]) -> None:
+    """Wait until the controller has saved what it last started, which it does within five seconds.
+
+    One that is killed before starts it a second time, which the node refuses, and holds the job.
+    """
+    started = ["squeue", "--noheader", "--states=RUNNING", "--format=%S"]
+
+    def newest() -> float:
+        times = (datetime.fromisoformat(line).timestamp() for line in _said(started, environment).split())
+        return max(times, default=0.0)
+
+    _until(lambda: time.time() > newest() + SAVED, "a while without a new job")
 
 
 @contextmanager

@@ -86,6 +86,7 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
 
     # The node of the run that waited for one fails while Slurm's controller is away.
     until(lambda: (runs / waited.removeprefix(TRAIN) / "resume.pt").exists(), second)
+    slurm.saved(cluster)
     with slurm.without_node(cluster, node_of(cluster, lost)):
         with slurm.without_controller(cluster):
             time.sleep(2 * CLUSTER["ask"])
