@@ -74,8 +74,13 @@ def _build(folder: Path, settings: FirstStage, documents: Iterable[tuple[str, st
         build_shards(folder, settings, chain(held, documents))
         return
     (folder / IDS).write_text("".join(f"{name}\n" for name, _ in held), encoding="utf-8", newline="\n")
+    numbers: dict[str, int] = {}  # in the order of the texts: bm25s's own is that of a set, other in every process
+    rows = [
+        [numbers.setdefault(word, len(numbers)) for word in words]
+        for words in words_of((text for _, text in held), settings)
+    ]
     retriever = bm25s.BM25(method="lucene", k1=settings.k1, b=settings.b)
-    retriever.index(words_of((text for _, text in held), settings), show_progress=False)
+    retriever.index((rows, numbers), show_progress=False)
     retriever.save(folder / WHOLE, show_progress=False)
 
 

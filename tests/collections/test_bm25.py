@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,6 +11,7 @@ import pytest
 
 from rankscale_utils.collections import bm25, bm25_shards
 from rankscale_utils.collections.bm25 import search_bm25
+from rankscale_utils.machine.files import hashes_of
 from rankscale_utils.study.evaluation import FirstStage
 
 
@@ -108,6 +112,25 @@ def test_equal_scores_keep_the_order_of_the_documents_across_shards(tiny_shards,
     found = search(FirstStage(), documents, queries, 120, tmp_path / "index")["document_id"].tolist()
     assert found[:120] == [f"d{2 * n + 1}" for n in range(120)]
     assert found[120:] == [f"d{n}" for n in range(120)]
+
+
+INDEX = """
+import sys
+from pathlib import Path
+from rankscale_utils.collections import bm25
+bm25.IN_MEMORY, folder = int(sys.argv[1]), Path(sys.argv[2])
+folder.mkdir()
+bm25._build(folder, bm25.FirstStage(), [(f"d{n}", f"apples and {n} pears of {n * n} kinds") for n in range(30)])
+"""
+
+
+@pytest.mark.parametrize("in_memory", [5, 500], ids=["shards", "whole"])
+def test_every_process_builds_the_same_index_to_the_last_byte(tmp_path, in_memory):
+    for seed in "12":
+        command = [sys.executable, "-c", INDEX, str(in_memory), str(tmp_path / seed)]
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
+    assert hashes_of(tmp_path / "1") == hashes_of(tmp_path / "2")
+    assert len(hashes_of(tmp_path / "1")) > 5
 
 
 @pytest.mark.parametrize("in_memory", [5, 500], ids=["shards", "whole"])
