@@ -1,6 +1,7 @@
 import asyncio
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -34,7 +35,8 @@ class Asking(Executor):
         async def still():
             return [job.external_jobid async for job in self.check_active_jobs(jobs)]
 
-        return asyncio.run(still())
+        with ThreadPoolExecutor(1) as thread:  # as a browser's test before may have left a loop running in this one
+            return thread.submit(asyncio.run, still()).result()
 
 
 @pytest.fixture
