@@ -21,7 +21,7 @@ from .bm25_shards import IDS, best_of_shards, build_shards, top
 from .words import words_of
 
 QUERIES_TOGETHER = 1000  # queries that a worker answers at a time
-IN_MEMORY = 100_000  # documents; more are indexed in shards
+FEW = 100_000  # documents; more are indexed in shards, which are searched and held in pieces
 WHOLE = "whole"  # bm25s's own index
 
 
@@ -67,10 +67,10 @@ def bm25_settings(settings: FirstStage) -> str:
 
 
 def _build(folder: Path, settings: FirstStage, documents: Iterable[tuple[str, str]]) -> None:
-    """Write the documents' ids and their index: bm25s's own, or shards where memory does not hold it."""
+    """Write the documents' ids and their index: bm25s's own, or shards where there are many."""
     documents = iter(documents)
-    held = list(islice(documents, IN_MEMORY + 1))
-    if len(held) > IN_MEMORY:
+    held = list(islice(documents, FEW + 1))
+    if len(held) > FEW:
         build_shards(folder, settings, chain(held, documents))
         return
     (folder / IDS).write_text("".join(f"{name}\n" for name, _ in held), encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""BM25 over more documents than memory holds: bm25s's own scores, in shards on disk that are read memory-mapped.
+"""BM25 over many documents: bm25s's own scores, in shards on disk of which a query reads only its words' postings.
 
 A shard holds the postings of so many documents, sorted by word: `words` (words there,), `starts` (words + 1,), and for
 each posting the document's row in the shard (`rows`) and its score (`scores`).
@@ -91,7 +91,7 @@ def best_of_shards(
         postings = [np.load(folder / f"{shard}-{name}.npy", mmap_mode="r") for name in PARTS]
         size = min(SHARD, count - first)
         for place, words in enumerate(asked):
-            more = _best(*postings, words, totals, min(depth, size))
+            more = _best_of_shard(*postings, words, totals, min(depth, size))
             row, score = (np.append(*both) for both in zip((rows[place], scores[place]), more, strict=True))
             row[len(rows[place]) :] += first
             kept = np.argsort(-score, kind="stable")[:depth]
@@ -99,7 +99,7 @@ def best_of_shards(
     return np.stack(rows), np.stack(scores)
 
 
-def _best(
+def _best_of_shard(
     words: np.ndarray,
     starts: np.ndarray,
     rows: np.ndarray,
@@ -113,8 +113,12 @@ def _best(
     Only documents that hold a word are looked at. totals: zeros, a shard's documents long, and zeros again afterwards.
     """
     places = np.searchsorted(words, asked)
-    there = words[np.minimum(places, len(words) - 1)] == asked
-    spans = [slice(starts[place], starts[place + 1]) for place in places[there]]
+    there = places < len(words)
+    spans = [
+        slice(starts[place], starts[place + 1])
+        for place, word in zip(places[there], asked[there], strict=True)
+        if words[place] == word
+    ]
     for span in spans:
         totals[rows[span]] += scores[span]
     holding = np.concatenate([rows[span] for span in spans] or [np.empty(0, np.int32)])

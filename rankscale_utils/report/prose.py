@@ -58,14 +58,14 @@ def listed(words: Iterable[str]) -> str:
 
 
 def si(value: float) -> str:
-    """Return a count with three digits and an SI prefix; beyond what any training could mean, only its side."""
+    """Return a count with three digits, a billion as B; beyond what any training could mean, only its side."""
     if math.isnan(value):
         return "–"
     value = float(f"{value:.3g}")
     if not 1 <= value < 1e18:
         return "under 1" if value < 1 else "over 1e18"
     power = min(int(math.log10(value) // 3), 5)
-    return f"{value / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
+    return f"{value / 1000**power:.3g}{['', 'k', 'M', 'B', 'T', 'P'][power]}"
 
 
 def dollars(value: float) -> str:

@@ -88,7 +88,7 @@ def test_a_query_of_stop_words_alone_takes_documents_in_their_order():
 @pytest.fixture
 def tiny_shards(monkeypatch):
     """Let everything be too large for memory, and shards be small."""
-    monkeypatch.setattr(bm25, "IN_MEMORY", 5)
+    monkeypatch.setattr(bm25, "FEW", 5)
     monkeypatch.setattr(bm25, "QUERIES_TOGETHER", 7)
     monkeypatch.setattr(bm25_shards, "SHARD", 100)
     monkeypatch.setattr(bm25_shards, "PIECE", 30)
@@ -100,7 +100,7 @@ def test_shards_on_disk_find_what_memory_finds(collection, settings, tiny_shards
     found = search(settings, documents, queries, 15, tmp_path / "index")
     assert len(list((tmp_path / "index").glob("*-scores.npy"))) == -(-len(documents) // 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bm25, "IN_MEMORY", 10**6)
+        patch.setattr(bm25, "FEW", 10**6)
         expected = search(settings, documents, queries, 15)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
     assert found["document_id"].tolist() == expected["document_id"].tolist()
@@ -118,26 +118,35 @@ INDEX = """
 import sys
 from pathlib import Path
 from rankscale_utils.collections import bm25
-bm25.IN_MEMORY, folder = int(sys.argv[1]), Path(sys.argv[2])
+bm25.FEW, folder = int(sys.argv[1]), Path(sys.argv[2])
 folder.mkdir()
 bm25._build(folder, bm25.FirstStage(), [(f"d{n}", f"apples and {n} pears of {n * n} kinds") for n in range(30)])
 """
 
 
-@pytest.mark.parametrize("in_memory", [5, 500], ids=["shards", "whole"])
-def test_every_process_builds_the_same_index_to_the_last_byte(tmp_path, in_memory):
+@pytest.mark.parametrize("few", [5, 500], ids=["shards", "whole"])
+def test_every_process_builds_the_same_index_to_the_last_byte(tmp_path, few):
     for seed in "12":
-        command = [sys.executable, "-c", INDEX, str(in_memory), str(tmp_path / seed)]
+        command = [sys.executable, "-c", INDEX, str(few), str(tmp_path / seed)]
         subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
     assert hashes_of(tmp_path / "1") == hashes_of(tmp_path / "2")
     assert len(hashes_of(tmp_path / "1")) > 5
 
 
-@pytest.mark.parametrize("in_memory", [5, 500], ids=["shards", "whole"])
-def test_an_index_is_built_once(tiny_shards, tmp_path, monkeypatch, in_memory):
-    monkeypatch.setattr(bm25, "IN_MEMORY", in_memory)
+@pytest.mark.parametrize("few", [5, 500], ids=["shards", "whole"])
+def test_an_index_is_built_once(tiny_shards, tmp_path, monkeypatch, few):
+    monkeypatch.setattr(bm25, "FEW", few)
     documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["red apple", "green pear"] * 4})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
     first = search(FirstStage(), documents, queries, 3, tmp_path / "index")
-    assert (tmp_path / "index" / bm25.WHOLE).is_dir() == (in_memory > len(documents))
+    assert (tmp_path / "index" / bm25.WHOLE).is_dir() == (few > len(documents))
     pd.testing.assert_frame_equal(search_bm25(FirstStage(), None, queries, 3, tmp_path / "index"), first)
+
+
+@pytest.mark.parametrize("few", [5, 500], ids=["shards", "whole"])
+def test_documents_without_a_word_come_last_even_where_a_shard_has_no_other(tiny_shards, monkeypatch, few):
+    monkeypatch.setattr(bm25, "FEW", few)
+    monkeypatch.setattr(bm25_shards, "SHARD", 7)
+    documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["red apple"] * 3 + ["green pear"] * 4 + [""]})
+    queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
+    assert search(FirstStage(), documents, queries, 8)["document_id"].tolist() == list("defgabch")

@@ -52,9 +52,9 @@ def test_an_unknown_stemmer_is_refused_with_those_that_are_known(new_study):
         new_study(first_stage={"stemmer": "poter"})
 
 
-@pytest.mark.parametrize("in_memory", [10**6, 3])
-def test_stems_match_in_memory_and_on_disk(monkeypatch, tmp_path, in_memory):
-    monkeypatch.setattr(bm25, "IN_MEMORY", in_memory)
+@pytest.mark.parametrize("few", [10**6, 3])
+def test_stems_match_few_and_on_disk(monkeypatch, tmp_path, few):
+    monkeypatch.setattr(bm25, "FEW", few)
     documents = [("a", "dogs run"), ("b", "a cat sleeps"), ("c", "birds fly"), ("d", "fish swim")]
     queries = pd.DataFrame({"query_id": ["q"], "text": ["sleeping cats"]})
     found = search_bm25(FirstStage(stemmer="porter"), documents, queries, 1, tmp_path / "index")

@@ -127,7 +127,7 @@
     if (!(x >= 1)) return "< 1";
     if (!(x < 1e18)) return "> 10¹⁸";
     const power = Math.min(Math.floor(Math.log10(Number(x.toPrecision(3))) / 3 + 1e-9), 5);
-    return Number((x / 1000 ** power).toPrecision(3)) + ["", "k", "M", "G", "T", "P"][power];
+    return Number((x / 1000 ** power).toPrecision(3)) + ["", "k", "M", "B", "T", "P"][power];
   };
   const dollars = x => x >= 1e15 ? "over $1e15" : x >= 1000 ? "$" + si(x) : x > 0 && x < 1e-6 ? "under $1e-6"
     : "$" + (x > 0 && x < 1e-4 ? x.toExponential(2) : Number(x.toPrecision(3)));
