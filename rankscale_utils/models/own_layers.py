@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 
 from rankscale_utils.errors import StudyError
 
-from .source import file_of, json_of, reading
+from .source import OfDense, file_of, json_of, of_folder, of_modules, reading
 
 POOLINGS: dict[str, Literal["cls", "mean"]] = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
 ACTIVATIONS = {kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU)}
@@ -37,8 +37,7 @@ class OwnLayers:
 
 def makes_embeddings(source: str) -> bool:
     """Say whether an id or folder says how it pools states into embeddings, as sentence-transformers writes it."""
-    told = json_of(source, "config_sentence_transformers.json") or {}
-    return "Pooling" in dict(_modules(source)) and told.get("model_type") != "CrossEncoder"
+    return "Pooling" in dict(_modules(source)) and of_folder(source).get("model_type") != "CrossEncoder"
 
 
 def read_own_layers(field: str, source: str, config: PretrainedConfig, weights: bool = True) -> OwnLayers:
@@ -54,9 +53,9 @@ def read_own_layers(field: str, source: str, config: PretrainedConfig, weights: 
             f"{field} = {source!r}: its modules.json lists {', '.join(kinds)}: known here are a Transformer in the "
             "folder itself, a Pooling, and then Dense and Normalize."
         )
-    pooling = _pooling(field, source, json_of(source, f"{modules[1][1]}/config.json") or {})
+    pooling = _pooling(field, source, json_of(source, f"{modules[1][1]}/config.json", dict[str, Any]) or {})
     layers = [_dense(field, source, path, weights) if kind == "Dense" else UnitLength() for kind, path in modules[2:]]
-    told = json_of(source, "config_sentence_transformers.json") or {}
+    told = of_folder(source)
     if told.get("truncate_dim"):
         raise StudyError(
             f"{field} = {source!r} keeps {told['truncate_dim']} of an embedding's numbers, and here all are kept: take "
@@ -75,7 +74,7 @@ def read_own_layers(field: str, source: str, config: PretrainedConfig, weights: 
 
 def _modules(source: str) -> list[tuple[str, str]]:
     """Return the kind and folder of every module of sentence-transformers; none where there is no such list."""
-    return [(module["type"].rpartition(".")[2], module["path"]) for module in json_of(source, "modules.json") or ()]
+    return [(module["type"].rpartition(".")[2], module["path"]) for module in of_modules(source)]
 
 
 def layers_of(projection: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -109,7 +108,7 @@ def _pooling(field: str, source: str, told: dict[str, Any]) -> Literal["cls", "m
 
 
 def _dense(field: str, source: str, path: str, weights: bool) -> nn.Module:
-    told = json_of(source, f"{path}/config.json")
+    told = json_of(source, f"{path}/config.json", OfDense)
     activation = told.get("activation_function", "Tanh").rpartition(".")[2]
     if activation not in ACTIVATIONS or told.get("use_residual"):
         ends = "adds its input" if activation in ACTIVATIONS else f"ends in {activation}"

@@ -6,14 +6,14 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.study.study import Study
 
 from .own_layers import makes_embeddings
-from .source import json_of
+from .source import of_folder
 
 OF_QUERIES, OF_DOCUMENTS = ("query",), ("document", "passage", "corpus")  # sentence-transformers' own names
 
 
 def prompts_of(source: str) -> tuple[str, str]:
     """Return what sentence-transformers puts before a query and before a document, of a reranker its default prompt."""
-    told = json_of(source, "config_sentence_transformers.json") or {}
+    told = of_folder(source)
     named = told.get("prompts") or {}
     if told.get("model_type") == "CrossEncoder":
         return named.get(told.get("default_prompt_name")) or "", ""
