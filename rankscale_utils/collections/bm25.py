@@ -18,7 +18,7 @@ from rankscale_utils.study.evaluation import FirstStage
 
 from . import bm25_shards, normal_text, words
 from .bm25_shards import IDS, best_of_shards, build_shards, top
-from .words import words_of
+from .words import refuse_wordless, words_of
 
 QUERIES_TOGETHER = 1000  # queries that a worker answers at a time
 FEW = 100_000  # documents; more are indexed in shards, which are searched and held in pieces
@@ -79,6 +79,7 @@ def _build(folder: Path, settings: FirstStage, documents: Iterable[tuple[str, st
         [numbers.setdefault(word, len(numbers)) for word in words]
         for words in words_of((text for _, text in held), settings)
     ]
+    refuse_wordless(numbers, settings)
     retriever = bm25s.BM25(method="lucene", k1=settings.k1, b=settings.b)
     retriever.index((rows, numbers), show_progress=False)
     retriever.save(folder / WHOLE, show_progress=False)

@@ -14,7 +14,7 @@ import pandas as pd
 from rankscale_utils.study.evaluation import FirstStage
 
 from .batching import pieces
-from .words import words_of
+from .words import refuse_wordless, words_of
 
 SHARD = 500_000  # documents
 PIECE = 50_000  # documents that are split into words at once
@@ -35,6 +35,7 @@ def build_shards(folder: Path, settings: FirstStage, documents: Iterable[tuple[s
             documents_with[words] += np.diff(counted["starts"])
             for name, array in counted.items():
                 np.save(folder / f"{shard}-{name}.npy", array)
+    refuse_wordless(numbers, settings)
     pd.DataFrame({"word": list(numbers)}).to_parquet(folder / "words.parquet")
     total = sum(map(len, lengths))
     rarity = np.log(1 + (total - documents_with + 0.5) / (documents_with + 0.5)).astype(np.float32)

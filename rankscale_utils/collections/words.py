@@ -1,12 +1,13 @@
 """Texts as the words that BM25 compares, by the study's language, tokenizer and stemmer."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 import bm25s
 import Stemmer
 
+from rankscale_utils.errors import StudyError
 from rankscale_utils.study.evaluation import FirstStage
 
 from .normal_text import folded_words
@@ -23,6 +24,15 @@ def words_of(texts: Iterable[str], settings: FirstStage) -> list[list[str]]:
     if settings.tokenizer == "unicode":
         texts, options["token_pattern"] = map(unicode_words, texts), r"\S+"
     return bm25s.tokenize(list(texts), **options, return_ids=False, show_progress=False)
+
+
+def refuse_wordless(vocabulary: Collection[str], settings: FirstStage) -> None:
+    """Refuse documents of which BM25 reads no word at all."""
+    if not vocabulary:
+        raise StudyError(
+            f"first_stage = {settings.model_dump(exclude_none=True)}: no document has a word that BM25 compares: set "
+            "first_stage.tokenizer: unicode, or bring candidates, a TREC run."
+        )
 
 
 @cache

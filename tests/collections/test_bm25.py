@@ -11,6 +11,7 @@ import pytest
 
 from rankscale_utils.collections import bm25, bm25_shards
 from rankscale_utils.collections.bm25 import search_bm25
+from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import hashes_of
 from rankscale_utils.study.evaluation import FirstStage
 
@@ -150,3 +151,14 @@ def test_documents_without_a_word_come_last_even_where_a_shard_has_no_other(tiny
     documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["red apple"] * 3 + ["green pear"] * 4 + [""]})
     queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
     assert search(FirstStage(), documents, queries, 8)["document_id"].tolist() == list("defgabch")
+
+
+@pytest.mark.parametrize("few", [5, 500], ids=["shards", "whole"])
+def test_documents_without_any_word_are_refused(tiny_shards, monkeypatch, few):
+    monkeypatch.setattr(bm25, "FEW", few)
+    documents = pd.DataFrame({"document_id": list("abcdefgh"), "text": ["!!!", "? …"] * 4})
+    queries = pd.DataFrame({"query_id": ["q"], "text": ["pear"]})
+    with pytest.raises(
+        StudyError, match=r"^first_stage = .*: no document has a word that BM25 compares: set first_stage"
+    ):
+        search(FirstStage(), documents, queries, 3)
