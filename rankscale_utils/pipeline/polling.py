@@ -6,8 +6,9 @@ A job runs its rule's own command: the plugin would start Snakemake twice for it
 Jobs are asked about as soon as a stage has left its mark: the plugin asks ever more seldom while none ends, and would
 see minutes later that a job of a minute is over. A Slurm that does not answer is asked until it does: the plugin would
 forget the jobs that it asked about, and wait for ever. So it would for a job that Slurm has forgotten, or does not
-queue again. Account and partition are sbatch's to accept or refuse: the plugin asks an accounting that many clusters
-lack, and, of the default partition, a controller that may be away.
+queue again. One that waits for more than its turn, as one that is held does, is told of. Account and partition are
+sbatch's to accept or refuse: the plugin asks an accounting that many clusters lack, and, of the default partition, a
+controller that may be away.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import os
 import shlex
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,10 @@ from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sa
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from rankscale_utils.machine.progress import say
+
+from .submit import stage
+
 SOON = 2.0  # seconds that a job is given to end, once its stage has
 LOOKS = 0.5  # seconds between two looks at the marks, and two questions that are not answered
 LONGEST = 180.0  # seconds between two questions while no job ends; Slurm remembers jobs for 300 unless it is told less
@@ -31,6 +37,7 @@ SLOWER = 0.25  # of the seconds in which none has ended
 OVER = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
 PASSING = {"NODE_FAIL", "PREEMPTED", "FORGOTTEN"}  # Slurm queues a job again, or does not know it yet
 PASSES = 120.0  # seconds after which it does not
+ITS_TURN = {"None", "Priority", "Resources", "BeginTime", "Cleaning", "Prolog"}  # what any job in a queue waits for
 UNTIL_THERE = 'for file; do until [ -e "$file" ]; do sleep 0.5; done; done'
 
 
@@ -39,6 +46,7 @@ class Executor(plugin.Executor):
 
     mark = ended = 0.0  # when a stage last left a mark; when a job, or a stage by that, was last seen to have ended
     asked: tuple[SubmittedJobInfo, ...] = ()  # about whom Slurm is being asked
+    explained: frozenset[tuple[str, str]] = frozenset()  # which jobs wait for more than their turn, and for what
 
     def format_job_exec(self, job: JobExecutorInterface) -> str:
         """Return the rule's command as a step of its job, which waits for inputs that other nodes have just written.
@@ -72,6 +80,8 @@ class Executor(plugin.Executor):
                 yield job
                 continue
             self.ended = time.monotonic()
+        if "PENDING" in states.values():
+            await self._tell_what_waits()
         self.asked = ()
 
     def _passes(self, job: SubmittedJobInfo, state: str) -> bool:
@@ -84,16 +94,27 @@ class Executor(plugin.Executor):
     async def _states(self) -> dict[str, str]:
         """Return the state of every job, by its number, once Slurm answers."""
         query = query_job_status_sacct if self.get_status_command() == "sacct" else query_job_status_squeue
-        streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
         while self.wait:
             async with self.status_rate_limiter:
-                process = await asyncio.create_subprocess_exec(*shlex.split(query(self.run_uuid)), **streams)
-                said, _ = await process.communicate()
-            if process.returncode == 0:
-                jobs = (line.split("|") for line in said.decode().splitlines() if "|" in line)
-                return {number: state.split()[0] for number, state, *_ in jobs}  # “CANCELLED by 1000”
+                told = await _answer(shlex.split(query(self.run_uuid)))
+            if told is not None:
+                return {number: state.split()[0] for number, state, *_ in told}  # “CANCELLED by 1000”
             await asyncio.sleep(LOOKS)
         return {}
+
+    async def _tell_what_waits(self) -> None:
+        """Say once of a job that waits for more than its turn what it waits for, and how one that is held goes on."""
+        asked = ["squeue", "--noheader", "--states=PENDING", f"--name={self.run_uuid}", "--format=%i|%r|%k"]
+        jobs = defaultdict(list)
+        for number, reason, comment in await _answer(asked) or []:
+            if reason not in ITS_TURN and (number, reason) not in self.explained:
+                self.explained |= {(number, reason)}
+                jobs[reason].append((number, stage(comment)))
+        study = Path(os.environ["RANKSCALE_FAILURES"]).parent.name
+        for reason, [(number, first), *others] in jobs.items():
+            wait = f"{first} and {len(others)} more wait" if others else f"{first} waits"
+            release = f"; `scontrol release {','.join([number, *(number for number, _ in others)])}` lets go on"
+            say(f"{study}: {wait} in Slurm's queue: {reason}{release if 'held' in reason.lower() else ''}")
 
     async def sleep(self) -> None:
         """Wait until Slurm is to be asked again: not at all once the graph is over."""
@@ -123,6 +144,14 @@ class Executor(plugin.Executor):
         """Return what sbatch is told of the partition: nothing where Slurm's own default is meant."""
         partition = job.resources.get("slurm_partition")
         return f" --partition={shlex.quote(str(partition))}" if partition else ""
+
+
+async def _answer(command: list[str]) -> list[list[str]] | None:
+    """Return the fields of every line that Slurm answers, or None where it does not."""
+    streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+    process = await asyncio.create_subprocess_exec(*command, **streams)
+    said, _ = await process.communicate()
+    return None if process.returncode else [line.split("|") for line in said.decode().splitlines() if "|" in line]
 
 
 def _last_mark() -> float:

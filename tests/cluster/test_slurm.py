@@ -10,11 +10,13 @@ import time
 
 import pytest
 import yaml
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from rankscale_utils.pipeline.leader import SIGNAL_WHEN_PARENT_ENDS
 from tests.cluster import slurm
 from tests.faults import finished
 from tests.faults.finished import STUDY, contents, differences, write
+from tests.pipeline.test_polling import Asking
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
 WAIT = 900.0  # seconds; on a busy machine a job of a second takes a minute
@@ -136,3 +138,20 @@ def of_job(cluster, number, pattern):
     command = ["scontrol", "show", "job", number]
     said = subprocess.run(command, env=os.environ | cluster, capture_output=True, text=True, check=True).stdout
     return re.search(pattern, said)[1]
+
+
+def test_a_held_job_is_told_of_with_what_releases_it(tmp_path, cluster, monkeypatch, capsys):
+    for name, value in (cluster | {"RANKSCALE_FAILURES": str(tmp_path / "mine" / "failures.log")}).items():
+        monkeypatch.setenv(name, value)
+    asked = ["--parsable", "--hold", f"--job-name={Asking.run_uuid}", f"--comment={TRAIN}a", "--output=/dev/null"]
+    held = subprocess.run(["sbatch", *asked, "--wrap=true"], check=True, capture_output=True, text=True).stdout.strip()
+    slurm_jobs = [SubmittedJobInfo(None, external_jobid=held, aux={"slurm_logfile": tmp_path / "log"})]
+    slurm = Asking()
+    assert slurm.ask(slurm_jobs) == [held]
+    told = f"mine: train a waits in Slurm's queue: JobHeldUser; `scontrol release {held}` lets go on\n"
+    assert capsys.readouterr().err == told
+    ran(cluster, "scontrol", "release", held)
+    deadline = time.monotonic() + WAIT
+    while slurm.ask(slurm_jobs) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert slurm.told == [f"{held} is done"]
