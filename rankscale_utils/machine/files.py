@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from .progress import say
 if TYPE_CHECKING:
     import pandas as pd
 
+HALF = re.compile(r"\..+\.[0-9a-f]{8}")  # how what is being written is called
 RESULTS = "RANKSCALE_RESULTS"  # the environment's word on a study's results: "write", or "read" in a notebook by hand
 
 
@@ -70,6 +72,12 @@ def _room_for(path: Path) -> Iterator[None]:
             remedy = "free some and run the same command again, which goes on from what was finished"
             raise DiskFull(errno.ENOSPC, f"no room on the disk for {path}: {remedy}") from error
         raise
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what `whole_file` and `whole_folder` had begun in a folder, when they were killed; nobody writes there."""
+    for half in [path for path in folder.rglob(".*") if HALF.fullmatch(path.name)]:
+        shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
 
 
 def unwritable(folder: Path) -> str:

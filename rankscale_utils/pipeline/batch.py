@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from rankscale_utils.errors import StudyError, one_sentence
 from rankscale_utils.machine.device import cores, gpus, visible_gpus
-from rankscale_utils.machine.files import unwritable, write_json
+from rankscale_utils.machine.files import remove_halves, unwritable, write_json
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -117,6 +117,8 @@ def run(study: Study, on: str = "") -> int:
         of_jobs = paths.progress_of_jobs(study.folder)
         for file in (progress, paths.failures_file(study.folder), *of_jobs.glob("*.log")):
             file.write_text("", encoding="utf-8")
+        for folder in (study.reports, *([] if on else [study.folder])):  # where jobs of an earlier start may write
+            remove_halves(folder)
         remove_damaged(study)
         environment = _environment(study, progress)
         graph, log = command(study, cores(), gpus(), on), paths.log_file(study.folder, "graph")

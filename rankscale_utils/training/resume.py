@@ -1,7 +1,6 @@
 """What an interrupted run left on disk: its ledger, its checkpoints and the trunk it goes on from."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from rankscale_utils.errors import Damaged, StudyError
-from rankscale_utils.machine.files import damage_of, read_json, whole_file
+from rankscale_utils.machine.files import damage_of, read_json, remove_halves, whole_file
 from rankscale_utils.machine.lease import Held
 from rankscale_utils.machine.progress import say
 from rankscale_utils.study import paths
@@ -39,17 +38,10 @@ def hold_folder(folder: Path, run: Run, together: Processes) -> Iterator[None]:
     lock, timeout = paths.lock_file(folder), None if "SLURM_JOB_ID" in os.environ else SECONDS_TO_WAIT
     try:
         with held_by_first(lock, together, timeout):
-            together.first(partial(_tidy, folder))
+            together.first(partial(remove_halves, folder))
             yield
     except Held:
         raise StudyError(f"run {run.name} is trained by another process: wait for it, or stop it first.") from None
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what `whole_file` and `whole_folder` had begun."""
-    for half in folder.glob(".*.*"):
-        if not half.name.startswith(paths.lock_file(folder).name):
-            shutil.rmtree(half) if half.is_dir() else half.unlink()
 
 
 def finished_ledger(folder: Path, identity: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from rankscale_utils.machine.files import (
     hashes_of,
     read_json,
     read_parquet,
+    remove_halves,
     whole_file,
     whole_folder,
     write_json,
@@ -255,3 +256,20 @@ def test_a_folder_whose_sizes_are_damaged_or_gone_is_built_again(tmp_path, text)
     file.write_bytes(b"2\0")
     assert cached_folder(tmp_path / "tokens", lambda folder: (folder / "ids.npy").write_bytes(b"3")) / "ids.npy" == file
     assert file.read_bytes() == b"3"
+
+
+def test_what_was_being_written_when_its_process_was_killed_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / "whole.csv", tmp_path / ".lock.12", tmp_path / "runs" / ".hidden", tmp_path / ".x.building"]
+    (tmp_path / "runs").mkdir()
+    for file in kept:
+        file.write_text("kept")
+    killed = (
+        "import os, pathlib; from rankscale_utils.machine.files import whole_file, whole_folder\n"
+        f"with whole_file(pathlib.Path({str(tmp_path)!r}, 'a.html')), whole_folder(pathlib.Path({str(tmp_path)!r}, "
+        "'runs', 'exposure-1')) as half:\n    (half / 'config.json').touch()\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGKILL
+    assert len([path for path in tmp_path.rglob("*") if path not in kept]) == 4  # both halves, a file, a folder
+    remove_halves(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["runs"]
