@@ -30,7 +30,7 @@ def series_curves(series: Fitted, design: pd.DataFrame, level: float, points: in
     along_size = pd.DataFrame({"params_non_embedding": sizes})
     N, D = convert_counts(rungs, "params_non_embedding", "N", along_size), series.average.series.last["D"].mean()
     along_size = along_size.assign(N=N, D=D)
-    lines = [series.average.forecast(along_size, level).assign(along="size")]
+    lines = [series.average.forecast(along_size, level, ["mean_law"]).assign(along="size")]
     of_laws = along_size.assign(kind="mean_law", along="size")
     lines += [of_laws.assign(forecast=draws.fit.predict(N, D), law=name) for name, draws in series.laws.items()]
     if "D" in series.average.series.axes:
@@ -38,9 +38,8 @@ def series_curves(series: Fitted, design: pd.DataFrame, level: float, points: in
         exposures = pd.DataFrame({"exposure": np.geomspace(first, last, points)})
         along = rungs.merge(exposures, how="cross")
         along = along.assign(D=convert_counts(series.table, "exposure", "D", along))
-        lines.append(series.average.forecast(along, level).assign(along="exposure"))
-    table = pd.concat(lines, ignore_index=True)
-    return table[table["kind"] == "mean_law"].assign(**series.labels)
+        lines.append(series.average.forecast(along, level, ["mean_law"]).assign(along="exposure"))
+    return pd.concat(lines, ignore_index=True).assign(**series.labels)
 
 
 @dataclass(frozen=True)

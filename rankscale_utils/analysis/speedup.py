@@ -124,8 +124,8 @@ def _of_series(one: Fitted, study: Study, rungs: pd.Series, sealed: pd.DataFrame
     at = at.assign(
         N=convert_counts(one.table, "params_non_embedding", "N", at), D=design_of_series(one, design)["D"].max()
     )
-    made = one.average.forecast(at, study.forecasting.level)
-    return made[made["kind"] == "new_run"].assign(
+    made = one.average.forecast(at, study.forecasting.level, ["new_run"])
+    return made.assign(
         **one.labels,
         family=study.family_of(one.objective),
         depth=study.evaluation.depth,

@@ -70,7 +70,7 @@ def _without(study: Study, shown: Sequence[Fitted], run: str, known: laws.Known,
     for one, other in zip(shown, averages, strict=True):
         if run in set(one.table["run"]):
             at = design_of_series(one, design).sort_values("N").iloc[[-1]]
-            made, again = (each.forecast(at, level).query("kind == 'new_run'").iloc[0] for each in (one.average, other))
+            made, again = (each.forecast(at, level, ["new_run"]).iloc[0] for each in (one.average, other))
             with_it = {"forecast": made["forecast"], "forecast_lo": made["lo"], "forecast_hi": made["hi"]}
             without = {"without": again["forecast"], "without_lo": again["lo"], "without_hi": again["hi"]}
             rows.append(one.labels | {"run": run, "target": at["rung"].iloc[0]} | with_it | without)

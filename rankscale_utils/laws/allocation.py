@@ -198,9 +198,9 @@ def _best_on(average: Average, line: Line, reach: Reach, level: float) -> tuple[
 def _forecast(average: Average, sizes: NDArray, exposures: NDArray, level: float) -> pd.DataFrame:
     """Forecasts of one new run at logarithms of sizes and exposures: size, exposure, value, its ends, level."""
     at = pd.DataFrame({"N": np.exp(sizes), "D": np.exp(exposures)})
-    made = average.forecast(at, level)
+    made = average.forecast(at, level, ["new_run"])
     names = {"N": "size", "D": "exposure", "forecast": "value", "lo": "value_lo", "hi": "value_hi", "level": "level"}
-    return made.loc[made["kind"] == "new_run", [*names]].rename(columns=names).reset_index(drop=True)
+    return made[[*names]].rename(columns=names)
 
 
 def _money(cost: Cost, life: Life, best: pd.DataFrame) -> pd.DataFrame:

@@ -43,8 +43,8 @@ class Average:
         """Each form as a law with draws of its coefficients."""
         return {name: made.draws for name, made in self.posteriors.items()}
 
-    def forecast(self, at: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-        """Forecast at the rows' N and D; returns two rows for each, as `laws.forecast` does, of the law "average".
+    def forecast(self, at: pd.DataFrame, level: float = 0.95, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
+        """Forecast at the rows' N and D; returns a row of each kind for each, as `laws.forecast` does, by the average.
 
         The forecast is the mixture's median, lo and hi its quantiles: of the laws and what they are wrong by beyond the
         runs (`mean_law`), and of the noise of one new run besides (`new_run`).
@@ -53,13 +53,13 @@ class Average:
         mixture = self.mixture(N, D)
         forecast, tables = self._middle(mixture), []
         unchanged = of_largest(self._first.draws.fit, D)
-        for kind in KINDS:
+        for kind in kinds:
             ends = [self.series.off_scale(mixture.quantile(kind, (1 + side * level) / 2)) for side in (-1, 1)]
             lo, hi = np.minimum(*ends), np.maximum(*ends)
             tables.append(at.assign(forecast=forecast, lo=lo, hi=hi, level=level, kind=kind))
         made = pd.concat(tables, ignore_index=True)
         names = " + ".join(name for name, weight in self.weights.items() if weight >= 0.01)
-        return made.assign(law="average", status=names, persistence=np.tile(unchanged, len(KINDS)))
+        return made.assign(law="average", status=names, persistence=np.tile(unchanged, len(kinds)))
 
     def median(self, N: NDArray, D: NDArray) -> NDArray:
         """Forecasts (n,) at sizes and exposures (n,)."""

@@ -94,7 +94,7 @@ def plan_runs(
         raise ValueError(f"budget_flops is {budget_flops:g}; the cheapest candidate costs {flops.min():g}, give more")
     places = pd.concat([candidates[["N", "D"]], target[["N", "D"]]]).to_numpy(float)
     doubt = Doubt.of(average.few, *places.T)
-    made = average.forecast(target[["N", "D"]].reset_index(drop=True), level).query("kind == 'new_run'")
+    made = average.forecast(target[["N", "D"]].reset_index(drop=True), level, ["new_run"])
     width = float((made["hi"] - made["lo"]).mean() / 2)
     steps = _greedy(doubt, flops, len(target), budget_flops)
     now = np.sqrt(doubt.of_runs(np.arange(len(flops), len(places)))).mean()

@@ -46,8 +46,7 @@ def far_runs(series: Series, known: Known, level: float = 0.95) -> pd.DataFrame:
             continue
         with suppress(ValueError):
             (average,) = averages([others], known, DRAWS)
-            made = average.forecast(end[["N", "D"]].to_frame().T, level)
-            new = made[made["kind"] == "new_run"].iloc[0]
+            new = average.forecast(end[["N", "D"]].to_frame().T, level, ["new_run"]).iloc[0]
             ends = {"expected": new["forecast"], "lo": new["lo"], "hi": new["hi"]}
             found.append({**end[["run", "rung", "value"]], **ends, "chance": _chance(average, end)})
     table = pd.DataFrame(found, columns=["run", "rung", "value", "expected", "lo", "hi", "chance"])
