@@ -12,7 +12,7 @@ from rankscale_utils.collections.singles import Singles
 from rankscale_utils.machine.transfer import ahead
 from rankscale_utils.models.bi_encoder import BiEncoder
 
-TOKENS_TOGETHER = 16_384  # that are embedded together, padding included
+from .packed import packed, tokens_together
 
 
 @torch.inference_mode()
@@ -32,12 +32,13 @@ def embed(
         width = fold.shape[1]
     shape = (len(rows), width)
     made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    chosen = list(of_like_length(texts.lengths(rows), TOKENS_TOGETHER))
+    chosen = list(of_like_length(texts.lengths(rows), tokens_together(model.encoder)))
     on_gpu = model.encoder.device.type == "cuda"
     batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, on_gpu)
-    for places, batch in zip(chosen, batches, strict=True):
-        pooled = model.pooled(batch)
-        made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()
+    with packed(model.encoder):
+        for places, batch in zip(chosen, batches, strict=True):
+            pooled = model.pooled(batch)
+            made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()
     return made
 
 

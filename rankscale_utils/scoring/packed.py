@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
@@ -21,6 +22,8 @@ from rankscale_utils.machine.device import has_bf16
 from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
+TOKENS_TOGETHER = (4096, 16_384)  # the fewest and the most that are read together
+CACHED_STATES = 2**20  # numbers, 4 MB of float32
 TOKENS_TRIED, PASSES_TRIED = 512, 4  # of a layer, to see in which numbers it is faster: some milliseconds
 
 
@@ -75,6 +78,13 @@ def _integers(inputs: Tensor) -> tuple[Tensor, float, int]:
 
 
 Linear = type[_Linear | _Int8Linear]
+
+
+def tokens_together(encoder: PreTrainedModel) -> int:
+    """Return how many tokens are read together: on the CPU as many as its cache holds a layer's states of."""
+    fewest, most = TOKENS_TOGETHER
+    on_cpu = encoder.device.type == "cpu"
+    return min(max(fewest, CACHED_STATES // encoder.config.hidden_size), most) if on_cpu else most
 
 
 class _Glu(nn.Module):

@@ -9,10 +9,7 @@ from rankscale_utils.machine.transfer import ahead
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.models.flat_encoders import Inputs
 
-from .packed import packed
-
-TOKENS_TOGETHER = (4096, 16_384)  # the fewest and the most that are scored together
-CACHED_STATES = 2**20  # numbers, 4 MB of float32
+from .packed import packed, tokens_together
 
 
 @torch.inference_mode()
@@ -21,7 +18,7 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
 
     Batches hold pairs of like length, or of one query where a model reads the query once for all.
     """
-    lengths, tokens = pairs.lengths(query_rows, document_rows), _batch_tokens(model)
+    lengths, tokens = pairs.lengths(query_rows, document_rows), tokens_together(model.encoder)
     groups = of_one_group(query_rows, lengths, tokens) if model.shares_queries else of_like_length(lengths, tokens)
     chosen = list(groups)
 
@@ -34,10 +31,3 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
     scores = np.empty(len(query_rows), np.float32)
     scores[np.concatenate(chosen)] = found.cpu().numpy()
     return scores
-
-
-def _batch_tokens(model: CrossEncoder) -> int:
-    """Return how many tokens are scored together: on the CPU as many as its cache holds a layer's states of."""
-    encoder = model.encoder
-    on_cpu = encoder.device.type == "cpu"
-    return int(np.clip(CACHED_STATES // encoder.config.hidden_size if on_cpu else TOKENS_TOGETHER[1], *TOKENS_TOGETHER))

@@ -20,7 +20,8 @@ from rankscale_utils.models.export import Model
 from rankscale_utils.study.arguments import checked, optional, path, shown, text
 from rankscale_utils.study.objectives import SCORES
 
-from .embeddings import TOKENS_TOGETHER, embed
+from .embeddings import embed
+from .packed import tokens_together
 from .pairs import score_pairs
 
 
@@ -144,7 +145,7 @@ def _ed2lm_scores(model: Ed2lm, query: Texts, documents: Singles, score: str) ->
     rows, device = np.arange(len(documents.texts.starts) - 1), model.t5.shared.weight.device
     asked = Singles(query, documents.tokenizer, int(query.starts[-1]), "none").batch(np.array([0]))
     scores = np.empty(len(rows), np.float32)
-    for places in of_like_length(documents.lengths(rows), TOKENS_TOGETHER):
+    for places in of_like_length(documents.lengths(rows), tokens_together(model.t5)):
         ids, mask = (part.to(device).expand(len(places), -1) for part in asked)
         reading = model(*documents.batch(places), ids, mask, likelihood=score != "true_false")
         scores[places] = reading.scores(score).cpu().numpy()

@@ -32,7 +32,7 @@ from rankscale_utils.measurements.reading import study_measurements
 from rankscale_utils.measurements.table import SCHEMA, measured_rows, rising
 from rankscale_utils.models.build import build_model
 from rankscale_utils.models.checkpoint import load_checkpoint
-from rankscale_utils.scoring import pairs
+from rankscale_utils.scoring import packed
 from rankscale_utils.scoring.pairs import score_pairs
 from rankscale_utils.study import paths
 
@@ -276,7 +276,7 @@ def test_scores_come_back_in_the_order_asked_whatever_the_batches(trained, test,
     scores = score_pairs(model, collection.pairs(), *rows)
     assert scores.shape == (len(test.candidates),)
     assert np.ptp(scores) > 0.01
-    monkeypatch.setattr(pairs, "TOKENS_TOGETHER", (150, 150))  # three pairs or four
+    monkeypatch.setattr(packed, "TOKENS_TOGETHER", (150, 150))  # three pairs or four
     np.testing.assert_allclose(score_pairs(model, collection.pairs(), *rows), scores, atol=1e-5)
     shuffled = np.random.default_rng(0).permutation(len(scores))
     again = score_pairs(model, collection.pairs(), rows[0][shuffled], rows[1][shuffled])
