@@ -8,39 +8,51 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rankscale_utils.collections import open_collection
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.training.distributed import Processes, out_of_memory, processes
+from rankscale_utils.training.run import train
+from tests.conftest import use_root, write_tiny
 from tests.training.test_run import RATE, short
 
 pytest.importorskip("accelerate")
 RUN = "pointwise-w8-s0"
 OBJECTIVES = {"pairwise": {"learning_rate": RATE}, "pointwise": {"learning_rate": RATE}}
 
-# Trains run argv[2] of study argv[1]; with argv[3], memory runs out in the second process at the third step.
+TWO = {"gpus": 2}
+TOGETHER = {"whole": TWO, "micro_batches": TWO | {"micro_batch": 2}, "fails": TWO, "sharded": TWO | {"sharded": True}}
+
+# Trains run argv[1] of every further study; of the one that fails, memory runs out in the second process at the third
+# step. The processes stay together from one to the next.
 WORKER = """
 import os, sys
 import torch
 from rankscale_utils.training import run, trainer
 
-if sys.argv[3:]:
-    score = trainer.Trainer._outputs
-    def fails(self, batch, part):
-        if os.environ["RANK"] == "1" and self.seen.step == 2 and len(batch.sequences.counts) > 3:
-            raise torch.OutOfMemoryError("made up")
-        return score(self, batch, part)
-    trainer.Trainer._outputs = fails
-sys.exit(run.main(*sys.argv[1:3]))
+score, part_ways = trainer.Trainer._outputs, torch.distributed.destroy_process_group
+torch.distributed.destroy_process_group = lambda: None
+
+def fails(self, batch, part):
+    if os.environ["RANK"] == "1" and self.seen.step == 2 and len(batch.sequences.counts) > 3:
+        raise torch.OutOfMemoryError("made up")
+    return score(self, batch, part)
+
+for study in sys.argv[2:]:
+    trainer.Trainer._outputs = fails if study.endswith("fails.yaml") else score
+    run.main(study, sys.argv[1])
+part_ways()
 """
 
 
-def torchrun(study, tmp_path, *arguments, count=2):
-    script = tmp_path / "worker.py"
+def torchrun(studies, folder, count=2):
+    script = folder / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(script)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(study.source), *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
+        [*command, RUN, *(str(study.source) for study in studies)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-9000:]
 
 
@@ -58,33 +70,36 @@ def assert_same(ones, others, tolerance):
             assert (tensor - other[name]).abs().max() <= tolerance * max(1.0, tensor.abs().max()), name
 
 
-@pytest.fixture
-def studies(new_study):
-    """Return a study twice: for one process and for several, of three queries a step, so that shares differ."""
-    groups = {"hard": 1, "random": 1, "hard_depth": 10, "queries_per_step": 3}
-
-    def both(**changes):
-        settings = short(groups=groups, exposures=[27, 54]) | changes
-        alone = new_study("alone", objectives=OBJECTIVES, training=settings | {"gpus": 1, "sharded": False})
-        return alone, new_study("together", objectives=OBJECTIVES, training=settings)
-
-    return both
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory, session_root):
+    """Return studies that several processes trained, by name, of three queries a step, so that shares differ."""
+    root, groups = (
+        tmp_path_factory.mktemp("together"),
+        {"hard": 1, "random": 1, "hard_depth": 10, "queries_per_step": 3},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        use_root(patch, root, session_root / "cache")
+        training = short(groups=groups, exposures=[27, 54])
+        written = {
+            name: write_tiny(root, name, objectives=OBJECTIVES, training=training | changes)
+            for name, changes in TOGETHER.items()
+        }
+        torchrun(written.values(), root)
+        yield written
 
 
 def alone(study, run=RUN):
-    from rankscale_utils.collections import open_collection
-    from rankscale_utils.training.run import train
+    """Train a study's like of one process; return it and its ledger."""
+    training = study.training.model_dump(mode="json") | {"gpus": 1, "sharded": False}
+    like = write_tiny(study.source.parents[1], f"{study.name}_alone", objectives=OBJECTIVES, training=training)
+    return like, train(like, like.run(run), open_collection(like), torch.device("cpu"))
 
-    return train(study, study.run(run), open_collection(study), torch.device("cpu"))
 
-
-@pytest.mark.parametrize("changes", [{}, {"micro_batch": 2}], ids=["whole shares", "micro-batches"])
-def test_two_processes_take_the_steps_of_one(studies, tmp_path, changes):
-    one, two = studies(gpus=2, **changes)
-    ledger = alone(one)
-    torchrun(two, tmp_path, RUN)
-    assert_same(weights(one), weights(two), 5e-6)
-    together = read_json(two.folder / RUN / "ledger.json")
+@pytest.mark.parametrize("name", ["whole", "micro_batches"])
+def test_two_processes_take_the_steps_of_one(studies, name):
+    one, ledger = alone(studies[name])
+    assert_same(weights(one), weights(studies[name]), 5e-6)
+    together = read_json(studies[name].folder / RUN / "ledger.json")
     assert together["hardware"]["processes"] == 2
     assert [row["flops"] for row in together["checkpoints"]] == [row["flops"] for row in ledger["checkpoints"]]
     assert [row["loss"] for row in together["checkpoints"]] == pytest.approx(
@@ -92,22 +107,18 @@ def test_two_processes_take_the_steps_of_one(studies, tmp_path, changes):
     )
 
 
-def test_memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all(studies, tmp_path):
-    one, two = studies(gpus=2)
-    alone(one)
-    torchrun(two, tmp_path, RUN, "fails")
-    assert_same(weights(one), weights(two), 5e-6)
-    assert read_json(two.folder / RUN / "ledger.json")["micro_batches"] == [
+def test_memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all(studies):
+    one, _ = alone(studies["fails"])
+    assert_same(weights(one), weights(studies["fails"]), 5e-6)
+    assert read_json(studies["fails"].folder / RUN / "ledger.json")["micro_batches"] == [
         {"step": 0, "pairs": 6},
         {"step": 2, "pairs": 3},
     ]
 
 
-def test_sharded_weights_are_those_of_one_process(studies, tmp_path):
-    one, two = studies(gpus=2, sharded=True)
-    alone(one)
-    torchrun(two, tmp_path, RUN)
-    assert_same(weights(one), weights(two), 5e-6)
+def test_sharded_weights_are_those_of_one_process(studies):
+    one, _ = alone(studies["sharded"])
+    assert_same(weights(one), weights(studies["sharded"]), 5e-6)
 
 
 def test_a_process_alone_has_the_whole_step():
