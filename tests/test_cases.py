@@ -20,14 +20,18 @@ from rankscale_utils.collections.pair_reader import PairReader
 from rankscale_utils.errors import StudyError
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import open_test, reference_values
+from rankscale_utils.machine.files import RESULTS
 from rankscale_utils.measurements.reading import read_measurements, study_measurements
+from rankscale_utils.pipeline.batch import check
 from rankscale_utils.pipeline.prepare import prepare
+from rankscale_utils.pipeline.warm import COMMANDS, RENDER, serving
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.training.run import train
 from tests.conftest import REPOSITORY, use_root
 
 CPU = torch.device("cpu")
+RENDERS = [RENDER] if sys.platform == "linux" else [sys.executable, "-m", COMMANDS[RENDER]]  # cold elsewhere
 CASES = Path(os.environ.get("RANKSCALE_CASES", REPOSITORY.parent / "shared" / "cases"))
 pytestmark = pytest.mark.skipif(
     not CASES.is_dir(), reason=f"no cases at {CASES}; set RANKSCALE_CASES to the folder that holds them"
@@ -70,14 +74,50 @@ def refused(path):
 
 
 def run(path, **environment):
-    """Run a case's study from its YAML to its report; return its tables."""
+    """Run a case's study by `make study`'s command, from its YAML to its report; return its tables."""
     given = {name: value for name, value in (os.environ | environment).items() if value is not None}
     command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", str(case(path))]
     done = subprocess.run(command, env=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    study = load_study(case(path))
+    return reported(load_study(case(path)))
+
+
+def reported(study):
+    """Return the tables of a study that has its report."""
     assert (study.reports / "index.html").is_file()
     return study.results()
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """The environment in which the notebooks of all cases start from one warm server, as those of a study do."""
+    root = tmp_path_factory.mktemp("warm")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = os.environ | {"RANKSCALE_ROOT": str(root), RESULTS: "write", "PATH": path, "OMP_NUM_THREADS": "1"}
+    with serving(root / "log", given, trains=False) as environment:
+        yield environment
+
+
+@pytest.fixture
+def run_stages(warm, monkeypatch):
+    """Return what runs the graph's commands of a case's study, one after the other and without the graph."""
+    monkeypatch.setattr(paths, "ROOT", Path(warm["RANKSCALE_ROOT"]))
+
+    def ran(path):
+        study = load_study(case(path))
+        check(study)
+        study.folder.mkdir(parents=True)
+        commands = [
+            ["papermill", REPOSITORY / "notebooks" / f"{name}.ipynb", paths.notebook_file(study.folder, name),
+             *("-k", "rankscale-cpu", "--engine", "rankscale", "--no-progress-bar", "-p", "study", study.source)]
+            for name in ("3_fit", "4_forecast", "5_allocate")
+        ]  # fmt: skip
+        for command in [*commands, [*RENDERS, study.source]]:
+            done = subprocess.run(command, env=warm, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return reported(study)
+
+    return ran
 
 
 def first_stage(collection, study, metric):
@@ -152,8 +192,8 @@ def test_16_a_long_folder_for_temporary_files_and_18_no_home(tmp_path):
         ("one_perfect", "is at its limit, 1, in 1 of"),
     ],
 )
-def test_23_a_metric_at_its_limit_is_left_out_with_its_reason(name, reason):
-    results = run(f"23/{name}.yaml")
+def test_23_a_metric_at_its_limit_is_left_out_with_its_reason(run_stages, name, reason):
+    results = run_stages(f"23/{name}.yaml")
     assert results["left_out"]["reason"].str.contains(reason, regex=False).any(), results["left_out"]["reason"]
     assert results["forecasts"]["metric"].unique().tolist() == ["nDCG@10"]
 
@@ -197,8 +237,8 @@ def test_37_the_same_question_in_other_letters():
         ("26/late.yaml", None),
     ],
 )
-def test_what_can_be_forecast_is_and_the_report_is_rendered(path, truth):
-    forecasts = run(path)["forecasts"]
+def test_what_can_be_forecast_is_and_the_report_is_rendered(run_stages, path, truth):
+    forecasts = run_stages(path)["forecasts"]
     new = forecasts[forecasts["kind"] == "new_run"].iloc[-1]
     assert abs(new["forecast"] - new["actual"]) < 0.03
     assert truth is None or new["actual"] == pytest.approx(truth, abs=2e-3)
@@ -241,8 +281,8 @@ def test_25_long_queries_score_in_sentence_transformers_as_they_were_measured(tm
     np.testing.assert_allclose(theirs, ranked["score"].astype(float), atol=1e-5)
 
 
-def test_04_what_has_no_truth_is_left_out_and_named():
-    results = run("04/uneven.yaml")
+def test_04_what_has_no_truth_is_left_out_and_named(run_stages):
+    results = run_stages("04/uneven.yaml")
     assert len(results["forecasts"])
     assert results["left_out"]["reason"].str.contains("nothing to forecast").any()
 
