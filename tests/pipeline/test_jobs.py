@@ -28,7 +28,8 @@ def test_hours_are_those_of_the_flops_at_the_rate_that_a_rung_reaches(tiny_study
 
 def test_larger_rungs_ask_for_more_and_none_for_more_than_the_partition_allows():
     study = load_study("msmarco")
-    jobs = [plan_jobs(study, Cluster())[f"train listwise-{rung}-s0"] for rung in study.ladder]
+    planned = plan_jobs(study, Cluster())
+    jobs = [planned[f"train listwise-{rung}-s0"] for rung in study.ladder]
     for field in ("runtime", "mem_mb", "hours"):
         values = [getattr(job, field) for job in jobs]
         assert values == sorted(set(values))
