@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
 from rankscale_utils.training.run import train
+from tests.faults import finished as whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -39,12 +41,12 @@ TINY = {
 }
 
 
-TOGETHER = ["test_damage", "test_random_damage", "test_kills", "test_lab"]
+TOGETHER = ["test_slurm", "test_whole_study", "test_damage", "test_random_damage", "test_kills", "test_lab"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left alone with one at the end."""
-    longest = ["test_slurm", "test_whole_study", *TOGETHER, "test_cases", "test_chance_study", "test_families"]
+    longest = [*TOGETHER, "test_searched_study", "test_cases", "test_chance_study", "test_families"]
     places = {name: place for place, name in enumerate(longest)}
     items.sort(key=lambda item: places.get(item.path.stem, len(longest)))
 
@@ -160,6 +162,33 @@ def trained(tiny_study, session_root) -> Study:
 def collection(tiny_study) -> Collection:
     """Return the small collection."""
     return open_collection(tiny_study)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """Return the root of a study that trains, run to its end."""
+    root = tmp_path_factory.mktemp("finished")
+    whole.write(root)
+    whole.run(root)
+    return root
+
+
+@contextmanager
+def lent(finished: Path, kept: Path) -> Iterator[Path]:
+    """Lend a finished study, to be damaged, under its own path, as Snakemake knows files by their names."""
+    shutil.copytree(finished, kept, symlinks=True)
+    try:
+        yield finished
+    finally:
+        shutil.rmtree(finished)
+        shutil.move(kept, finished)
+
+
+@pytest.fixture
+def root(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """Return the root of the finished study that trains, lent."""
+    with lent(finished, tmp_path / "kept") as borrowed:
+        yield borrowed
 
 
 @pytest.fixture(scope="session")

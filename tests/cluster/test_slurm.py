@@ -14,13 +14,11 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from rankscale_utils.pipeline.leader import SIGNAL_WHEN_PARENT_ENDS
 from tests.cluster import slurm
-from tests.faults import finished
-from tests.faults.finished import STUDY, contents, differences, write
+from tests.faults.finished import contents, differences, write
 from tests.pipeline.test_polling import Asking
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
 WAIT = 900.0  # seconds; on a busy machine a job of a second takes a minute
-TRAINING = STUDY["training"] | {"exposures": [2400, 4800, 9600]}  # long enough to be stopped in its midst
 TRAIN = "rule_train_wildcards_"  # what the comments of training jobs begin with
 CLUSTER = {"cpus": 1, "memory_factor": 1, "ask": 1}
 
@@ -68,14 +66,12 @@ def ran(cluster, *command):
     subprocess.run(command, env=os.environ | cluster, check=True, capture_output=True)
 
 
-def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
-    here, there = tmp_path / "here", tmp_path / "there"
-    for root in (here, there):
-        root.mkdir()
-        write(root, training=TRAINING)
+def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster, finished):
+    there = tmp_path / "there"
+    there.mkdir()
+    write(there)
     (there / "cluster.yaml").write_text(yaml.safe_dump(CLUSTER))
     runs = there / "runs" / "tiny"
-    local = finished.start(here)  # beside the cluster, whose jobs wait for one another
 
     # The command is killed while a run trains, which is warned meanwhile: it keeps its state and goes on.
     first = start(there, cluster)
@@ -118,9 +114,7 @@ def test_a_study_measures_the_same_whatever_is_killed(tmp_path, cluster):
     assert sorted(submitted) == sorted(f"{TRAIN}listwise-w{size}-s0" for size in (4, 6, 8, 12))
     assert [restarts(cluster, number) for number in (warned, lost, preempted)] == [1, 1, 1]
 
-    said, _ = local.communicate(timeout=WAIT)
-    assert local.returncode == 0, said
-    told = differences(contents(here), contents(there))
+    told = differences(contents(finished), contents(there))
     assert [
         name for name in told if not name.endswith((".ipynb", "index.html"))
     ] == []  # these tell moments and warnings

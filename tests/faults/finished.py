@@ -3,8 +3,10 @@
 import gzip
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -18,8 +20,10 @@ STUDY = {
     "text": {"vocabulary": 512, "query_tokens": 12, "pair_tokens": 32},
     "ladder": {f"w{hidden}": {"hidden": hidden, "layers": 1} for hidden in (4, 6, 8, 12)},
     "objectives": {"listwise": {"seeds": [0], "learning_rate": {"base": 2e-3}}},
-    "training": {"exposures": [240, 480, 960], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
-    "evaluation": {"queries": 40, "depth": 10, "metrics": ["nDCG@10"]},
+    # Exposures long enough to be stopped in their midst.
+    "training": {"exposures": [2400, 4800, 9600], "warmup_steps": 2, "groups": {"queries_per_step": 8}},
+    "evaluation": {"queries": 40, "depth": 10, "metrics": ["nDCG@10", "RR@10"]},
+    "with_first_stage": True,
     "held_out": {"rungs": ["w12"]},
     "forecasting": {"metrics": ["nDCG@10"], "draws": 100},
 }
@@ -57,20 +61,32 @@ def write_measured(root):
     pd.DataFrame(rows).to_csv(root / "params" / "ladder.csv", index=False)
 
 
-def start(root, environment=()):
+def start(root, environment=(), study="tiny"):
     """Start the study; it leads a process group of its own."""
     given = {name: value for name, value in os.environ.items() if name != RESULTS} | {"RANKSCALE_ROOT": str(root)}
-    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", "tiny"]
+    command = [sys.executable, "-m", "rankscale_utils.pipeline.batch", study]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     return subprocess.Popen(command, env=given | dict(environment), start_new_session=True, **streams)
 
 
-def run(root, status=0, environment=()):
+def run(root, status=0, environment=(), study="tiny"):
     """Run the study; return what it said."""
-    process = start(root, environment)
+    process = start(root, environment, study)
     said, _ = process.communicate(timeout=600)
     assert bool(process.returncode) == bool(status), said[-3000:]
     return said
+
+
+def kill_while_training(root, study="tiny"):
+    """Start the study, and end it and all its processes once a run has been measured."""
+    process, until = start(root, study=study), time.monotonic() + 240
+    while not list((root / "runs").glob(f"{study}/*/measurements.parquet")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (root / "reports" / study / "index.html").exists()
 
 
 def files(root):

@@ -32,10 +32,10 @@ def test_damage_is_refused_or_made_good_and_the_seal_stands(root):
     halve(runs / "listwise-w4-s0" / "measurements.parquet")
     (runs / "listwise-w6-s0" / "per_query.parquet").write_bytes(b"")
     next((runs / "listwise-w8-s0").glob("*.run.gz")).unlink()
-    (runs / "listwise-w6-s0" / "exposure-000000480" / "config.json").unlink()
-    (runs / "listwise-w4-s0" / "exposure-000000240" / "tokenizer.json").unlink()
-    (runs / "listwise-w12-s0" / "exposure-000000240" / "2_Dense" / "model.safetensors").unlink()
-    zero_second_half(runs / "listwise-w8-s0" / "exposure-000000960" / "model.safetensors")
+    (runs / "listwise-w6-s0" / "exposure-000004800" / "config.json").unlink()
+    (runs / "listwise-w4-s0" / "exposure-000002400" / "tokenizer.json").unlink()
+    (runs / "listwise-w12-s0" / "exposure-000002400" / "2_Dense" / "model.safetensors").unlink()
+    zero_second_half(runs / "listwise-w8-s0" / "exposure-000009600" / "model.safetensors")
     halve(runs / "fits.json")
     (runs / "fits.npz").write_bytes(b"cut")
     halve(next((root / "cache").rglob("texts-*.built.json")))
@@ -45,8 +45,8 @@ def test_damage_is_refused_or_made_good_and_the_seal_stands(root):
     assert "listwise-w4-s0/measurements.parquet is gone or not what was written: it is made again" in said
     assert "tiny/baselines.csv is gone or not what was written: it is made again" in said
     assert "tiny/fit.html is gone or not what was written: it is made again" in said
-    assert "exposure-000000480/config.json is gone: it is trained again" in said
-    assert "exposure-000000960 is damaged: model.safetensors is not what was written: run the same" in said
+    assert "exposure-000004800/config.json is gone: it is trained again" in said
+    assert "exposure-000009600 is damaged: model.safetensors is not what was written: run the same" in said
     assert seals(root) == sealed
     assert (runs / "4_forecast.ipynb").exists()
     assert "Traceback" not in run(root)
