@@ -215,7 +215,7 @@ def _is_pretrained(ladder: Any) -> bool:
 def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str]:
     kind, value = mistake["type"], mistake["input"]
     field = ".".join(str(place) for place in mistake["loc"] if not str(place).startswith("["))
-    if kind == "too_short" and value:  # a tuple that lost its invalid items, which are mistakes themselves
+    if kind == "too_short" and mistake["ctx"]["actual_length"] < len(value):  # invalid items are mistakes themselves
         return []
     if kind == "extra_forbidden":
         name, fields = str(mistake["loc"][-1]), _fields_beside(mistake["loc"], section)

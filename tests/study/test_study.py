@@ -90,6 +90,7 @@ def test_a_field_like_no_other_is_refused_without_a_suggestion(written):
         ({"objectives": {"listwize": {"learning_rate": {"base": 0.001}}}}, r"listwize.* 'listwise'"),
         ({"objectives": {"listwise": {"learning_rate": {"base": "fast"}}}}, r"learning_rate\.base = 'fast': .*number"),
         ({"objectives": {"listwise": {"seeds": [], "learning_rate": {"base": 0.001}}}}, r"seeds = \[\]: .*at least 1"),
+        ({"annotations": {"counts": [60, 120]}}, r"annotations\.counts = \[60, 120\]: .* at least 4 items .* not 2"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_with_the_remedy(new_study, changes, sentence):
