@@ -69,7 +69,8 @@ class StudyTokenizer:
 
     def unknown(self, texts: Sequence[str]) -> float:
         """Return the share of texts' letters that stand in words which are read as the unknown token."""
-        unknown = self.tokenizer.token_to_id(self.special.get("unk_token", ""))
+        if (unknown := self.tokenizer.token_to_id(self.special.get("unk_token", ""))) is None:  # byte by byte at worst
+            return 0.0
         codes = self.tokenizer.encode_batch(texts, add_special_tokens=False)
         ids = np.array([id for code in codes for id in code.ids])
         letters = np.array([end - begin for code in codes for begin, end in code.offsets])

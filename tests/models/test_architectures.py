@@ -23,7 +23,7 @@ from rankscale_utils.training.run import train
 from tests.conftest import TINY
 from tests.models.documented import table
 from tests.models.test_exports import DOCUMENTS, PAIRS, QUERIES, ROWS, sentence_transformers
-from tests.models.tiny import ENCODERS, save_encoder
+from tests.models.tiny import ENCODERS, FEW_TEXTS, save_encoder
 
 __all__ = ["sentence_transformers"]  # a fixture
 CPU = torch.device("cpu")
@@ -40,6 +40,7 @@ def of(new_study, tmp_path):
             save_encoder(tmp_path / "params" / f"w{width}", architecture, width, **settings)
         return new_study(
             architecture=None,
+            docstrings=FEW_TEXTS,
             ladder=rungs or {f"w{width}": f"w{width}" for width in WIDTHS},
             held_out={"rungs": [list(rungs)[-1] if rungs else "w24"]},
             objectives={objective: {"seeds": [0], "learning_rate": {"base": 1e-3}}},

@@ -21,6 +21,7 @@ from tests.conftest import TINY
 from tests.models.documented import table
 from tests.models.test_architectures import tokenised
 from tests.models.test_exports import PAIRS, ROWS, sentence_transformers
+from tests.models.tiny import FEW_TEXTS
 from tests.models.tiny_decoders import DECODERS, save_decoder
 
 __all__ = ["sentence_transformers"]  # a fixture
@@ -44,6 +45,7 @@ def of(new_study, tmp_path):
             save_decoder(tmp_path / "params" / f"w{width}", architecture, width, **settings)
         return new_study(
             architecture=None,
+            docstrings=FEW_TEXTS,
             ladder={f"w{width}": f"w{width}" for width in WIDTHS},
             held_out={"rungs": ["w24"]},
             objectives={"listwise": {"seeds": [0], "learning_rate": {"base": 1e-3}}},

@@ -19,6 +19,7 @@ from transformers import (
 from rankscale_utils.collections.tokens import train_tokenizer
 
 TEXTS = ["count the apples and the pears", "a document of some length, with commas", "pear apple plum", "naïve ☃ words"]
+FEW_TEXTS = {"packages": ["tornado"]}  # of docstrings, where every model reads them with a tokenizer of its own
 
 
 ENCODERS = {  # what each needs beside the sizes that all have
