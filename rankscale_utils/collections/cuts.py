@@ -43,9 +43,11 @@ def write_cuts(
     documents = {row: told for row, told in enumerate(stored_texts(texts / "documents.parquet")) if row in told_of}
     shares = {}
     for name, (asked, told) in wanted.items():
-        texts_of = {"queries": queries[asked].tolist(), "documents": [documents[row] for row in told]}
-        asked, told = tokenizer.queries(texts_of["queries"]), tokenizer.documents(texts_of["documents"])
-        query, document = tokenizer.lengths([*asked]), tokenizer.lengths([*told])
+        counted = {
+            "queries": tokenizer.counts(queries[asked].tolist(), tokenizer.prompts[0]),
+            "documents": tokenizer.counts([documents[row] for row in told], tokenizer.prompts[1]),
+        }
+        query, document = (counts[:, 0] for counts in counted.values())
         room = tokenizer.pair_tokens - tokenizer.layout.special
         read = np.minimum(query, text.query_tokens) if text.query_tokens else longest_first(query, document, room)
         kept = {
@@ -56,7 +58,8 @@ def write_cuts(
             way: {"queries": _dropped(query, of_query), "documents": _dropped(document, of_document)}
             for way, (of_query, of_document) in kept.items()
         }
-        shares[name][UNKNOWN] = {kind: round(tokenizer.unknown(some), 4) for kind, some in texts_of.items()}
+        letters = {kind: counts[:, 1:].sum(0) for kind, counts in counted.items()}
+        shares[name][UNKNOWN] = {kind: round(float(lost / max(1, every)), 4) for kind, (every, lost) in letters.items()}
     write_json(folder / "cuts.json", shares)
 
 

@@ -63,18 +63,19 @@ class StudyTokenizer:
         cut = [match.group() if (match := begins.match(text)) else text for text in texts]
         return [code.ids[:longest] for code in self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
 
-    def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        """Return how many tokens every text has, whole and without special tokens: (texts,)."""
-        return np.array([len(code.ids) for code in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
+    def counts(self, texts: Sequence[str], prompt: str = "") -> np.ndarray:
+        """Return tokens, letters, and letters of words that are read as the unknown token: (texts, 3).
 
-    def unknown(self, texts: Sequence[str]) -> float:
-        """Return the share of texts' letters that stand in words which are read as the unknown token."""
-        if (unknown := self.tokenizer.token_to_id(self.special.get("unk_token", ""))) is None:  # byte by byte at worst
-            return 0.0
-        codes = self.tokenizer.encode_batch(texts, add_special_tokens=False)
-        ids = np.array([id for code in codes for id in code.ids])
-        letters = np.array([end - begin for code in codes for begin, end in code.offsets])
-        return float(letters[ids == unknown].sum() / max(1, letters.sum()))
+        Texts are whole, without special tokens. The prompt before each of them counts as tokens and not as letters.
+        """
+        unknown, once = self.tokenizer.token_to_id(self.special.get("unk_token", "")), list(dict.fromkeys(texts))
+        codes = self.tokenizer.encode_batch([prompt + text for text in once], add_special_tokens=False)
+        counted = {}
+        for text, code in zip(once, codes, strict=True):
+            begins, ends = np.array(code.offsets, int).reshape(-1, 2).T
+            letters = (ends - begins) * (begins >= len(prompt))
+            counted[text] = len(code), letters.sum(), letters[np.array(code.ids) == unknown].sum()
+        return np.array([counted[text] for text in texts], int).reshape(-1, 3)
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`."""
