@@ -47,7 +47,7 @@ def check(study: Study, on: str = "") -> None:
 
     Raises:
         StudyError: the measurements cannot be fitted as they are, a prepared study can never be forecast, a run wants
-            more GPUs than there are, or a folder's name means something to Snakemake.
+            more GPUs than there are, the cluster's file has mistakes, or a folder's name means something to Snakemake.
     """
     for place in (paths.ROOT, paths.shipped_folder()):
         if {"{", "}"} & set(str(place)):
@@ -55,6 +55,7 @@ def check(study: Study, on: str = "") -> None:
     check_training(study)
     if on:
         cluster.check_profile(on)
+        cluster.read_cluster()
     wanted, there = (study.training.gpus, visible_gpus()) if study.training and not on else (1, 0)
     if 0 < there < wanted:
         raise StudyError(f"training.gpus = {wanted}: this machine shows {there}: lower it or use a larger machine.")
@@ -91,7 +92,7 @@ def command(study: Study, core_count: int, gpu_count: int, on: str = "") -> list
         asks = cluster.read_cluster()
         told |= {"cores": asks.cpus, "jobs": asked_of(study, asks)}
         gpu_count, where = int(asks.gpus), cluster.options(study, on, asks)
-    graph = "rankscale_utils.pipeline.polling" if on == "slurm" else "snakemake"
+    graph = f"rankscale_utils.pipeline.{'polling' if on == 'slurm' else 'graph'}"
     told["kernel"] = "rankscale-gpu" if gpu_count else "rankscale-cpu"
     write_json(paths.graph_file(study.folder), told)
     return [

@@ -1,4 +1,4 @@
-"""What `python -m snakemake` is to a study's jobs on Slurm, with the plugin's executor but for what they run and how
+"""What `pipeline.graph` is to a study's jobs on Slurm, with the plugin's executor but for what they run and how
 Slurm is asked.
 
 A job runs its rule's own command: the plugin would start Snakemake twice for it, a third of a short job's time.
@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import snakemake_executor_plugin_slurm as plugin
+from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sacct, query_job_status_squeue
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
@@ -52,9 +53,15 @@ class Executor(plugin.Executor):
         """Return the rule's command as a step of its job, which waits for inputs that other nodes have just written.
 
         As Snakemake in the job would, old results are set aside, to be put back where it fails, and the marks that
-        results are not whole are taken away at its end, which the command that submitted it may not see.
+        results are not whole are taken away at its end, which the command that submitted it may not see. Of what they
+        are made is noted beforehand, as a later command makes them again where that has changed.
         """
         kept = self.workflow.persistence
+        kept.started(job)
+        made = {"rule": job.rule.name, "code": kept._code(job.rule), "params": kept._params(job)}
+        made |= {"input": kept._input(job), "software_stack_hash": kept._software_stack_hash(job)}
+        for result in job.output:
+            kept._write_record(result, MetadataRecord(**made, record_format_version=RECORD_FORMAT_VERSION))
         for result in map(Path, job.output):
             if result.exists():
                 kept.backup_output(result)
@@ -165,6 +172,6 @@ def _last_mark() -> float:
 
 if __name__ == "__main__":
     plugin.Executor = Executor  # before Snakemake looks for it
-    from snakemake.cli import main
+    from .graph import main
 
     main(sys.argv[1:])

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
+from rankscale_utils.pipeline import cluster as settings
 from rankscale_utils.pipeline.leader import SIGNAL_WHEN_PARENT_ENDS
 from tests.cluster import slurm
 from tests.faults.finished import contents, differences, write
@@ -149,3 +150,31 @@ def test_a_held_job_is_told_of_with_what_releases_it(tmp_path, cluster, monkeypa
     while slurm.ask(slurm_jobs) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert slurm.told == [f"{held} is done"]
+
+
+def test_what_a_job_made_while_nobody_waited_is_made_again_when_its_settings_change(tmp_path, cluster):
+    (tmp_path / "Snakefile").write_text(
+        'rule one:\n    output: "made"\n    params: config["number"]\n    shell: "sleep 2; echo {params} > {output}"\n'
+    )
+    made, told = tmp_path / "made", {"RANKSCALE_FAILURES": str(tmp_path / "log"), "RANKSCALE_NOTES": str(tmp_path)}
+    profile = ["--profile", str(settings.PROFILES / "slurm"), "--slurm-status-command", "squeue", "--latency-wait", "9"]
+    asked = ["--slurm-init-seconds-before-status-checks", "1", "--default-resources"]
+    asked += ["mem_mb=100", "runtime=5", "cpus_per_task=1"]
+
+    def start(number):
+        command = [sys.executable, "-m", "rankscale_utils.pipeline.polling", "--directory", str(tmp_path), "--nolock"]
+        command += ["--snakefile", str(tmp_path / "Snakefile"), *profile, *asked, "--config", f"number={number}"]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=os.environ | cluster | told, start_new_session=True, **streams)
+
+    first = start(1)
+    job = until(lambda: number_of(cluster, "rule_one"), first)
+    os.killpg(first.pid, signal.SIGKILL)
+    deadline = time.monotonic() + WAIT
+    while of_job(cluster, job, r"JobState=(\S+)") != "COMPLETED" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert made.read_text() == "1\n"
+    for number in (2, 2):
+        said, _ = start(number).communicate(timeout=WAIT)
+        assert made.read_text() == "2\n", said
+    assert len([comment for *_, comment in jobs(cluster) if comment.strip() == "rule_one"]) == 2
