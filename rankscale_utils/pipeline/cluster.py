@@ -11,20 +11,25 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest
 from rankscale_utils.machine.sockets import socket_folder
 from rankscale_utils.study import paths
-from rankscale_utils.study.fields import Finite, Part, Whole
-from rankscale_utils.study.loading import read_section
+from rankscale_utils.study.fields import Finite, Part, Whole, refusal
+from rankscale_utils.study.loading import read_fields, read_section
 from rankscale_utils.study.study import Study
 
 from .stage import MORE_OF_A_JOB
 
 PLUGIN = "snakemake-executor-plugin-slurm"
+# What a job is known by, and what the study and the other fields say of it: options that a user cannot give besides.
+OURS = re.compile(
+    r"--(job-name|comment|output|error|parsable|export|chdir|workdir|signal|array|account|partition|constraint|qos|"
+    r"clusters|time|nodes|ntasks|ntasks-per-gpu|cpus-per-task|cpus-per-gpu|mem|mem-per-cpu|gres|gpus)(=|$)|"
+    r"-[JoeDaApCqMtNncG]"
+)
 PROFILES = paths.shipped_folder() / "profiles"
 
 
@@ -39,14 +44,37 @@ class Cluster(Part):
     options: str = Field("", description="further options of sbatch")
     gpus: bool = Field(True, description="false: jobs ask for no GPU and compute on CPUs")
     cpus: Whole = Field(8, gt=0, description="CPUs of a job; training.threads where that is more")
-    rate: Finite = Field(0.0, ge=0, description="FLOP/s that a large rung sustains on one GPU; 0: an H100's 1e14")
-    time_factor: Finite = Field(3.0, ge=1, description="minutes that are asked for, of those expected")
-    memory_factor: Finite = Field(1.5, ge=1, description="memory that is asked for, of that expected")
-    longest: Whole = Field(24 * 60, gt=10, description="minutes that the partition allows; a longer run goes on anew")
-    ask: Whole = Field(
-        10, gt=0, description="seconds after which Slurm is asked how the jobs are; while none ends, longer"
+    rate: Finite | None = Field(
+        None, ge=1e6, le=1e18, description="FLOP/s that a large rung sustains on one GPU; an H100's 1e14 unless said"
     )
-    warning: Whole = Field(120, ge=10, description="seconds before its end at which a run keeps its state")
+    time_factor: Finite = Field(3.0, ge=1, le=1000, description="minutes that are asked for, of those expected")
+    memory_factor: Finite = Field(1.5, ge=1, le=1000, description="memory that is asked for, of that expected")
+    longest: Whole = Field(24 * 60, gt=10, description="minutes that the partition allows; a longer run goes on anew")
+    warning: Whole = Field(120, ge=10, le=600, description="seconds before its end at which a run keeps its state")
+    ask: Whole = Field(
+        10, gt=0, le=180, description="seconds after which Slurm is asked how the jobs are; while none ends, longer"
+    )
+
+    @refusal("gpu_model")
+    def _is_no_name(value: str, _: dict) -> Iterator[str]:
+        if not re.fullmatch(r"[A-Za-z0-9_.]*", value):
+            yield "is no name of letters, digits, dots and underscores: write one, or choose GPUs by constraint"
+
+    @refusal("options")
+    def _are_not_ours(value: str, _: dict) -> Iterator[str]:
+        try:
+            given = shlex.split(value)
+        except ValueError as error:
+            yield f"cannot be read as options ({error}): correct it"
+            return
+        for option in given:
+            if OURS.match(option):
+                yield f"{option} is said of every job already, by the study or another field: remove it"
+
+    @refusal("warning")
+    def _leaves_time(value: int, given: dict) -> Iterator[str]:
+        if value > 30 * given.get("longest", value):
+            yield f"is more than half of longest = {given['longest']} minutes: lower it"
 
 
 def cluster_file() -> Path:
@@ -66,15 +94,8 @@ def read_cluster() -> Cluster:
         StudyError: it has mistakes; one message names them all.
     """
     file = cluster_file()
-    try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        fields = {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(fields, dict):
-        raise StudyError(f"{file} holds no fields: write `partition: gpu` and the like, a line each.")
-    return read_section(Cluster, fields)
+    fields = read_fields(file, "`partition: gpu` and the like, a line each") if file.exists() else {}
+    return read_section(Cluster, fields, file.name)
 
 
 def check_profile(name: str) -> None:
@@ -102,8 +123,8 @@ def options(study: Study, name: str, cluster: Cluster) -> list[str]:
         "slurm_partition": cluster.partition,
         "constraint": cluster.constraint,
         "qos": cluster.qos,
-        "gpu_model": cluster.gpu_model if cluster.gpus else "",
         "slurm_extra": slurm_extra(cluster),
+        "nodes": 1,  # which has all of a run's GPUs
     }
     logs = ["--slurm-logdir", str(job_logs(study.folder)), "--slurm-jobname-prefix", prefix(study)]
     logs += ["--slurm-init-seconds-before-status-checks", str(cluster.ask)]

@@ -34,6 +34,7 @@ class Asked:
     """What a job asks for. hours: expected, on all its GPUs."""
 
     gpu: int
+    gpu_model: str
     cpus_per_task: int
     mem_mb: int
     runtime: int
@@ -49,8 +50,9 @@ def plan_jobs(study: Study, cluster: Cluster) -> dict[str, Asked]:
     if any(run.source == "generated" for run in study.annotation_runs):
         jobs["generated"] = _asked(study, cluster, 1, 1.0, BASE_MB)
     for run, trained, scored, params in _work(study, cluster):
-        gpus = study.training.gpus
-        jobs[f"train {run.name}"] = _asked(study, cluster, gpus, trained / gpus, BASE_MB + HOST_COPIES * params / 1e6)
+        gpus = study.training.gpus if cluster.gpus else 1
+        memory = gpus * (BASE_MB + HOST_COPIES * params / 1e6)  # every process keeps whole copies
+        jobs[f"train {run.name}"] = _asked(study, cluster, gpus, trained / gpus, memory)
         jobs[f"evaluate {run.name}"] = _asked(study, cluster, 1, scored, BASE_MB + 8 * params / 1e6)
     rate = cluster.rate or (H100 if cluster.gpus else CPU * study.training.threads)
     for system in estimate_systems(study, Machine("", 1, MEMORY, rate / REACHED, rate, 0.0)).itertuples():
@@ -64,7 +66,7 @@ def plan_jobs(study: Study, cluster: Cluster) -> dict[str, Asked]:
 def asked_of(study: Study, cluster: Cluster) -> dict[str, dict]:
     """Return what the Snakefile reads of every job; it counts GPUs itself."""
     jobs = plan_jobs(study, cluster) if study.training else {}
-    read = ("cpus_per_task", "mem_mb", "runtime", "slurm_extra")
+    read = ("gpu_model", "cpus_per_task", "mem_mb", "runtime", "slurm_extra")
     return {name: {field: getattr(job, field) for field in read} for name, job in jobs.items()}
 
 
@@ -104,6 +106,7 @@ def _asked(
     threads = study.training.threads if study.training else 1
     return Asked(
         gpu=gpus if cluster.gpus else 0,
+        gpu_model=cluster.gpu_model if cluster.gpus and gpus else "",
         cpus_per_task=max(cluster.cpus, threads * max(1, gpus)),
         mem_mb=ceil(cluster.memory_factor * memory),
         runtime=min(cluster.longest, ceil(minutes + cluster.time_factor * 60 * hours)),

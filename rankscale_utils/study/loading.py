@@ -19,6 +19,8 @@ from .study import Study
 
 Section = TypeVar("Section", bound=Part)
 LONGEST_SHOWN = 200  # characters of a value in a message
+TRUTH = "must be true or false"
+OTHERWISE = {"string_type": "must be text: write it in quotes", "bool_type": TRUTH, "bool_parsing": TRUTH}
 
 
 def find_study(study: str | Path) -> Path:
@@ -89,12 +91,7 @@ def load_study(study: str | Path) -> Study:
         StudyError: one message that names every mistake at once, with field, value and remedy.
     """
     source = find_study(study)
-    try:
-        fields = _fields(source)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{source.name} is not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(fields, dict):
-        raise StudyError(f"{source.name} holds no fields: write `field: value` lines, as params/demo.yaml does.")
+    fields = read_fields(source, "`field: value` lines, as params/demo.yaml does")
     mistakes = _between(fields)
     try:
         study = Study.model_validate(fields | {"name": source.stem, "source": source})
@@ -105,8 +102,25 @@ def load_study(study: str | Path) -> Study:
     return study
 
 
-def read_section(section: type[Section], fields: dict[str, Any]) -> Section:
-    """Return a section of a study from fields that were given without a study.
+def read_fields(source: Path, written: str) -> dict[str, Any]:
+    """Return what a YAML file says, by its fields.
+
+    written: what to write into one that holds none.
+
+    Raises:
+        StudyError: it is not YAML, or holds none.
+    """
+    try:
+        fields = _fields(source)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{source.name} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(fields, dict):
+        raise StudyError(f"{source.name} holds no fields: write {written}.")
+    return fields
+
+
+def read_section(section: type[Section], fields: dict[str, Any], source: str = "") -> Section:
+    """Return a section of a study from fields that were given without a study, or stand in a file of that name.
 
     Raises:
         StudyError: one message that names every mistake at once, with field, value and remedy.
@@ -114,8 +128,9 @@ def read_section(section: type[Section], fields: dict[str, Any]) -> Section:
     try:
         return section.model_validate(fields)
     except ValidationError as error:
-        mistakes = [sentence for mistake in error.errors() for sentence in _sentences(mistake, section)]
-        raise StudyError(_said(section.__name__.lower(), mistakes)) from None
+        found = [_sentences(mistake, section, source or "a study") for mistake in error.errors()]
+        mistakes = [sentence for sentences in found for sentence in sentences]
+        raise StudyError(_said(source or section.__name__.lower(), mistakes)) from None
 
 
 def _said(name: str, mistakes: list[str]) -> str:
@@ -212,7 +227,7 @@ def _is_pretrained(ladder: Any) -> bool:
     return any(isinstance(rung, str | list) for rung in rungs)
 
 
-def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str]:
+def _sentences(mistake: dict[str, Any], section: type[Part] = Study, whole: str = "a study") -> list[str]:
     kind, value = mistake["type"], mistake["input"]
     field = ".".join(str(place) for place in mistake["loc"] if not str(place).startswith("["))
     if kind == "too_short" and mistake["ctx"]["actual_length"] < len(value):  # invalid items are mistakes themselves
@@ -222,7 +237,7 @@ def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str
         if name in fields:  # of another kind of what stands there, such as a pretrained rung
             return [f"{field} does not go with the fields beside it: remove it, or them."]
         near = difflib.get_close_matches(name, fields, n=1)
-        return [f"{field} is not a field of a study" + (f", did you mean {near[0]}?" if near else ".")]
+        return [f"{field} is not a field of {whole}" + (f", did you mean {near[0]}?" if near else ".")]
     if kind == "missing":
         return [f"{field} is missing: add it."]
     if kind == "model_type":
@@ -231,7 +246,9 @@ def _sentences(mistake: dict[str, Any], section: type[Part] = Study) -> list[str
     if kind == "tuple_type":
         return [f"{field} = {_shortened(value)}: must be a list."]
     if kind == "invalid_key":
-        return [f"{field} is not a field of a study: field names are words."]
+        return [f"{field} is not a field of {whole}: field names are words."]
+    if kind in OTHERWISE:
+        return [f"{field} = {_shortened(value)}: {OTHERWISE[kind]}."]
     reasons = mistake["ctx"]["error"].args if kind == "value_error" else (mistake["msg"].lower(),)
     return [f"{field} = {_shortened(value)}: {reason}." for reason in reasons]
 

@@ -1,6 +1,8 @@
 import subprocess
 
 import pytest
+from pydantic import ValidationError
+from snakemake_executor_plugin_slurm.validation import get_forbidden_slurm_options
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.pipeline import cluster
@@ -30,16 +32,44 @@ def test_without_a_file_of_the_users_own_the_defaults_hold(tiny_study):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("partitions: gpu", "partitions"),
-        ("time_factor: 0.5", "time_factor"),
-        ("- gpu", "holds no fields: write `partition: gpu` and the like, a line each"),
-        ("a: [", "is not YAML"),
+        ("partitions: gpu", "partitions is not a field of cluster.yaml, did you mean partition?"),
+        ("account: 1234", "account = 1234: must be text: write it in quotes."),
+        ("gpus: 2", "gpus = 2: must be true or false."),
+        (
+            "gpu_model: h100-80gb",
+            "gpu_model = 'h100-80gb': is no name of letters, digits, dots and underscores",
+        ),
+        ("options: --x 'y", 'options = "--x \'y": cannot be read as options (No closing quotation): correct it.'),
+        ("options: --mail-type=FAIL --job-name=mine", "--job-name=mine is said of every job already"),
+        ("options: -Jmine", "-Jmine is said of every job already"),
+        ("time_factor: 0.5", "time_factor = 0.5: input should be greater than or equal to 1."),
+        ("time_factor: 1e308", "time_factor = 1e+308: input should be less than or equal to 1000."),
+        ("memory_factor: 1e308", "memory_factor = 1e+308: input should be less than or equal to 1000."),
+        ("rate: 1e-300", "rate = '1e-300': input should be greater than or equal to 1000000."),
+        ("ask: 1000", "ask = 1000: input should be less than or equal to 180."),
+        ("{longest: 15, warning: 600}", "warning = 600: is more than half of longest = 15 minutes: lower it."),
+        ("cpus: 2\ncpus: 4", "cluster.yaml: cpus stands on lines 1 and 2: remove one of them."),
+        ("account: 2024-13-01", "cluster.yaml, line 1: this is no timestamp"),
+        (3000 * "[", "cluster.yaml nests lists or fields too deeply to be read"),
+        ("- gpu", "cluster.yaml holds no fields: write `partition: gpu` and the like, a line each."),
+        ("a: [", "cluster.yaml is not YAML"),
     ],
 )
-def test_mistakes_in_it_are_one_sentence_before_any_work(tiny_study, text, said):
+def test_mistakes_in_it_are_one_sentence_before_any_work(tiny_study, capsys, monkeypatch, text, said):
+    monkeypatch.setattr(cluster, "check_profile", lambda name: None)
     cluster.cluster_file().write_text(text)
-    with pytest.raises(StudyError, match=said):
-        read_cluster()
+    assert main("tiny", "slurm") == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert not tiny_study.folder.exists()
+
+
+def test_options_that_the_plugin_refuses_are_refused_before_it_does():
+    patterns = "|".join(get_forbidden_slurm_options()).replace(r"[=\s]", "=1").replace(r"\s?", "1").replace(r"\s", " 1")
+    for option in patterns.split("|"):
+        with pytest.raises(ValidationError, match="is said of every job already"):
+            Cluster(options=option)
 
 
 def test_a_profile_that_is_not_there_is_refused(tiny_study, capsys, monkeypatch):
@@ -60,6 +90,7 @@ def test_snakemake_is_told_what_the_user_asks_for(tiny_study, monkeypatch):
         "slurm_partition='gpu'",
         "constraint='a100|h100'",
         "slurm_extra='--signal=URG@300 --open-mode=append --mail-type=FAIL'",
+        "nodes=1",
     ]
     assert "--slurm-status-command" not in given
     said.stdout = "AccountingStorageType = (null)"

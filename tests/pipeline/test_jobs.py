@@ -42,6 +42,13 @@ def test_a_run_on_several_gpus_asks_for_them_and_for_less_time(new_study):
     single = plan_jobs(new_study(training=short()), Cluster(rate=1e6))["train listwise-w8-s0"]
     assert several.gpu == 2
     assert several.hours == pytest.approx(single.hours / 2)
+    assert several.mem_mb == pytest.approx(2 * single.mem_mb, abs=1)  # every process keeps whole copies
+
+
+def test_a_model_of_gpus_is_asked_for_where_gpus_are(tiny_study):
+    jobs = asked_of(tiny_study, Cluster(gpu_model="h100"))
+    assert {name for name, job in jobs.items() if job["gpu_model"] != "h100"} == {"collection"}
+    assert not any(job["gpu_model"] for job in asked_of(tiny_study, Cluster(gpu_model="h100", gpus=False)).values())
 
 
 def test_the_plan_says_jobs_hours_width_and_the_longest_chain():
