@@ -10,16 +10,18 @@ import argparse
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -328,9 +330,7 @@ def run(folder: Path, minutes: float, parts: list[str]) -> None:
         command = [sys.executable, "-m", "benchmarks.gpu", "--part", part, "--out", str(folder)]
         try:
             with open(folder / f"{part}.log", "w", encoding="utf-8") as log:
-                subprocess.run(
-                    command, stdout=log, stderr=log, timeout=max(1, min(left, LIMITS[part] * PATIENCE)), check=True
-                )
+                _ended(command, log, max(1, min(left, LIMITS[part] * PATIENCE)))
             how = f"Done after {time.monotonic() - began:.0f} s"
         except subprocess.TimeoutExpired:
             how = f"Stopped after {time.monotonic() - began:.0f} s"
@@ -340,6 +340,23 @@ def run(folder: Path, minutes: float, parts: list[str]) -> None:
         ended[part] = how
         page(folder, ended)
         print(f"{part}: {how}", flush=True)
+
+
+def _ended(command: list[str], log: TextIO, seconds: float) -> None:
+    """Run a command in a process group of its own, of which nothing goes on beside the next part.
+
+    Raises:
+        TimeoutExpired: it took longer.
+        CalledProcessError: it failed.
+    """
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        if status := process.wait(seconds):
+            raise subprocess.CalledProcessError(status, command)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """The benchmarks run, compare sides that score alike, and write their page; how long anything takes is not tested."""
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,6 +146,20 @@ def test_a_gpus_ladder_is_tested_on_texts_that_no_training_pair_holds():
     assert (documents[:, 0] == queries[:, 0]).all()
     assert all(len(set(row)) == 5 for row in documents)
     assert not set(documents.ravel()) & set(gpu._random_negatives(found).document_rows)
+
+
+def test_nothing_of_a_part_that_took_too_long_goes_on_beside_the_next_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(gpu, "LIMITS", {"tests": 1})
+    monkeypatch.setattr(gpu, "PATIENCE", 1)
+    (tmp_path / "python").write_text(f"#!/bin/sh\nsleep 60 & echo $! > {tmp_path}/started; wait\n")
+    (tmp_path / "python").chmod(0o700)
+    gpu.run(tmp_path, 1, ["tests"])
+    assert "Stopped after 1 s" in (tmp_path / "gpu.md").read_text()
+    state = Path(f"/proc/{(tmp_path / 'started').read_text().strip()}/stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and state.read_bytes().rpartition(b")")[2].split()[0] != b"Z":
+        assert time.monotonic() < deadline
 
 
 def test_a_part_that_was_killed_says_so_and_the_next_one_runs(monkeypatch, tmp_path):

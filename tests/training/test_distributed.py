@@ -21,11 +21,13 @@ OBJECTIVES = {"pairwise": {"learning_rate": RATE}, "pointwise": {"learning_rate"
 
 TWO = {"gpus": 2}
 TOGETHER = {"whole": TWO, "micro_batches": TWO | {"micro_batch": 2}, "fails": TWO, "sharded": TWO | {"sharded": True}}
+TOGETHER |= {"whole_stops": TWO, "sharded_stops": TOGETHER["sharded"]}
 
 # Trains run argv[1] of every further study; of the one that fails, memory runs out in the second process at the third
-# step. The processes stay together from one to the next.
+# step, where those that stop are told to, and go on when they are started again. The processes stay
+# together from one to the next.
 WORKER = """
-import os, sys
+import os, signal, sys
 import torch
 from rankscale_utils.training import run, trainer
 
@@ -37,7 +39,15 @@ def fails(self, batch, part):
         raise torch.OutOfMemoryError("made up")
     return score(self, batch, part)
 
+def stops(self, batch, part):
+    if os.environ["RANK"] == "1" and self.seen.step == 2:
+        os.kill(os.getpid(), signal.SIGURG)
+    return score(self, batch, part)
+
 for study in sys.argv[2:]:
+    if study.endswith("stops.yaml"):
+        trainer.Trainer._outputs = stops
+        assert run.main(study, sys.argv[1]) == 2
     trainer.Trainer._outputs = fails if study.endswith("fails.yaml") else score
     run.main(study, sys.argv[1])
 part_ways()
@@ -119,6 +129,12 @@ def test_memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all(studi
 def test_sharded_weights_are_those_of_one_process(studies):
     one, _ = alone(studies["sharded"])
     assert_same(weights(one), weights(studies["sharded"]), 5e-6)
+
+
+@pytest.mark.parametrize("name", ["whole_stops", "sharded_stops"])
+def test_when_one_is_told_to_stop_all_keep_their_state_and_go_on_from_there(studies, name):
+    one, _ = alone(studies[name])
+    assert_same(weights(one), weights(studies[name]), 5e-6)
 
 
 def test_a_process_alone_has_the_whole_step():
