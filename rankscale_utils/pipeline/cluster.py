@@ -184,6 +184,7 @@ MEMORY = re.compile(
     r"oom.kill event|exceeded (job |step )?memory limit"
 )  # in its log, of a job that Slurm calls failed
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: (.+)\)\.")
+MISSING = re.compile(r"^MissingOutputException in rule (\w+) .*\nJob .*\n(.+?) \(missing", re.MULTILINE)
 FAILED = re.compile(r"SLURM-job '(\d+)' failed.*?'([A-Z_]+)'", re.DOTALL)
 
 
@@ -207,4 +208,8 @@ def failures(study: Study, graph: str, told: list[str]) -> list[str]:
             told.append(f"{stage} {ENDED[state]} (Slurm's job {number}; its log is {log})")
         elif not own:
             told.append(f"{stage} did not begin: Slurm's job {number} is {state} (its log is {log})")
-    return told
+    return told + [
+        f"{study.name}: {rule} is over for Slurm, but {file} is not to be seen here: raise latency-wait in "
+        "profiles/slurm/config.yaml where the file system is slow"
+        for rule, file in MISSING.findall(graph)
+    ]

@@ -118,6 +118,17 @@ def test_what_slurm_ended_is_a_sentence_and_what_a_stage_told_is_not_told_twice(
     ]
 
 
+def test_results_that_are_not_to_be_seen_are_a_sentence(tiny_study):
+    graph = (
+        "Waiting at most 120 seconds for missing files:\n/runs/a/depths.parquet (missing locally)\n"
+        'MissingOutputException in rule evaluate in file "/here/Snakefile", line 129:\n'
+        "Job 12  completed successfully, but some output files are missing. Missing files after 120 seconds.\n"
+        "/runs/a/depths.parquet (missing locally, parent dir contents: .lock.1)\n"
+    )
+    [said] = failures(tiny_study, graph, [])
+    assert said.startswith("tiny: evaluate is over for Slurm, but /runs/a/depths.parquet is not to be seen here: raise")
+
+
 @pytest.mark.parametrize(
     ("state", "said"),
     [
