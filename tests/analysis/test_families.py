@@ -19,8 +19,6 @@ from rankscale_utils.analysis.families import (
 from rankscale_utils.analysis.systems import compare_systems
 from rankscale_utils.collections import open_collection
 from rankscale_utils.errors import StudyError
-from rankscale_utils.evaluation import clock
-from rankscale_utils.evaluation.clock import throughput
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.speed import measure_study
 from rankscale_utils.evaluation.systems import evaluate_system
@@ -186,12 +184,8 @@ def test_amounts_are_written_as_prose_has_them(cost, value, said):
 
 
 @pytest.fixture
-def study(new_study, monkeypatch, tmp_path):
-    """A study of three families beside a T5 that exists, trained, measured and timed, though throughput at one small
-    batch alone.
-    """
-    whole = throughput
-    monkeypatch.setattr(clock, "throughput", lambda *given: whole(*given[:3], batches=(10,), repeats=1))
+def study(new_study, small_batch, tmp_path):
+    """A study of three families beside a T5 that exists, trained, measured and timed."""
     rate = {"learning_rate": {"base": 3.0e-3}}
     study = new_study(
         "trio",

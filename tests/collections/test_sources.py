@@ -1,8 +1,7 @@
 """The forms in which a study may name its collection, on real data where there is some."""
 
 import gzip
-import subprocess
-import sys
+import multiprocessing
 
 import numpy as np
 import pandas as pd
@@ -161,21 +160,20 @@ def test_a_run_of_another_collection_is_refused(real_study, real_data):
         open_collection(real_study(evaluation={"depth": 100, "tests": {"dl19": DL19 | {"candidates": run}}}))
 
 
-OPENS = "from rankscale_utils.collections import open_collection; "
-OPENS += "from rankscale_utils.study.loading import load_study; "
-
-
 def test_two_processes_leave_one_sound_cache(real_study, ir_datasets_home, tmp_path):
     (tmp_path / "cache").unlink()  # the session's
     for index in ir_datasets_home.rglob("*.pklz4"):  # ir_datasets' own, which both would build
         for file in index.iterdir():
             file.unlink()
         index.rmdir()
-    real_study(evaluation={"depth": 20, "tests": {"nfcorpus": NFCORPUS, "dl20": DL20}})
-    code = OPENS + "open_collection(load_study('real'))"
-    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    study = real_study(evaluation={"depth": 20, "tests": {"nfcorpus": NFCORPUS, "dl20": DL20}})
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=open_collection, args=(study,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+    assert [process.exitcode for process in processes] == [0, 0]
     folders = [path.name.split("-")[0] for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert sorted(folders) == ["bm25", "candidates", *["retrieved"] * 3, "texts", "tokens"]  # one index of both splits
 

@@ -51,7 +51,7 @@ def test_a_system_is_measured_as_checkpoints_are(study):
     assert 0 <= row["cut"] < 1
 
 
-def test_systems_stand_beside_the_largest_rung_query_by_query(study):
+def test_systems_stand_beside_the_largest_rung_query_by_query(study, small_batch):
     collection = open_collection(study)
     for run in study.runs:
         evaluate_run(study, run, collection, CPU)

@@ -151,7 +151,7 @@ def test_a_killed_papermill_takes_its_kernel_with_it(warm, tmp_path):
 
 
 def test_a_killed_server_takes_all_with_it_and_later_notebooks_start_cold(tmp_path):
-    with serving(tmp_path / "warm.log", COLD) as environment:
+    with serving(tmp_path / "warm.log", COLD, trains=False) as environment:
         running = papermill(tmp_path, WAITS, environment)
         kernel, mine = kernel_of(tmp_path), server(environment)
         mine.kill()

@@ -18,8 +18,6 @@ from rankscale_utils.collections import open_collection
 from rankscale_utils.collections.groups import training_steps
 from rankscale_utils.collections.singles import singles
 from rankscale_utils.errors import StudyError
-from rankscale_utils.evaluation import clock
-from rankscale_utils.evaluation.clock import throughput
 from rankscale_utils.evaluation.contrastive_entropy import NEGATIVES, REPEATS
 from rankscale_utils.evaluation.evaluate import evaluate_run
 from rankscale_utils.evaluation.metrics import metrics_per_query, open_test
@@ -249,12 +247,10 @@ def test_an_ed2lm_is_measured_by_the_scores_that_its_saved_folder_gives(families
     assert set(table.loc[table["exposure"] < last["exposure"].iloc[0], "score"]) <= {"own"}  # others at the end alone
 
 
-def test_families_are_prepared_forecast_scored_and_timed_together(families, monkeypatch):
+def test_families_are_prepared_forecast_scored_and_timed_together(families, small_batch, monkeypatch):
     # So few steps teach a model little, and a series at chance is left out.
     never = lambda ends, directions: np.zeros(len(ends), bool)  # noqa: E731
     monkeypatch.setattr("rankscale_utils.analysis.left_out.at_chance", never)
-    whole = throughput  # which is measured at one small batch alone
-    monkeypatch.setattr(clock, "throughput", lambda *given: whole(*given[:3], batches=(10,), repeats=1))
     prepare(families)
     rungs = read_json(families.folder / "ladder.json")["rungs"]
     assert list(rungs) == ["cross_encoder", "bi_encoder", "ed2lm"]
