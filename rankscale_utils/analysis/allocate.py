@@ -58,7 +58,7 @@ def allocate_study(study: Study) -> AllocationResults | None:
         for file in paths.ALLOCATION_FILES.values():
             write_table(file(study.folder), pd.DataFrame())
         return None
-    fitted = of_headline_test(every_series, study.headline_test)
+    fitted = of_headline_test(every_series, study.forecasting)
     table = all_measurements(study, fitted[0])
     costs, counted = training_costs(table, study.allocation.tokens_per_pair)
     asked = fitted, table, costs

@@ -14,7 +14,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_only
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.reading import read_of_study, study_measurements
-from rankscale_utils.measurements.table import SERIES_COLUMNS, limits, measured_rows
+from rankscale_utils.measurements.table import SERIES_COLUMNS, headline_of, limits, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
@@ -231,9 +231,14 @@ def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table.groupby(["run", *SERIES_COLUMNS])["exposure"].idxmax()]
 
 
-def of_headline_test(fitted: Sequence[Fitted], test: str | None) -> list[Fitted]:
-    """Return the series of the test that a study opens with; see `measurements.table.on_headline_test`."""
-    first = next((one for one in fitted if one.collection == test), fitted[0])
+def of_headline_test(fitted: Sequence[Fitted], settings: Forecasting) -> list[Fitted]:
+    """Return the series of the test and task that a study opens with: those of its headline metric.
+
+    See `measurements.table.on_headline_test`. One task of a test may have a metric that the other has lost.
+    """
+    metric = headline_of(settings, [one.metric for one in fitted])
+    mine = [one for one in fitted if one.metric == metric]
+    first = next((one for one in mine if one.collection == settings.headline_test), mine[0])
     return [one for one in fitted if (one.collection, one.task) == (first.collection, first.task)]
 
 

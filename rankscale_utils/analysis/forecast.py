@@ -32,7 +32,7 @@ WORST_SKILL = -10  # beyond it “no change” was right by luck
 
 def shown_series(study: Study, fitted: list[Fitted]) -> list[Fitted]:
     """Return the series that figures show: the headline metrics on the headline test."""
-    mine = of_headline_test(fitted, study.headline_test)
+    mine = of_headline_test(fitted, study.forecasting)
     metrics = headlines(study, pd.DataFrame({"metric": [one.metric for one in mine]}))
     return [one for one in mine if one.metric in metrics]
 

@@ -86,7 +86,7 @@ def allocate(
     ladder = open_ladder(measurements, held_out, settings | {"level": level})
     tokens = read_section(Allocation, {"tokens_per_pair": tokens_per_pair}).tokens_per_pair
     given = ladder.settings
-    series = of_headline_test(fit_series(ladder.fitted, given), given.headline_test)
+    series = of_headline_test(fit_series(ladder.fitted, given), given)
     usable = usable_measurements(ladder.every, given, series[0])
     costs, counted = training_costs(usable, tokens)
     best = best_at_budgets(series, costs, budgets_asked(usable, costs) if budgets is None else budgets, given.level)

@@ -65,7 +65,7 @@ def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     than there are, have no rows.
     """
     metric = headline(study, fitted_rows(fitted))
-    shown = [one for one in of_headline_test(fitted, study.headline_test) if one.metric == metric]
+    shown = [one for one in of_headline_test(fitted, study.forecasting) if one.metric == metric]
     found = []
     for universe in universes(study, shown):
         try:

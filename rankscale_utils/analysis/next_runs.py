@@ -27,7 +27,7 @@ def plan_next_runs(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     rows, plans = fitted_rows(fitted), []
     metric, costs = headline(study, rows), training_costs(rows, study.allocation.tokens_per_pair)[0]
     design = held_out_design(study, fitted)
-    for one in of_headline_test(fitted, study.headline_test):
+    for one in of_headline_test(fitted, study.forecasting):
         if one.metric != metric:
             continue
         target, cost = design_of_series(one, design).sort_values("N").iloc[[-1]], costs[one.objective]

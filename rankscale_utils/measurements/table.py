@@ -8,6 +8,7 @@ import pandera.pandas as pa
 
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import write_parquet
+from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
 
 from .directions import UNSTATED, Directions, rising
@@ -136,7 +137,12 @@ def at_chance(table: pd.DataFrame, stated: Directions = UNSTATED) -> pd.Series:
 
 def headline(study: Study, table: pd.DataFrame) -> str:
     """Return the metric that the study opens with: its own choice, or the first one that is wanted and rises."""
-    settings, metrics = study.forecasting, list(table["metric"].unique())
+    return headline_of(study.forecasting, table["metric"].unique())
+
+
+def headline_of(settings: Forecasting, metrics: Iterable[str]) -> str:
+    """Return the same from the metrics that there are."""
+    metrics = list(metrics)
     metrics = [metric for metric in metrics if metric in (settings.metrics or metrics)] or metrics
     chosen, stated = settings.headline, settings.directions
     return chosen if chosen in metrics else next((metric for metric in metrics if rising(metric, stated)), metrics[0])

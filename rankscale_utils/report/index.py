@@ -88,10 +88,12 @@ def index_page(study: Study) -> dict[str, Any]:
     measured = study_measurements(study, fitted_only=False)
     metric = headline(study, scored if fitted else measured)
     on_tests = read_table(paths.rungs_on_tests_file(study.folder))
-    first_test = tables.test_of(on_headline_test(measured, study.headline_test))
+    opening = scored if fitted else measured
+    opening = on_headline_test(opening[opening["metric"] == metric], study.headline_test).iloc[:1]
+    first_test = tables.test_of(opening)
     said = {"forecast_table": ""}
     if fitted:
-        said = _forecasts(study, of_headline_test(fitted, study.headline_test), scored, metric)
+        said = _forecasts(study, of_headline_test(fitted, study.forecasting), scored, metric)
     nothing = [] if fitted else [nothing_sentence(read_table(paths.left_out_file(study.folder)))]
     return said | {
         "study": study,
@@ -128,7 +130,7 @@ def index_page(study: Study) -> dict[str, Any]:
         "evidence": take.evidence(study),
         "citation": take.citation(study, scored),
         "works": take.works(),
-        "runs": _runs(study, on_headline_test(measured, study.headline_test), metric),
+        "runs": _runs(study, measured.merge(opening[["collection", "task"]]), metric),
         "runs_note": runs_sentence(study),
         "provenance": notes.provenance(study, scored),
     }
@@ -229,7 +231,7 @@ def _of_forecasts(study: Study, scored: pd.DataFrame, exponents: pd.DataFrame, c
 
 def _of_verdicts(study: Study, fitted: list[Fitted], metric: str) -> list[str]:
     """Return what the first page says before any forecast: of metrics that cannot be forecast, and of strange runs."""
-    judged = judge_study(study, of_headline_test(fitted, study.headline_test)) if fitted else pd.DataFrame()
+    judged = judge_study(study, of_headline_test(fitted, study.forecasting)) if fitted else pd.DataFrame()
     file = paths.strange_runs_file(study.folder)
     strange = read_table(file) if file.exists() else pd.DataFrame()
     said = verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []

@@ -100,6 +100,19 @@ def test_a_metric_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):
     assert set(series_left_out(study)["reason"]) == {"no row of it on 400m, so there is nothing to forecast"}
 
 
+def test_a_headline_metric_that_only_the_other_task_of_its_test_tells_opens_the_page(forecasts):
+    searched = ladder(("CE64", "nDCG@10"), objectives=("listwise", "pointwise")).assign(task="search")
+    searched.loc[searched["metric"] == "nDCG@10", "value"] = 0.0  # nothing relevant is found by any model
+    reranked = ladder(objectives=("listwise", "pointwise")).assign(task="rerank")
+    study, rows = forecasts(pd.concat([searched, reranked]))
+    near_the_truth(rows)
+    tasks = [("CE64", "search")] * 2 + [("nDCG@10", "rerank")] * 2
+    assert sorted(zip(rows["metric"], rows["task"], strict=True)) == tasks
+    assert set(study.results()["multiverse"]["metric"]) == {"nDCG@10"}
+    page = index_page(study)
+    assert (page["metric"], page["first_test"]) == ("nDCG@10", "dev")
+
+
 def test_an_objective_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):
     table = ladder(("nDCG@10", "CE64"), objectives=("listwise", "pointwise"))
     study, rows = forecasts(table[(table["objective"] == "listwise") | (table["rung"] != "400m")])
