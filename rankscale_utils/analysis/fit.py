@@ -14,7 +14,7 @@ from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_only
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.reading import read_of_study, study_measurements
-from rankscale_utils.measurements.table import SERIES_COLUMNS, headline_of, limits, measured_rows
+from rankscale_utils.measurements.table import OWN, SERIES_COLUMNS, headline_of, limits, measured_rows
 from rankscale_utils.study import paths
 from rankscale_utils.study.forecasting import Forecasting
 from rankscale_utils.study.study import Study
@@ -239,7 +239,8 @@ def of_headline_test(fitted: Sequence[Fitted], settings: Forecasting) -> list[Fi
     metric = headline_of(settings, [one.metric for one in fitted])
     mine = [one for one in fitted if one.metric == metric]
     first = next((one for one in mine if one.collection == settings.headline_test), mine[0])
-    return [one for one in fitted if (one.collection, one.task) == (first.collection, first.task)]
+    mine = [one for one in fitted if (one.collection, one.task) == (first.collection, first.task)]
+    return [one for one in mine if one.score == OWN] or mine
 
 
 def fitted_rows(fitted: Sequence[Fitted], *more: pd.DataFrame) -> pd.DataFrame:

@@ -151,12 +151,16 @@ def headline_of(settings: Forecasting, metrics: Iterable[str]) -> str:
 def on_headline_test(table: pd.DataFrame, test: str | None) -> pd.DataFrame:
     """Return the rows of the test that a study opens with and of its first task: those of its sentences and figures.
 
-    test: `forecasting.headline_test`; without it, or where no row is of it, the first collection.
+    Of a model that ranks by several scores, those by the objective's own. test: `forecasting.headline_test`; without
+    it, or where no row is of it, the first collection.
     """
-    keys = ["collection", "task"]
-    first = table[table["collection"] == test] if len(table) and test is not None else table
-    first = first if len(first) else table
-    return table[(table[keys] == first[keys].iloc[0]).all(axis=1)] if len(table) else table
+    if table.empty:
+        return table
+    keys, of_test = ["collection", "task"], table[table["collection"] == test]
+    first = (of_test if len(of_test) else table)[keys].iloc[0]
+    mine = table[(table[keys] == first).all(axis=1)]
+    own = mine["score"] == OWN if "score" in mine else pd.Series(True, mine.index)
+    return mine[own] if own.any() else mine
 
 
 def check_headline_test(test: str | None, known: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ from rankscale_utils.measurements.table import labelled
 
 from .prose import legible, si, written
 
-_TEXT = ' class="text"'
+LONG = 40  # characters of a cell, from which on its lines have room
+_TEXT, _LONG = ' class="text"', ' class="text long"'
 NO_TEX = "tex2jax_ignore mathjax_ignore"  # in JupyterLab dollars would begin formulas
 
 
@@ -45,7 +46,7 @@ def _cell(value: object, form: str) -> str:
     if pd.isna(value):
         return "<td>–</td>"
     if not form:
-        return f"<td{_TEXT}>{escape(legible(str(value)))}</td>"
+        return f"<td{_LONG if len(str(value)) > LONG else _TEXT}>{escape(legible(str(value)))}</td>"
     said = si(value) if form == "si" else value if isinstance(value, str) else written(value, form)
     return f"<td>{escape(legible(said))}</td>"
 

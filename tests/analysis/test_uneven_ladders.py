@@ -6,7 +6,7 @@ import pytest
 
 from rankscale_utils.analysis.allocate import allocate_study
 from rankscale_utils.analysis.fit import fit_study, series_left_out
-from rankscale_utils.analysis.forecast import score_study, seal_study
+from rankscale_utils.analysis.forecast import score_study, seal_study, shown_series
 from rankscale_utils.analysis.multiverse import forecast_universes
 from rankscale_utils.report import allocate as allocate_page
 from rankscale_utils.report.index import index_page
@@ -111,6 +111,18 @@ def test_a_headline_metric_that_only_the_other_task_of_its_test_tells_opens_the_
     assert set(study.results()["multiverse"]["metric"]) == {"nDCG@10"}
     page = index_page(study)
     assert (page["metric"], page["first_test"]) == ("nDCG@10", "dev")
+
+
+def test_what_a_model_ranks_by_other_scores_than_its_own_stands_in_tables_alone(forecasts):
+    own, other = ladder().assign(score="own"), ladder().assign(score="log_likelihood")
+    study, rows = forecasts(pd.concat([other.assign(value=other["value"] - 0.1), own]))
+    assert sorted(rows["score"]) == ["log_likelihood", "own"]
+    near_the_truth(rows[rows["score"] == "own"])
+    assert [one.score for one in shown_series(study, fit_study(study))] == ["own"]
+    page = index_page(study)
+    assert not any("Other objectives" in said for said in page["tiles"][0].sentences)
+    assert sum("400m with the listwise objective" in sentence for sentence in page["answer"]) == 1
+    assert page["forecast_table"].count("listwise") == 1
 
 
 def test_an_objective_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):
