@@ -158,9 +158,13 @@ def on_headline_test(table: pd.DataFrame, test: str | None) -> pd.DataFrame:
         return table
     keys, of_test = ["collection", "task"], table[table["collection"] == test]
     first = (of_test if len(of_test) else table)[keys].iloc[0]
-    mine = table[(table[keys] == first).all(axis=1)]
-    own = mine["score"] == OWN if "score" in mine else pd.Series(True, mine.index)
-    return mine[own] if own.any() else mine
+    return by_own_score(table[(table[keys] == first).all(axis=1)])
+
+
+def by_own_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the objectives' own scores, or all where there are none."""
+    own = table["score"] == OWN if "score" in table else pd.Series(True, table.index)
+    return table[own] if own.any() else table
 
 
 def check_headline_test(test: str | None, known: Iterable[str]) -> None:

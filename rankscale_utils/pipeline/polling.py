@@ -39,6 +39,7 @@ OVER = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKE
 PASSING = {"NODE_FAIL", "PREEMPTED", "FORGOTTEN"}  # Slurm queues a job again, or does not know it yet
 PASSES = 120.0  # seconds after which it does not
 ITS_TURN = {"None", "Priority", "Resources", "BeginTime", "Cleaning", "Prolog"}  # what any job in a queue waits for
+ADMINS = "JobHeldAdmin"  # who alone let it go on
 UNTIL_THERE = 'for file; do until [ -e "$file" ]; do sleep 0.5; done; done'
 
 
@@ -120,8 +121,10 @@ class Executor(plugin.Executor):
         study = Path(os.environ["RANKSCALE_FAILURES"]).parent.name
         for reason, [(number, first), *others] in jobs.items():
             wait = f"{first} and {len(others)} more wait" if others else f"{first} waits"
-            release = f"; `scontrol release {','.join([number, *(number for number, _ in others)])}` lets go on"
-            say(f"{study}: {wait} in Slurm's queue: {reason}{release if 'held' in reason.lower() else ''}")
+            numbers = ",".join([number, *(number for number, _ in others)])
+            held = "held" in reason.lower() and reason != ADMINS
+            release = f"; `scontrol release {numbers}` lets go on" if held else ""
+            say(f"{study}: {wait} in Slurm's queue: {reason}{release}")
 
     async def sleep(self) -> None:
         """Wait until Slurm is to be asked again: not at all once the graph is over."""

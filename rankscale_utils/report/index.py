@@ -21,7 +21,7 @@ from rankscale_utils.analysis.results import read_table
 from rankscale_utils.analysis.systems import read_systems
 from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.reading import read_runs, study_measurements
-from rankscale_utils.measurements.table import OWN, at_chance, failed, headline, labelled, on_headline_test
+from rankscale_utils.measurements.table import at_chance, by_own_score, failed, headline, labelled, on_headline_test
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -154,7 +154,7 @@ def _banner(study: Study, on_tests: pd.DataFrame) -> list[str]:
 def _forecasts(study: Study, fitted: list[Fitted], scored: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Return what the index template shows of forecasts and of advice."""
     exponents, compared = (read_table(file(study.folder)) for file in (paths.exponents_file, paths.equal_compute_file))
-    last = forecast_page.beside_p0(scored[(scored["metric"] == metric) & (scored["score"] == OWN)])
+    last = forecast_page.beside_p0(by_own_score(scored[scored["metric"] == metric]))
     return {
         "answer": _of_forecasts(study, scored, exponents, compared),
         "forecast_note": f"One new run of each held-out rung at the largest exposure, {study.forecasting.level:.0%} "

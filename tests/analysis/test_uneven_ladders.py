@@ -123,6 +123,8 @@ def test_what_a_model_ranks_by_other_scores_than_its_own_stands_in_tables_alone(
     assert not any("Other objectives" in said for said in page["tiles"][0].sentences)
     assert sum("400m with the listwise objective" in sentence for sentence in page["answer"]) == 1
     assert page["forecast_table"].count("listwise") == 1
+    _, alone = forecasts(other)  # where no row is by its own
+    near_the_truth(alone)
 
 
 def test_an_objective_that_the_held_out_rung_lacks_is_left_out_alone(forecasts):

@@ -120,14 +120,16 @@ def test_a_job_that_slurm_lost_for_good_is_waited_for_no_longer(squeue, job, mon
 def test_what_waits_for_more_than_its_turn_is_told_of_once(squeue, job, tmp_path, capsys):
     held, limit, train = "launch failed requeued held", "QOSMaxGRESPerUser", "rule_train_wildcards_"
     waits = [f"7|Priority|{train}a", f"8|{held}|{train}b", f"9|{limit}|{train}c", f"10|{limit}|rule_rank"]
+    waits += ["11|JobHeldAdmin|rule_speed"]
     (tmp_path / "waits").write_text("\n".join(waits))
     squeue(f"case \"$*\" in *%r*) cat {tmp_path}/waits;; *) sed 's/|.*/|PENDING/' {tmp_path}/waits;; esac")
     slurm = Asking()
-    jobs = [job, *(SubmittedJobInfo(None, external_jobid=number, aux={}) for number in ("8", "9", "10"))]
-    assert slurm.ask(jobs) == slurm.ask(jobs) == ["7", "8", "9", "10"]
+    jobs = [job, *(SubmittedJobInfo(None, external_jobid=number, aux={}) for number in ("8", "9", "10", "11"))]
+    assert slurm.ask(jobs) == slurm.ask(jobs) == ["7", "8", "9", "10", "11"]
     assert capsys.readouterr().err.splitlines() == [
         f"mine: train b waits in Slurm's queue: {held}; `scontrol release 8` lets go on",
         f"mine: train c and 1 more wait in Slurm's queue: {limit}",
+        "mine: speed waits in Slurm's queue: JobHeldAdmin",
     ]
 
 
