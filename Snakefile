@@ -158,7 +158,7 @@ rule fit:
     input: measured(FITTED), notebook=ancient(NOTEBOOKS / "3_fit.ipynb")
     output:
         update(results(paths.backtest_file, paths.left_out_file)),
-        update(results(paths.predictability_file, paths.strange_runs_file)),
+        update(results(paths.predictability_file, paths.strange_runs_file, paths.multiverse_file)),
         notebook=update(paths.notebook_file(RESULTS, "3_fit")),
         fits=update(paths.fits_file(RESULTS)),
         seals=update(paths.seals_file(RESULTS)),
@@ -175,9 +175,10 @@ rule forecast:
         measured(LADDER),
         systems(),
         seals=rules.fit.output.seals,
+        universes=paths.multiverse_file(RESULTS),
         notebook=ancient(NOTEBOOKS / "4_forecast.ipynb"),
     output:
-        update(results(paths.forecasts_by_law_file, paths.baselines_file, paths.multiverse_file)),
+        update(results(paths.forecasts_by_law_file, paths.baselines_file)),
         update(results(paths.rung_differences_file, paths.rungs_on_tests_file, paths.measurements_file)),
         update(results(paths.systems_file, where=study.systems)),
         update(results(paths.with_first_stage_file, where=study.with_first_stage)),

@@ -1,9 +1,11 @@
 """How a study's compute and money should be spent: all that the page 5_allocate shows, written as tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
 
@@ -61,21 +63,19 @@ def allocate_study(study: Study) -> AllocationResults | None:
     fitted = of_headline_test(every_series, study.forecasting)
     table = all_measurements(study, fitted[0])
     costs, counted = training_costs(table, study.allocation.tokens_per_pair)
-    asked = fitted, table, costs
-    allocation = AllocationResults(
-        *asked,
-        counted,
-        total_budget(study, table, costs),
-        optima=best_at_budgets(fitted, costs, budgets_asked(table, costs), study.forecasting.level),
-        exponents=in_every_universe(
-            compute_exponents(fitted, costs, study.forecasting.level), study.results().get("multiverse")
-        ),
-        equal_compute=compare_at_equal_compute(*asked),
-        parabolas=isoflop_check(study, *asked),
-        within_budget=best_within_budget(study, *asked),
-        least_cost=least_total_cost(study, *asked),
-        next_runs=plan_next_runs(study, every_series),
-    )
+    asked, level = (fitted, table, costs), study.forecasting.level
+    exponents = in_every_universe(compute_exponents(fitted, costs, level), study.results().get("multiverse"))
+    questions: dict[str, Callable[[], pd.DataFrame]] = {
+        "optima": lambda: best_at_budgets(fitted, costs, budgets_asked(table, costs), level),
+        "equal_compute": lambda: compare_at_equal_compute(*asked),
+        "parabolas": lambda: isoflop_check(study, *asked),
+        "within_budget": lambda: best_within_budget(study, *asked),
+        "least_cost": lambda: least_total_cost(study, *asked),
+        "next_runs": lambda: plan_next_runs(study, every_series),
+    }
+    answers = dict(zip(questions, each(lambda question: question(), [*questions.values()]), strict=True))
+    budget = total_budget(study, table, costs)
+    allocation = AllocationResults(*asked, counted, budget, exponents=exponents, **answers)
     for name, file in paths.ALLOCATION_FILES.items():
         write_table(file(study.folder), getattr(allocation, name))
     return allocation

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.study.study import Study
 
 from .design import convert_counts, design_of_series, held_out_design
-from .fit import (
-    Fitted,
-    fitted_ends,
-    fitted_rows,
-    held_out_rows,
-    last_rows,
-)
+from .fit import Fitted, fitted_ends, fitted_rows, held_out_rows, last_rows
 
 
 def series_curves(series: Fitted, design: pd.DataFrame, level: float, points: int = 40) -> pd.DataFrame:
@@ -66,7 +62,7 @@ class Curves:
 def draw_curves(study: Study, series: Sequence[Fitted], opened: bool = False) -> Curves:
     """Return the curves of several series with their bands; opened: whether the held-out rungs may be read."""
     design = held_out_design(study, series)
-    lines = [series_curves(fitted, design, study.forecasting.level) for fitted in series]
+    lines = each(partial(series_curves, design=design, level=study.forecasting.level), series)
     rows = fitted_rows(series)
     truth = held_out_rows(study) if opened else rows.iloc[:0]
     return Curves(pd.concat(lines, ignore_index=True), fitted_ends(series), rows, truth, study.held_out.rungs)

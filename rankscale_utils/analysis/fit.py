@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from rankscale_utils import laws, measurements
 from rankscale_utils.errors import StudyError
 from rankscale_utils.machine.files import digest, read_only
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.measurements.directions import rising
 from rankscale_utils.measurements.reading import read_of_study, study_measurements
 from rankscale_utils.measurements.table import OWN, SERIES_COLUMNS, headline_of, limits, measured_rows
@@ -195,16 +196,17 @@ def fit_series(table: pd.DataFrame, settings: Forecasting) -> list[Fitted]:
     known = known_of(settings, pd.concat([series.table for series in all_series]))
     past = laws.expanding(all_series, known, settings.level, min(settings.draws, DRAWS_OF_PAST))
     averages = laws.averages(all_series, known, settings.draws)
+    of_data = each(_data_laws, all_series)
     return [
         Fitted(
             **average.series.labels,
             raw=raw,
             average=average,
             joint=joint_of(average),
-            data=_data_laws(average.series),
+            data=data,
             past=past,
         )
-        for raw, average in zip(raws, averages, strict=True)
+        for raw, average, data in zip(raws, averages, of_data, strict=True)
     ]
 
 

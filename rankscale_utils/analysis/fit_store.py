@@ -24,7 +24,8 @@ def write_store(path: Path, key: str, value: Any, kinds: Sequence[type]) -> None
         TypeError: the value holds something else.
     """
     writer = _Writer(kinds)
-    manifest = {"key": key, "value": writer.encoded(value), "tables": writer.tables}
+    manifest = {"key": key, "value": writer.encoded(value)}
+    manifest |= {"tables": writer.tables, "made": writer.made}
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{MANIFEST: text}, **writer.arrays)
@@ -41,36 +42,47 @@ def read_store(path: Path, key: str, kinds: Sequence[type]) -> Any | None:
             if manifest["key"] != key:
                 return None
             known = {kind.__name__: kind for kind in kinds}
-            return _Reader(arrays, manifest["tables"], known).decoded(manifest["value"])
+            return _Reader(arrays, manifest, known).decoded(manifest["value"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile):
         return None  # whatever is wrong with a store, its remedy is to fit again
 
 
 class _Writer:
-    """Turns values into JSON; equal arrays, and equal tables, are kept once."""
+    """Turns values into JSON; equal arrays, tables and dataclasses are kept once."""
 
     def __init__(self, kinds: Sequence[type]) -> None:
         self.kinds = kinds
         self.arrays: dict[str, NDArray] = {}
         self.tables: list[dict] = []
+        self.made: list[dict] = []  # of the kinds, each after those that it holds
         self._places: dict[str, int] = {}
+        self._known: dict[int, dict] = {}  # what was encoded already, by its identity
 
     def encoded(self, value: Any) -> Any:
+        if not isinstance(value, pd.DataFrame) and type(value) not in self.kinds:
+            return self._plain(value)
+        if id(value) not in self._known:
+            self._known[id(value)] = self._once(value)
+        return self._known[id(value)]
+
+    def _once(self, value: Any) -> dict:
+        """Return where a table or dataclass is kept."""
+        if isinstance(value, pd.DataFrame):
+            return {"table": self._table(value)}
+        parts = {field.name: self.encoded(getattr(value, field.name)) for field in fields(value)}
+        return {"made": self._place({"kind": type(value).__name__, "fields": parts}, self.made)}
+
+    def _plain(self, value: Any) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, np.ndarray):
             return {"array": self._array(value)}
-        if isinstance(value, pd.DataFrame):
-            return {"table": self._table(value)}
         if isinstance(value, tuple | list):
             return {type(value).__name__: [self.encoded(item) for item in value]}
         if isinstance(value, dict):
             return {"dict": [[name, self.encoded(item)] for name, item in value.items()]}
-        if type(value) in self.kinds:
-            parts = {field.name: self.encoded(getattr(value, field.name)) for field in fields(value)}
-            return {"kind": type(value).__name__, "fields": parts}
         raise TypeError(f"a store holds no {type(value).__name__}: name it among the kinds, or keep it as plain values")
 
     def _array(self, array: NDArray) -> str:
@@ -86,10 +98,14 @@ class _Writer:
         steps = [index.start, index.stop, index.step] if isinstance(index, pd.RangeIndex) else None
         columns = [[name, str(table[name].dtype), self._cells(table[name])] for name in table]
         made = {"index": steps or self._array(index.to_numpy()), "columns": columns}
+        return self._place(made, self.tables)
+
+    def _place(self, made: dict, among: list[dict]) -> int:
+        """Return where it stands among what is kept once, put there where it is new."""
         content = digest(made)
         if content not in self._places:
-            self._places[content] = len(self.tables)
-            self.tables.append(made)
+            self._places[content] = len(among)
+            among.append(made)
         return self._places[content]
 
     def _cells(self, column: pd.Series) -> Any:
@@ -101,20 +117,21 @@ class _Writer:
 class _Reader:
     """Turns a manifest's JSON back into values."""
 
-    def __init__(self, arrays: np.lib.npyio.NpzFile, tables: list[dict], kinds: Kinds) -> None:
+    def __init__(self, arrays: np.lib.npyio.NpzFile, manifest: dict, kinds: Kinds) -> None:
         self.arrays, self.kinds = arrays, kinds
-        self.tables = [self._table(table) for table in tables]
+        self.tables = [self._table(table) for table in manifest["tables"]]
+        self.made: list[Any] = []
+        for one in manifest["made"]:
+            self.made.append(self._of_kind(self.kinds[one["kind"]], one["fields"]))
 
     def decoded(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        if "kind" in value:
-            return self._of_kind(self.kinds[value["kind"]], value["fields"])
         ((how, held),) = value.items()
         if how == "array":
             return self.arrays[held]
-        if how == "table":
-            return self.tables[held]
+        if how in ("table", "made"):
+            return {"table": self.tables, "made": self.made}[how][held]
         if how == "dict":
             return {name: self.decoded(item) for name, item in held}
         return {"tuple": tuple, "list": list}[how](self.decoded(item) for item in held)

@@ -189,7 +189,7 @@ def _beside_first_stage(scored: pd.DataFrame, table: pd.DataFrame) -> pd.DataFra
 def _score_nothing(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """Write what the page 4_forecast would, where no series was fitted: tables without rows, and what was measured."""
     write_measurements(paths.measurements_file(study.folder), table)
-    for file in (*_scored_files(study), paths.multiverse_file(study.folder)):
+    for file in _scored_files(study):
         write_table(file, pd.DataFrame())
     compare_study(study, headline(study, table))
     return pd.DataFrame()

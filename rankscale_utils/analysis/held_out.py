@@ -1,12 +1,14 @@
 """Forecasts of held-out rungs, from fitted series alone: no file is read or written."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.study.forecasting import Forecasting
 
 from .design import design_of_series
@@ -27,10 +29,8 @@ def forecast_held_out(fitted: Sequence[Fitted], design: pd.DataFrame, settings: 
     """
     known = known_of(settings, fitted_rows(fitted)).wide()
     alone = laws.averages([one.average.series for one in fitted], known, DRAWS_ALONE)
-    return [
-        _of_series(one, unled, design_of_series(one, design), settings)
-        for one, unled in zip(fitted, alone, strict=True)
-    ]
+    designs = [design_of_series(one, design) for one in fitted]
+    return each(partial(_of_series, settings=settings), fitted, alone, designs)
 
 
 def _of_series(one: Fitted, unled: laws.Average, at: pd.DataFrame, settings: Forecasting) -> pd.DataFrame:

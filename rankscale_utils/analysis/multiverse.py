@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 
 from rankscale_utils import laws
 from rankscale_utils.errors import StudyError
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.measurements.table import headline
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
@@ -14,7 +16,7 @@ from rankscale_utils.study.study import Study
 from .compute import training_costs
 from .design import design_of_series, held_out_design
 from .fit import Fitted, fitted_rows, joint_of, known_of, of_headline_test, series_of
-from .results import write_table
+from .results import read_table, write_table
 
 AS_SEALED = "as sealed"
 DRAWS = 300  # of a law in each universe
@@ -59,25 +61,35 @@ def universes(study: Study, fitted: Sequence[Fitted]) -> Iterator[Universe]:
 def forecast_universes(study: Study, fitted: Sequence[Fitted]) -> pd.DataFrame:
     """Forecast the largest held-out rung's headline metric, on the headline test, in every universe.
 
-    Writes `multiverse.csv` and returns it, a row for each universe and objective: columns objective, metric, rung,
-    choice, option, forecast and exponent (of the optimal exposure in compute, by the law of most weight that has an
-    optimum; it is the same whatever N counts). Universes that need a column which the measurements lack, or more rungs
-    than there are, have no rows.
+    Held-out files are not opened. Writes `multiverse.csv` and returns it, a row for each universe and objective, none
+    where no series was fitted: columns objective, metric, rung, choice, option, forecast and exponent (of the optimal
+    exposure in compute, by the law of most weight that has an optimum; it is the same whatever N counts). Universes
+    that need a column which the measurements lack, or more rungs than there are, have no rows.
     """
-    metric = headline(study, fitted_rows(fitted))
-    shown = [one for one in of_headline_test(fitted, study.forecasting) if one.metric == metric]
-    found = []
-    for universe in universes(study, shown):
-        try:
-            found += _forecasts(universe, shown)
-        except (StudyError, ValueError):
-            continue
-    table = pd.DataFrame(found)
+    shown = []
+    if fitted:
+        metric = headline(study, fitted_rows(fitted))
+        shown = [one for one in of_headline_test(fitted, study.forecasting) if one.metric == metric]
+    found = each(partial(_forecasts, fitted=shown), [*universes(study, shown)] if shown else [])
+    table = pd.DataFrame([row for rows in found for row in rows])
     write_table(paths.multiverse_file(study.folder), table)
     return table
 
 
+def read_universes(study: Study) -> pd.DataFrame:
+    """Return what `forecast_universes` wrote."""
+    return read_table(paths.multiverse_file(study.folder))
+
+
 def _forecasts(universe: Universe, fitted: Sequence[Fitted]) -> list[dict]:
+    """Return a universe's rows; none where the study has not what it needs."""
+    try:
+        return _forecasts_of(universe, fitted)
+    except (StudyError, ValueError):
+        return []
+
+
+def _forecasts_of(universe: Universe, fitted: Sequence[Fitted]) -> list[dict]:
     study = universe.study
     if universe.choice == AS_SEALED:
         averages = [one.average for one in fitted]

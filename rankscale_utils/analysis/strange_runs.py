@@ -1,11 +1,13 @@
 """Fitted runs that are unlike the others, by name: what they are, and what would be forecast without them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from rankscale_utils import laws
+from rankscale_utils.machine.parallel import each
 from rankscale_utils.measurements.table import SERIES_COLUMNS
 from rankscale_utils.study import paths
 from rankscale_utils.study.study import Study
@@ -50,10 +52,8 @@ def _far(study: Study, shown: Sequence[Fitted]) -> pd.DataFrame:
         return pd.DataFrame()
     known, all_series = known_of(study.forecasting, fitted_rows(shown)), [one.average.series for one in shown]
     believed, level = laws.beliefs_by_others(all_series, known), study.forecasting.level
-    found = [
-        _labelled(one, laws.far_runs(series, belief, level))
-        for one, series, belief in zip(shown, all_series, believed, strict=True)
-    ]
+    tables = each(partial(laws.far_runs, level=level), all_series, believed)
+    found = [_labelled(one, table) for one, table in zip(shown, tables, strict=True)]
     far = pd.concat(found, ignore_index=True).sort_values("chance", kind="stable")
     if far.empty:
         return far

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+
+from rankscale_utils.machine.parallel import each
 
 from .forecasting import KINDS, of_largest
 from .known import Known
@@ -96,7 +98,7 @@ class Average:
     @cached_property
     def few(self) -> "Average":
         """Draws enough to search by."""
-        return self.thinned(FEW, *self._first.problem.reference)
+        return self.thinned(FEW, *self.series.reference)
 
     @property
     def _first(self) -> Posterior:
@@ -126,7 +128,7 @@ class Mixture:
 
 def _said(made: Posterior, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Numbers (draws, n) of a form on the series' scale, and their standard deviations for each kind."""
-    centres, (u, v) = made.said(N, D), made.problem.away(N, D)
+    centres, (u, v) = made.said(N, D), made.problem.series.away(N, D)
     by_size, by_exposure, noise = (sds[:, None] for sds in made.doubts)
     along = by_exposure * (np.maximum(v, 0) if "D" in made.problem.local.axes else np.abs(v))
     wrong = np.broadcast_to(np.hypot(by_size * np.maximum(u, 0), along), centres.shape)
@@ -172,16 +174,17 @@ def averages(all_series: Sequence[Series], known: Known, draws: int, names: Sequ
     names: of the forms that are averaged (none: all). A form that comes nowhere near the values of a series is left
     out of its average.
     """
-    first = [alone(series, known, names) for series in all_series]
+    first = each(partial(alone, known=known, names=names), all_series)
     if len(all_series) == 1:
         believed = [known]
     else:
         weighed = [[*zip(made.values(), weights_of([*made.values()]), strict=True)] for made in first]
         believed = pooled(all_series, weighed, known)
-    return [
-        Average(series, _of_series(series, seen, draws, names))
-        for series, seen in zip(all_series, believed, strict=True)
-    ]
+    return each(partial(_average, draws=draws, names=names), all_series, believed)
+
+
+def _average(series: Series, known: Known, draws: int, names: Sequence[str]) -> Average:
+    return Average(series, _of_series(series, known, draws, names))
 
 
 def alone(series: Series, known: Known, names: Sequence[str] = ()) -> dict[str, Posterior]:

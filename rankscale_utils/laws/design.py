@@ -46,7 +46,7 @@ class Doubt:
         doubts = np.concatenate([np.stack(made.doubts) for made in average.posteriors.values()], 1)
         by_size, by_exposure, noise = (doubts**2) @ mixture.shares
         variance = np.full(len(N), noise)
-        for way, square in zip(first.problem.away(N, D), (by_size, by_exposure), strict=True):
+        for way, square in zip(first.problem.series.away(N, D), (by_size, by_exposure), strict=True):
             beyond, before = np.maximum(way, 0), np.minimum(way, 0)
             covariance += square * np.outer(beyond, beyond)
             variance += square * before**2

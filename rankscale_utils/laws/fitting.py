@@ -8,11 +8,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
-from rankscale_utils.machine.files import digest
-
 from .law import Curve, Law
 from .problem import Problem
-from .rows import measurements
+from .rows import hash_of_data, measurements
 from .scales import SCALES, Scale, gap
 
 LARGEST_CONDITION = 1e6  # of the Jacobian with columns of length one; beyond it coefficients trade off freely
@@ -56,10 +54,12 @@ class Fit:
         noise: float,
         objective: float | None = None,
         pooled: bool = False,
+        data_sha256: str | None = None,
     ) -> "Fit":
         """The fit of natural coefficients (k,) to the columns run, N, D and value of `data`.
 
         residuals: (rows,) on `scale`, as the fit saw them. objective: None for half the sum of their squares.
+        data_sha256: None where it is not known yet.
         """
         numbers, squares = law.to_scale(data["value"].to_numpy(float), scale), (residuals**2).sum()
         return cls(
@@ -73,7 +73,7 @@ class Fit:
             rmse=float(np.sqrt((residuals**2).mean())),
             residuals=residuals,
             data=data,
-            data_sha256=digest(data.sort_values(["run", "N", "D"]).to_csv(index=False)),
+            data_sha256=data_sha256 or hash_of_data(data),
             pooled=pooled,
         )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from .known import Belief, Known
@@ -22,7 +21,6 @@ from .local import Local
 from .scales import gap, slope
 from .series import Series
 
-INDEPENDENT = 2  # checkpoints of a run that count as independent: neighbours share what the law is wrong by
 LATE = 0.7  # distance in log exposure from a run's end within which checkpoints tell the noise of one
 LEAST_NOISE = 1e-4  # of a checkpoint, on the series' scale: metrics have digits
 SMALLEST_GAP = 1e-3  # share of the limits' distance; nearer to a limit slopes are taken at it
@@ -52,49 +50,6 @@ class LocalProblem:
     series: Series
     known: Known
 
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """The series' rows; for a law that knows no exposure, those where runs end."""
-        return self.series.table if "D" in self.local.axes else self.series.last
-
-    @cached_property
-    def z(self) -> NDArray:
-        """Measured numbers (n,) on the series' scale."""
-        return self.series.on_scale(self.rows["value"].to_numpy(float))
-
-    @cached_property
-    def reference(self) -> tuple[float, float]:
-        """Size of the largest rung, and its largest exposure."""
-        largest = self.rows[self.rows["N"] == self.rows["N"].max()]
-        return float(largest["N"].iloc[0]), float(largest["D"].max())
-
-    def away(self, N: NDArray, D: NDArray) -> tuple[NDArray, NDArray]:
-        """Logarithms of sizes and exposures (n,) in units of the reference."""
-        return np.log(np.asarray(N, float) / self.reference[0]), np.log(np.asarray(D, float) / self.reference[1])
-
-    @cached_property
-    def places(self) -> tuple[NDArray, NDArray]:
-        """Where the rows are (n,)."""
-        return self.away(self.rows["N"], self.rows["D"])
-
-    @cached_property
-    def runs(self) -> NDArray:
-        """1 where a row is of a run, (runs, n)."""
-        _, run = np.unique(self.rows["run"], return_inverse=True)
-        return (np.arange(run.max() + 1)[:, None] == run).astype(float)
-
-    @cached_property
-    def before_end(self) -> NDArray:
-        """Logarithm of exposure in units of the run's own end (n,)."""
-        ends = self.rows.groupby("run")["D"].transform("max")
-        return np.log(self.rows["D"].to_numpy(float) / ends.to_numpy(float))
-
-    @cached_property
-    def share(self) -> float:
-        """What a checkpoint beside those of its run counts as evidence; 0 where no run has two."""
-        spare = self.runs.shape[1] - len(self.runs)
-        return min(1.0, INDEPENDENT * len(self.runs) / spare) if spare else 0.0
-
     def discrepancy(self, slopes: ArrayLike) -> NDArray:
         """What a law of these slopes is wrong by a factor e away (...), on the series' scale: steeper ones by more."""
         return self.known.discrepancy * np.sqrt(np.asarray(slopes) * self.known.size_slope.median)
@@ -102,10 +57,7 @@ class LocalProblem:
     @cached_property
     def steepness(self) -> float:
         """How far runs' ends move a factor e in size, on the series' scale; or a fifth of what is known."""
-        ends = self.series.last
-        u, _ = self.away(ends["N"], ends["D"])
-        moved = np.polyfit(u, self.series.on_scale(ends["value"]), 1)[0] if np.ptp(u) > 0 else 0.0
-        return max(abs(float(moved)), LEAST_STEEP * self.known.size_slope.median)
+        return max(abs(self.series.moved_by_size), LEAST_STEEP * self.known.size_slope.median)
 
     @cached_property
     def log_slope(self) -> float:
@@ -113,14 +65,8 @@ class LocalProblem:
         series = self.series
         low, high = series.limits
         margin = SMALLEST_GAP * (high - low) if np.isfinite(high) else 0.0
-        value = np.clip(series.off_scale(np.array([self._end])), low + margin, high - margin)
+        value = np.clip(series.off_scale(np.array([self.series.end])), low + margin, high - margin)
         return float(np.log(np.abs(slope(series.scale, value, series.rising, series.limits) * self._gap(value)))[0])
-
-    @cached_property
-    def _end(self) -> float:
-        """Mean number at the reference."""
-        u, v = self.places
-        return float(self.z[(u == 0) & (v >= v[u == 0].max() - 1e-9)].mean())
 
     def _gap(self, values: NDArray) -> NDArray:
         return np.maximum(gap(values, self.series.rising, self.series.limits), 1e-12)
@@ -128,7 +74,7 @@ class LocalProblem:
     def natural(self, theta: NDArray) -> NDArray:
         """Natural coefficients (..., k) of the form's law."""
         law = self.local.law(self.series.rising, self.series.limits)
-        return self.local.natural(theta, *self.reference, law)
+        return self.local.natural(theta, *self.series.reference, law)
 
     def slopes(self, theta: NDArray) -> NDArray:
         """Logarithms of how far the series' scale moves with the axes at the reference, (..., axes)."""
@@ -142,8 +88,12 @@ class LocalProblem:
     def beliefs(self, theta: NDArray) -> NDArray:
         """How far θ is from what was known, (..., beliefs), in its standard deviations."""
         numbers = np.concatenate([self.slopes(theta), self.local.exponents(theta)], -1)
-        centres, spreads = np.array([(belief.centre, belief.spread) for belief in self.priors]).T
+        centres, spreads = self._centres_and_spreads
         return np.concatenate([(numbers - centres) / spreads, self.local.shape(theta)], -1)
+
+    @cached_property
+    def _centres_and_spreads(self) -> NDArray:
+        return np.array([(belief.centre, belief.spread) for belief in self.priors]).T
 
     @property
     def priors(self) -> list[Belief]:
@@ -158,34 +108,43 @@ class LocalProblem:
 
     def variances(self, noise: Noise) -> tuple[NDArray, NDArray]:
         """Variance of each run (b, runs), and how much each of its rows tells (b, n)."""
-        u, _ = self.places
-        of_run = (self.runs * u).sum(1) / self.runs.sum(1)
-        between = noise.between[:, None] ** 2 + (self.discrepancy(self.steepness) * of_run) ** 2
-        if not self.share:
-            return between, np.ones((len(between), self.runs.shape[1]))
-        rows = noise.within[:, None] ** 2 + (noise.drift[:, None] * self.before_end) ** 2
-        return between, self.share / rows
+        series = self.series
+        between = noise.between[:, None] ** 2 + self._wrong_at_runs
+        if not series.share:
+            return between, np.ones((len(between), series.runs.shape[1]))
+        rows = noise.within[:, None] ** 2 + (noise.drift[:, None] * series.before_end) ** 2
+        return between, series.share / rows
+
+    @cached_property
+    def _wrong_at_runs(self) -> NDArray:
+        """Variance (runs,) of what the law itself is wrong by where runs are."""
+        return (self.discrepancy(self.steepness) * self.series.u_of_runs) ** 2
 
     def whitened(self, residuals: NDArray, noise: Noise) -> NDArray:
         """Residuals (b, rows) as what runs and their checkpoints tell, independent and of variance one."""
-        between, weights = self.variances(noise)
-        of_runs = weights @ self.runs.T
-        means = (weights * residuals) @ self.runs.T / of_runs
-        if not self.share:
+        (between, weights), runs = self.variances(noise), self.series.runs
+        of_runs = weights @ runs.T
+        means = (weights * residuals) @ runs.T / of_runs
+        if not self.series.share:
             return means / np.sqrt(between)
-        inside = (residuals - means @ self.runs) * np.sqrt(weights)
+        inside = (residuals - means @ runs) * np.sqrt(weights)
         return np.concatenate([means / np.sqrt(between + 1 / of_runs), inside], 1)
 
     def log_scale(self, noise: Noise) -> NDArray:
         """Logarithm (b,) of the volume that `whitened` divides by."""
         between, weights = self.variances(noise)
-        if not self.share:
+        series = self.series
+        if not series.share:
             return 0.5 * np.log(between).sum(1)
-        return 0.5 * (np.log1p(between * (weights @ self.runs.T)).sum(1) - self.share * np.log(weights).sum(1))
+        return 0.5 * (np.log1p(between * (weights @ series.runs.T)).sum(1) - series.share * np.log(weights).sum(1))
+
+    def residuals(self, theta: NDArray) -> NDArray:
+        """What θ (b, k) says less what was measured, (b, n)."""
+        return self.numbers(theta, *self.series.places) - self.series.numbers
 
     def misfit(self, theta: NDArray, noise: Noise) -> NDArray:
         """All that a good θ (b, k) keeps small, (b, m): whitened residuals, then distances from what was known."""
-        residuals = self.numbers(theta, *self.places) - self.z
+        residuals = self.residuals(theta)
         return np.concatenate([self.whitened(residuals, noise), self.beliefs(theta)], 1)
 
     def linearised(self, theta: NDArray, noise: Noise) -> tuple[NDArray, NDArray]:
@@ -202,7 +161,7 @@ class LocalProblem:
         theta = self.local.start(self._level, centres[0] - self.log_slope, centres[1])
         return np.clip(theta, low + 1e-3, high - 1e-3)
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[NDArray, NDArray]:
         """Lowest and highest θ, each (k,).
 
@@ -216,19 +175,25 @@ class LocalProblem:
     @cached_property
     def _level(self) -> float:
         """Logarithm of the measured gap at the reference."""
-        return float(np.log(self._gap(self.series.off_scale(np.array([self._end]))))[0])
+        return float(np.log(self._gap(self.series.off_scale(np.array([self.series.end]))))[0])
 
     def noise_of_checkpoints(self, theta: NDArray, noise: Noise) -> Noise:
         """The noise of checkpoints and how fast the law goes wrong with exposure, from residuals at θ (b, k)."""
-        if not self.share:
+        series = self.series
+        if not series.share:
             return noise
-        residuals = self.numbers(theta, *self.places) - self.z
+        residuals, runs = self.residuals(theta), series.runs
         _, weights = self.variances(noise)
-        means = (weights * residuals) @ self.runs.T / (weights @ self.runs.T)
-        squares, distance = (residuals - means @ self.runs) ** 2, self.before_end**2
-        nearest = np.sort(np.abs(self.before_end))[: 2 * len(self.runs)]
-        late = np.abs(self.before_end) <= max(LATE, float(nearest[-1]))
-        spare = max(1 - len(self.runs) / late.sum(), 0.3)
-        within = np.maximum(squares[:, late].mean(1) / spare, LEAST_NOISE**2)
+        means = (weights * residuals) @ runs.T / (weights @ runs.T)
+        squares, distance = (residuals - means @ runs) ** 2, series.before_end**2
+        spare = max(1 - len(runs) / self._late.sum(), 0.3)
+        within = np.maximum(squares[:, self._late].mean(1) / spare, LEAST_NOISE**2)
         drift = np.maximum(((squares - within[:, None]) * distance).sum(1) / max((distance**2).sum(), 1e-12), 0.0)
         return Noise(noise.between, np.sqrt(within), np.sqrt(drift))
+
+    @cached_property
+    def _late(self) -> NDArray:
+        """Which rows (n,) tell the noise of a checkpoint, as they are near the end of their run."""
+        before = np.abs(self.series.before_end)
+        nearest = np.sort(before)[: 2 * len(self.series.runs)]
+        return before <= max(LATE, float(nearest[-1]))

@@ -1,9 +1,12 @@
 """The ladder's own past: every rung forecast from the smaller ones, as if it had been held out."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+
+from rankscale_utils.machine.parallel import each
 
 from .averaging import Average, averages
 from .fitting import DISTINCT_NEEDED
@@ -31,7 +34,7 @@ def expanding(
             if len(rows) and series.sizes_below(sizes[fitted]) >= fewest
         ]
         made = averages([series for series, _ in seen], known, draws, names) if seen else []
-        tables += [_next_rung(average, rows, fitted, level) for average, (_, rows) in zip(made, seen, strict=True)]
+        tables += each(partial(_next_rung, fitted=fitted, level=level), made, [rows for _, rows in seen])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -18,7 +18,6 @@ from .known import Known
 from .local import Local
 from .local_problem import LocalProblem, Noise
 from .resampling import Draws
-from .rows import measurements
 from .series import Series
 
 PRIOR_LED = 0.8  # an exponent whose spread is still this share of the prior's has learnt little from the data
@@ -56,10 +55,10 @@ class Posterior:
         """The form as a law of sizes and exposures, with draws of its natural coefficients."""
         series, local, middle = self.problem.series, self.problem.local, self.middle
         law = local.law(series.rising, series.limits)
-        data = measurements(self.problem.rows, "N", "D")
+        data = series.data
         coefficients = self.problem.natural(self.centre)
         fitted = law.predict(coefficients, data["N"], data["D"], scale=series.scale)
-        residuals = self.problem.z - fitted
+        residuals = series.numbers - fitted
         fit = Fit.of(
             law,
             data,
@@ -69,13 +68,14 @@ class Posterior:
             scale=series.scale,
             noise=np.inf,
             pooled=True,
+            data_sha256=series.data_sha256,
         )
         between, within = (float(sd[0]) for sd in (middle.between, middle.within))
-        return Draws(fit, self.problem.natural(self.theta), MANY, between, within if self.problem.share else 0.0)
+        return Draws(fit, self.problem.natural(self.theta), MANY, between, within if series.share else 0.0)
 
     def said(self, N: NDArray, D: NDArray) -> NDArray:
         """Numbers (draws, n) on the series' scale at sizes and exposures (n,)."""
-        return self.problem.numbers(self.theta, *self.problem.away(N, D))
+        return self.problem.numbers(self.theta, *self.problem.series.away(N, D))
 
     @cached_property
     def doubts(self) -> tuple[NDArray, NDArray, NDArray]:
@@ -120,7 +120,7 @@ class Posterior:
         beliefs = np.zeros((len(changes), len(jacobian) - weighed.shape[1]))
         curvature = jacobian.T @ jacobian + 1e-9 * np.eye(jacobian.shape[1])
         steps = -np.linalg.solve(curvature, jacobian.T @ np.concatenate([weighed, beliefs], 1).T).T
-        return problem.numbers(self.centre + steps, *problem.away(N, D))
+        return problem.numbers(self.centre + steps, *problem.series.away(N, D))
 
 
 def posterior(local: Local, series: Series, known: Known, draws: int, seed: int = 0) -> Posterior:
@@ -130,7 +130,7 @@ def posterior(local: Local, series: Series, known: Known, draws: int, seed: int 
     """
     problem = LocalProblem(local, series, known)
     logs = known.run_noise.centre + known.run_noise.spread * NOISES
-    within, drift = (0.03, 0.1) if problem.share else (0.0, 0.0)
+    within, drift = (0.03, 0.1) if series.share else (0.0, 0.0)
     noise = Noise(np.exp(logs), np.full(len(logs), within), np.full(len(logs), drift))
     theta, noise = _modes(problem, np.repeat(problem.start()[None], len(logs), 0), noise)
     misfit, jacobian = problem.linearised(theta, noise)

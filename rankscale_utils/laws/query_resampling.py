@@ -33,9 +33,9 @@ def query_errors(averages: Sequence[Average], shifts: Sequence[NDArray], ats: Se
         series = average.series
         values = series.table["value"].to_numpy(float)
         changes = series.on_scale(values + shift) - series.on_scale(values)
+        changes = changes[:, series.table.index.get_indexer(series.rows.index)]
         moved = 0.0
         for name, made in average.posteriors.items():
-            rows = series.table.index.get_indexer(made.problem.rows.index)
-            moved = moved + average.weights[name] * made.moved(changes[:, rows], at["N"], at["D"])
+            moved = moved + average.weights[name] * made.moved(changes, at["N"], at["D"])
         errors.append(robust_sd(moved))
     return errors

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from rankscale_utils.machine.files import digest
+
 
 def measurements(table: pd.DataFrame, size: str, exposure: str) -> pd.DataFrame:
     """Return the columns run, N, D and value that a fit uses; raise ValueError naming what is wrong and the remedy."""
@@ -14,27 +16,33 @@ def measurements(table: pd.DataFrame, size: str, exposure: str) -> pd.DataFrame:
         raise ValueError("the measurements have no rows; choose an objective, metric and collection that were measured")
     if table["run"].isna().any():
         raise ValueError("run is empty in some rows; give each independent run its own id")
-    data = pd.DataFrame({"run": table["run"].astype(str)})
+    data = {"run": table["run"].astype(str).array}
     for name, column in list(columns.items())[1:]:
-        data[column] = pd.to_numeric(table[name], errors="coerce").astype(float)
+        data[column] = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
         positive = column != "value"
         wrong = ~np.isfinite(data[column]) | ((data[column] <= 0) & positive)
         if wrong.any():
             cell, run = table.loc[wrong, [name, "run"]].iloc[0]
             need = "a positive number" if positive else "a number"
             raise ValueError(f"{name} is {cell} in run {run!r}; give {need} or leave the row out")
+    data = pd.DataFrame(data)
     _check_runs(data)
-    return data.reset_index(drop=True)
+    return data
+
+
+def hash_of_data(data: pd.DataFrame) -> str:
+    """Return the SHA-256 of the columns run, N, D and value, whatever the order of the rows."""
+    return digest(data.sort_values(["run", "N", "D"]).to_csv(index=False))
 
 
 def _check_runs(data: pd.DataFrame) -> None:
     """A run has one size and one row at each exposure."""
-    sizes = data.groupby("run")["N"].nunique()
-    if sizes.max() > 1:
+    if len(data.drop_duplicates(["run", "N"])) > data["run"].nunique():
+        sizes = data.groupby("run")["N"].nunique()
         raise ValueError(f"run {sizes.idxmax()!r} has {sizes.max()} sizes; give each independent run its own id")
-    twice = data[data.duplicated(["run", "D"])]
-    if len(twice):
-        run, exposure = twice[["run", "D"]].iloc[0]
+    twice = data.duplicated(["run", "D"])
+    if twice.any():
+        run, exposure = data.loc[twice, ["run", "D"]].iloc[0]
         raise ValueError(f"run {run!r} has exposure {exposure:g} twice; keep one row for each checkpoint")
 
 
@@ -49,7 +57,8 @@ def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: st
 
     checkpoints: 1 keeps every checkpoint. burn_in: the share of a run's largest exposure before which its checkpoints
     are left out: at first a model ranks by chance, which no power law describes. A run with fewer checkpoints than a
-    window has one row. Numbers are means (of `exposure` and D geometric ones, as laws are straight in its logarithm).
+    window has one row. Numbers are means (of `exposure` and D geometric ones, as laws are straight in its logarithm);
+    words are the first checkpoint's.
     """
     ends = table.groupby("run")[exposure].transform("max")
     table = table[table[exposure] >= burn_in * ends]
@@ -60,8 +69,9 @@ def averaged(table: pd.DataFrame, checkpoints: int, burn_in: float, exposure: st
     full = table.groupby(["run", back])["run"].transform("size") == checkpoints
     table, back = table[full | (back == 0)], back[full | (back == 0)]
     numbers = table.select_dtypes("number").columns
-    rules = dict.fromkeys(table.columns.difference(["run"], sort=False), "first") | dict.fromkeys(numbers, "mean")
     exposures = [name for name in (exposure, "D") if name in table]
-    logs = table.assign(**{name: np.log(table[name]) for name in exposures})
-    windows = logs.groupby(["run", -back], sort=False).agg(rules).reset_index("run").reset_index(drop=True)
-    return windows.assign(**{name: np.exp(windows[name]) for name in exposures})[[*table.columns]]
+    logs = table[numbers].assign(**{name: np.log(table[name]) for name in exposures})
+    by_window = logs.groupby([table["run"], back], sort=False)
+    means = {name: by_window[name].mean().to_numpy() for name in numbers}  # apart: a column's gaps blur the others'
+    means |= {name: np.exp(means[name]) for name in exposures}
+    return table[by_window.cumcount() == 0].reset_index(drop=True).assign(**means)

@@ -102,7 +102,13 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     steps = np.arange(len(ends)) * 1.25 * TEXT / (72 * axes.figure.get_figheight() * 0.72) * (high - low)
     heights = isotonic_regression(np.clip([y for _, y, _, _ in ends], low, high) - steps).x + steps
     for (x, y, name, colour), height in zip(ends, heights, strict=True):
-        leader = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 1}
+        leader = {"arrowstyle": "-", "color": colour, "lw": 0.6}
+        leader |= {
+            "patchA": None,
+            "relpos": (0, 0.5),
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }  # cutting takes longest
         axes.annotate(name, (x, y), (12, height), xycoords="data",
                       textcoords=("offset points", "data"), color=colour, va="center", annotation_clip=False,
                       arrowprops=leader)  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from rankscale_utils.analysis.allocate import AllocationResults
 from rankscale_utils.analysis.fit import Fitted, series_left_out
 from rankscale_utils.measurements.table import labelled
 from rankscale_utils.study.study import Study
@@ -15,13 +16,13 @@ class PageEnds(Exception):
         return [str(self)]
 
 
-def end_page_without_series(study: Study, fitted: list[Fitted]) -> None:
+def end_page_without_series(study: Study, found: list[Fitted] | AllocationResults | None) -> None:
     """End a page of laws where no series could be fitted.
 
     Raises:
         PageEnds: there is none; the message says why.
     """
-    if not fitted:
+    if not found:
         raise PageEnds(nothing_sentence(series_left_out(study)))
 
 

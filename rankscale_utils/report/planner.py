@@ -135,7 +135,7 @@ def _entry(name: str, average: laws.Average, rows: pd.DataFrame, cost: laws.Cost
         "rising": series.rising,
         "scale": series.scale,
         "limits": [limit if np.isfinite(limit) else None for limit in series.limits],
-        "reference": _rounded(np.log(next(iter(average.posteriors.values())).problem.reference), 9),
+        "reference": _rounded(np.log(average.series.reference), 9),
         "reach": [_rounded(reach.sizes, 9), _rounded(reach.exposures, 9)],
         "sizes": _ends(rows["N"]),
         "exposures": _ends(rows["D"]),

@@ -66,7 +66,7 @@ def test_evidence_knows_the_law_that_made_the_runs(truth):
     made = {name: posterior(local, series, known(), 200) for name, local in forms(("N", "D")).items()}
     best = max(made, key=lambda name: made[name].log_evidence)
     assert made[truth].log_evidence > made[best].log_evidence - 2
-    at = made[truth].problem.away(np.array([4e6 * 2.5**7]), np.array([3.2e5]))
+    at = made[truth].problem.series.away(np.array([4e6 * 2.5**7]), np.array([3.2e5]))
     forecast = np.exp(np.median(made[truth].problem.numbers(made[truth].theta, *at)))
     assert forecast == pytest.approx(TRUTHS[truth](4e6 * 2.5**7, 3.2e5), rel=0.02)
 
@@ -115,7 +115,7 @@ def test_checkpoints_far_from_the_end_bend_a_law_less():
     ends = []
     for series in (plain, bent):
         made = posterior(forms(("N", "D"))["additive"], series, known(), 300)
-        ends.append(np.median(made.problem.numbers(made.theta, *made.problem.away(*at))))
+        ends.append(np.median(made.problem.numbers(made.theta, *made.problem.series.away(*at))))
     assert ends[1] == pytest.approx(ends[0], abs=0.03)
 
 

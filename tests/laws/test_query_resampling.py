@@ -66,5 +66,5 @@ def test_forecasts_follow_changed_rows_as_a_new_fit_does():
         change = changed.on_scale(changed.table["value"]) - series.on_scale(series.table["value"])
         still, moved = made.moved(np.stack([0 * change, change]), at["N"], at["D"])[:, 0]
         refitted = after.posteriors[name].problem
-        again = refitted.numbers(after.posteriors[name].centre, *refitted.away(at["N"], at["D"]))[0]
+        again = refitted.numbers(after.posteriors[name].centre, *refitted.series.away(at["N"], at["D"]))[0]
         assert moved - still == pytest.approx(again - still, rel=0.35), name
