@@ -5,9 +5,11 @@ of the result while it is in the cache.
 """
 
 import copy
+import math
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -24,6 +26,7 @@ from rankscale_utils.models.cross_encoder import CrossEncoder
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
 TOKENS_TOGETHER = (4096, 16_384)  # the fewest and the most that are read together
 CACHED_STATES = 2**20  # numbers, 4 MB of float32
+ROWS_ROUNDED = 512  # to integers at once: what that takes stays in the cache
 TOKENS_TRIED, PASSES_TRIED = 512, 4  # of a layer, to see in which numbers it is faster: some milliseconds
 
 
@@ -46,18 +49,18 @@ class _Linear(nn.Module):
 class _Int8Linear(nn.Module):
     """The same in 8-bit integers, weights rounded by row and inputs by batch; what is done with a result is exact."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, then: str = "none") -> None:
+    def __init__(self, rounder: "_Rounder", weight: Tensor, bias: Tensor | None, then: str = "none") -> None:
         super().__init__()
-        self.weight, self.bias, self.then = weight, bias, then
+        self.rounder, self.weight, self.bias, self.then = rounder, weight, bias, then
         scales = weight.detach().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        integers = (weight.detach() / scales[:, None]).round().to(torch.int8)
         zeros = torch.zeros(len(scales), dtype=torch.int32)
-        integers = torch.quantize_per_channel(weight.detach(), scales, zeros, 0, torch.qint8).int_repr()
         self.layer = torch.ops.onednn.qlinear_prepack(integers, None), scales, zeros
         self.added = None if bias is None else bias.detach().float()
 
     def forward(self, inputs: Tensor) -> Tensor:
         multiply, after = torch.ops.onednn.qlinear_pointwise, (1.0, 0, inputs.dtype, self.then, [], "none")
-        return multiply(*_integers(inputs), *self.layer, self.added, *after)
+        return multiply(*self.rounder.integers(inputs), *self.layer, self.added, *after)
 
     def combined(self, inputs: Tensor, other: Tensor, how: Literal["add", "mul"]) -> Tensor:
         """Return the layer's result plus or times another tensor of its shape."""
@@ -65,19 +68,40 @@ class _Int8Linear(nn.Module):
             return self(inputs).mul_(other)
         multiply = torch.ops.onednn.qlinear_pointwise.binary
         after = (1.0, 0, inputs.dtype, 1.0, 0, how, 1.0, "none", [], "")
-        return multiply(*_integers(inputs), *self.layer, other, self.added, *after)
+        return multiply(*self.rounder.integers(inputs), *self.layer, other, self.added, *after)
+
+
+class _Rounder:
+    """Rounds a model's inputs of layers; the last ones are kept, as queries, keys and values are made of the same."""
+
+    def __init__(self) -> None:
+        self._last: Callable[[], Tensor | None] = lambda: None
+        self._made: tuple[Tensor, float, int] | None = None
+
+    def linear(self, weight: Tensor, bias: Tensor | None, then: str = "none") -> _Int8Linear:
+        """Return a layer whose inputs are rounded here."""
+        return _Int8Linear(self, weight, bias, then)
+
+    def integers(self, inputs: Tensor) -> tuple[Tensor, float, int]:
+        """Return inputs as integers of 0 to 255, the size of a step between these, and the one that stands for zero."""
+        if self._last() is not inputs:
+            self._last, self._made = weakref.ref(inputs), _integers(inputs)
+        return self._made
 
 
 def _integers(inputs: Tensor) -> tuple[Tensor, float, int]:
-    """Return inputs as integers of 0 to 255, the size of a step between these, and the one that stands for zero."""
     least, most = (float(end) for end in inputs.aminmax())
     least, most = min(least, 0.0), max(most, 0.0)
-    step = (most - least) / 255 or 1.0
-    zero = round(-least / step)
-    return torch.quantize_per_tensor(inputs.float(), step, zero, torch.quint8).int_repr(), step, zero
+    step = (most - least) / 254 or 1.0  # so that, with zero rounded up, nothing needs to be clipped
+    zero = math.ceil(-least / step)
+    shifted, signed = torch.tensor(zero - 128.0), torch.empty(inputs.shape, dtype=torch.int8)
+    rows = inputs.flatten(0, -2).split(ROWS_ROUNDED), signed.flatten(0, -2).split(ROWS_ROUNDED)
+    for part, rounded in zip(*rows, strict=True):
+        rounded.copy_(torch.add(shifted, part.float(), alpha=1 / step).round_())
+    return signed.view(torch.uint8).bitwise_xor_(128), step, zero  # PyTorch converts to signed integers faster
 
 
-Linear = type[_Linear | _Int8Linear]
+Linear = Callable[..., _Linear | _Int8Linear]
 
 
 def tokens_together(encoder: PreTrainedModel) -> int:
@@ -224,6 +248,6 @@ def in_int8(model: CrossEncoder) -> CrossEncoder:
         if not (_suits(copied.encoder) and torch.cpu._is_vnni_supported()):  # without, oneDNN's sums could overflow
             copied.encoder = torch.ao.quantization.quantize_dynamic(copied.encoder, kinds)
             return copied
-        pack(copied.encoder, _Int8Linear)
+        pack(copied.encoder, _Rounder().linear)
         copied.encoder.to(torch.bfloat16 if has_bf16() else torch.float32)
         return copied

@@ -10,6 +10,7 @@ from rankscale_utils.scoring.packed import (
     _Glu,
     _Int8Linear,
     _Linear,
+    _Rounder,
     bf16_pays,
     in_bf16,
     in_int8,
@@ -102,11 +103,12 @@ def test_products_of_integers_are_near_those_of_what_they_stand_for(dtype):
         torch.randn(*size, generator=generator) for size in ((40, 64), (40,), (1, 30, 64), (1, 30, 40))
     )
     weight[3], inputs = 0, inputs.to(dtype).float().add(1)  # a row of zeros, and inputs that are not about zero
-    layer = _Int8Linear(weight, bias)
+    rounder = _Rounder()
+    layer = rounder.linear(weight, bias)
     exact, given, beside = torch.nn.functional.linear(inputs, weight, bias), inputs.to(dtype), other.to(dtype)
     found = {
         "plain": (layer(given), exact),
-        "gelu": (_Int8Linear(weight, bias, "gelu")(given), torch.nn.functional.gelu(exact)),
+        "gelu": (rounder.linear(weight, bias, "gelu")(given), torch.nn.functional.gelu(exact)),
         "add": (layer.combined(given, beside, "add"), exact + other),
         "mul": (layer.combined(given, beside, "mul"), exact * other),
     }
@@ -114,6 +116,30 @@ def test_products_of_integers_are_near_those_of_what_they_stand_for(dtype):
         assert made.dtype == dtype
         assert 1e-3 < (made - wanted).pow(2).mean().sqrt() / wanted.std() < 0.02, name
     torch.testing.assert_close(layer(given)[..., 3].float(), exact[..., 3], atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shift", [-9.0, -2.0, 0.0, 0.4, 9.0])
+@torch.inference_mode()
+def test_integers_stand_for_what_is_within_half_a_step_of_them(dtype, shift):
+    """Inputs about zero and far from it, all of one sign too, in more rows than are rounded at once."""
+    inputs = (torch.randn(3, 700, 24, generator=torch.Generator().manual_seed(0)) + shift).to(dtype)
+    integers, step, zero = _Rounder().integers(inputs)
+    assert integers.dtype == torch.uint8
+    assert 0 <= zero <= 255
+    assert ((integers.float() - zero) * step - inputs.float()).abs().max() < 0.501 * step
+    assert integers.max() - integers.min() > 100 * (abs(shift) < 3)
+
+
+@torch.inference_mode()
+def test_the_same_inputs_are_rounded_once_and_others_anew():
+    rounder, inputs = _Rounder(), torch.randn(4, 8)
+    first, _, _ = rounder.integers(inputs)
+    assert rounder.integers(inputs)[0] is first
+    address = inputs.data_ptr()
+    del inputs
+    again = torch.randn(4, 8)  # may lie where the former lay
+    assert rounder.integers(again)[0] is not first, (address, again.data_ptr())
 
 
 @torch.inference_mode()
