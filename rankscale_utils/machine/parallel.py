@@ -18,12 +18,17 @@ def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Res
     A part's own parts come one after the other. Results are pickled; the function and its arguments are not.
     """
     parts = [*zip(*arguments, strict=True)]
-    if _parts or min(len(parts), cores()) < 2 or sys.platform != "linux":
+    if _parts or min(len(parts), cores()) < 2 or not _may_fork():
         return [function(*of_part) for of_part in parts]
     forking = multiprocessing.get_context("fork")
     workers = min(len(parts), cores())
     with ProcessPoolExecutor(workers, forking, initializer=_enter, initargs=(function, parts)) as processes:
         return list(processes.map(_result, range(len(parts))))
+
+
+def _may_fork() -> bool:
+    """Say whether a fork serves: workers of a caller's `multiprocessing.Pool` may have no children."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def _enter(function: Callable[..., Any], parts: list[tuple]) -> None:

@@ -1,5 +1,6 @@
 """Parts of a work come back in order from other processes, and fail as they would in this one."""
 
+import multiprocessing
 import os
 
 import pytest
@@ -29,6 +30,17 @@ def test_parts_of_a_part_stay_in_its_process():
 @pytest.mark.parametrize("parts", [[], [4]])
 def test_none_and_one_start_no_process(parts):
     assert each(lambda number: (number, os.getpid()), parts) == [(number, os.getpid()) for number in parts]
+
+
+def test_workers_of_a_pool_compute_alone():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (made,) = pool.map(doubled, [[1, 2, 3]])
+    assert [number for number, _ in made] == [2, 4, 6]
+    assert len({process for _, process in made}) == 1
+
+
+def doubled(numbers):
+    return each(lambda number: (2 * number, os.getpid()), numbers)
 
 
 def test_an_error_is_raised_as_it_was():
