@@ -8,11 +8,11 @@ from xml.etree.ElementTree import Element
 from . import figures
 
 SMALLEST = 0.76  # of a figure's width: narrower, its text would be under eleven pixels
-SPACE = "{http://www.w3.org/2000/svg}"
+DIGITS = 6  # of matplotlib's names of marks and clips, which are hashes
+SPACE, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 FIRST = ":where(svg[role=img]) *{stroke-linejoin:round;stroke-linecap:butt}"  # as matplotlib has it, in all figures
 MARK = 20  # points: a path within so many is a mark
 ElementTree.register_namespace("", SPACE[1:-1])
-ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
 def inline_svg(svg: str) -> str:
@@ -56,7 +56,10 @@ def slim(svg: str) -> tuple[str, dict[str, str]]:
     for element in root.iter():
         element[:] = [child for child in element if not _draws_nothing(child, styles)]
     _unwrap(root)
-    return ElementTree.tostring(root, encoding="unicode").replace(" />", "/>"), styles
+    root.attrib.pop("version", None)
+    text = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>").replace("<defs/>", "")
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # which HTML knows
+    return re.sub(rf'(?<=[#"])([mp][0-9a-f]{{{DIGITS}}})[0-9a-f]+(?=[)"])', r"\1", text), styles
 
 
 def sheet(styles: dict[str, str]) -> str:
@@ -70,6 +73,8 @@ def _shorten(element: Element) -> None:
         element.set(name, re.sub(r"\d+\.\d+", lambda digits: f"{round(float(digits[0]), 1):g}", element.get(name)))
     if "d" in element.attrib:
         element.set("d", by_steps(element.get("d")))
+    if LINK in element.attrib:
+        element.set("href", element.attrib.pop(LINK))
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
     if element.tag not in (f"{SPACE}text", f"{SPACE}tspan"):
