@@ -71,6 +71,7 @@ bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring --pairs 50 --repeats 3 --shapes BERT-base Ettin-68M
+	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.growth_of_laws

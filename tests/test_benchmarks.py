@@ -41,6 +41,16 @@ def test_scoring_compares_sides_that_score_alike(small, monkeypatch, kind):
     assert {row[6].rstrip(" |") for row in exact} == {"1.00000"}
 
 
+def test_embedding_compares_sides_that_embed_alike(small, monkeypatch):
+    pytest.importorskip("sentence_transformers")
+    from benchmarks import embedding
+
+    monkeypatch.setattr("sys.argv", ["embedding", "--texts", "20", "--repeats", "1", "--shapes", "tiny"])
+    embedding.main()
+    rows = [line for line in common.PAGE.read_text().splitlines() if line.startswith("| tiny")]
+    assert [row.split(" | ")[1].split(",")[0] for row in rows] == ["ours", "`encode`", "`encode` at its best"]
+
+
 def test_a_section_of_the_page_is_written_once(small):
     for text in ("first", "second"):
         common.publish("Fruit", text)
