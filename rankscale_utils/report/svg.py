@@ -8,8 +8,12 @@ from xml.etree.ElementTree import Element
 from . import figures
 
 SMALLEST = 0.76  # of a figure's width: narrower, its text would be under eleven pixels
-DIGITS = 6  # of matplotlib's names of marks and clips, which are hashes
 SPACE, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+PATH, USE = f"{SPACE}path", f"{SPACE}use"
+DIGITS = 6  # of matplotlib's names of marks and clips, which are hashes
+LINE = re.compile(r"M([\d.]+) ([\d.]+)l(-?[\d.]+) ?(-?[\d.]+)")  # a path of one step
+AT_ITS_PLACE = "M0 0l"  # a mark that begins where it is put, as ticks do
+NEAR = 0.2  # points: what lies within so much of a clip's edge is not cut
 FIRST = ":where(svg[role=img]) *{stroke-linejoin:round;stroke-linecap:butt}"  # as matplotlib has it, in all figures
 MARK = 20  # points: a path within so many is a mark
 ElementTree.register_namespace("", SPACE[1:-1])
@@ -53,11 +57,13 @@ def slim(svg: str) -> tuple[str, dict[str, str]]:
             name = f"s{hashlib.sha256(style.encode()).hexdigest()[:6]}"
             element.set("class", name)
             styles[name] = style
+    _join_ticks(root)
+    _unclip_lines(root)
     for element in root.iter():
         element[:] = [child for child in element if not _draws_nothing(child, styles)]
     _unwrap(root)
     root.attrib.pop("version", None)
-    text = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>").replace("<defs/>", "")
+    text = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # which HTML knows
     return re.sub(rf'(?<=[#"])([mp][0-9a-f]{{{DIGITS}}})[0-9a-f]+(?=[)"])', r"\1", text), styles
 
@@ -83,10 +89,44 @@ def _shorten(element: Element) -> None:
             child.tail = None
 
 
+def _join_ticks(root: Element) -> None:
+    """Draw all ticks of one style, which matplotlib draws one by one, as one path in the place of the first."""
+    marks = (mark for mark in root.iter(PATH) if "id" in mark.attrib and mark.get("d").startswith(AT_ITS_PLACE))
+    ticks = {f"#{mark.get('id')}": mark for mark in marks if LINE.fullmatch(mark.get("d"))}
+    joined: dict[str | None, Element] = {}
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == USE and child.get("href") in ticks:
+                mark = ticks[child.get("href")]
+                step = f"M{child.get('x')} {child.get('y')}l{mark.get('d').removeprefix(AT_ITS_PLACE)}"
+                first = joined.setdefault(mark.get("class"), child)
+                if first is child:
+                    child.tag, child.attrib = PATH, {"d": step, "class": mark.get("class", "")}
+                else:
+                    first.set("d", first.get("d") + step)
+                    parent.remove(child)
+            elif child.tag == PATH and f"#{child.get('id')}" in ticks:
+                parent.remove(child)
+
+
+def _unclip_lines(root: Element) -> None:
+    """Take the clip from straight lines that do not leave it, as those of a grid."""
+    clips = {f"url(#{clip.get('id')})": clip[0] for clip in root.iter() if clip.tag.lower() == f"{SPACE}clippath"}
+    for path in root.iter(PATH):
+        line, clip = LINE.fullmatch(path.get("d")), clips.get(path.get("clip-path"))
+        if line and clip is not None:
+            x, y, right, down = map(float, line.groups())
+            left, top, width, height = (float(clip.get(name)) for name in ("x", "y", "width", "height"))
+            along = [(x, left, width), (x + right, left, width), (y, top, height), (y + down, top, height)]
+            if all(-NEAR <= place - start <= size + NEAR for place, start, size in along):
+                del path.attrib["clip-path"]
+
+
 def _draws_nothing(element: Element, styles: dict[str, str]) -> bool:
     """Whether an element is matplotlib's own style sheet, which `sheet` replaces, or a transparent ground."""
     unseen = styles.get(element.get("class")) == "fill:none" and "id" not in element.attrib
-    return element.tag == f"{SPACE}style" or unseen
+    empty = element.tag == f"{SPACE}defs" and not len(element)
+    return element.tag == f"{SPACE}style" or unseen or empty
 
 
 def _unwrap(element: Element) -> None:

@@ -1,4 +1,5 @@
 import io
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -79,3 +80,20 @@ def test_steps_lead_to_the_places_that_a_path_names():
     assert by_steps("M 0 2.5 \nL 0.66 2.49 \n") == "M0 2.5l.66-.01"  # a mark
     assert by_steps("M 1 2 \nA 1 1 0 0 1 3 4") == "M 1 2 \nA 1 1 0 0 1 3 4"
     assert by_steps(by_steps(path)) == by_steps(path)
+
+
+def test_ticks_are_one_path_and_marks_that_are_lines_stay_where_they_are_cut():
+    figures.use_style()
+    axes = figures.panel("Title", "x", "y")
+    axes.plot([1, 2, 3], [1, 2, 3], "|", color=figures.HELD_OUT)
+    axes.axhline(2.5)
+    axes.set_xlim(1.5, 3)  # which cuts the first mark off
+    out = io.StringIO()
+    axes.figure.savefig(out, format="svg")
+    plt.close(axes.figure)
+    svg = slim_page(f"<head></head>{inline_svg(out.getvalue())}")
+    (ticks,) = (path for path in re.findall(r'<path [^>]*d="([^"]*)"', svg) if path.count("M") > 3)
+    assert {"0 4.8", "-4.8 0"} <= set(re.split("[Ml]", ticks))  # along x, along y
+    marks = re.search(r'<g clip-path="[^"]*">(.*?)</g>', svg)[1]
+    assert marks.count("<use ") == 3
+    assert len(re.findall(r"clip-path=", svg)) == 1  # neither the grid nor the line across is cut
