@@ -203,8 +203,9 @@ def _draw_first_stage(axes: Axes, rows: pd.DataFrame) -> None:
     air = 0.03 * (high - low)
     axes.set_xlim(min(low, value - air), max(high, value + air))
     axes.axvline(value, color=figures.INK, ls="--", lw=1, alpha=0.6)
-    axes.annotate("first stage", (value, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  ha="right", alpha=0.8)  # fmt: skip
+    side, offset = ("left", 3) if value < sum(axes.get_xlim()) / 2 else ("right", -3)
+    axes.annotate("first stage", (value, 1), (offset, 0), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", ha=side, va="top", alpha=0.8)  # fmt: skip
 
 
 def _mark_cut_ends(axes: Axes, height: float, rows: pd.DataFrame) -> None:
