@@ -21,6 +21,8 @@ from rankscale_utils.machine.progress import say
 from rankscale_utils.models.build import count_rung
 from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.models.published import check_systems
+from rankscale_utils.models.whole_rungs import whole_rungs
+from rankscale_utils.report.verdicts import whole_sentence
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
 from rankscale_utils.study.study import Study
@@ -55,7 +57,9 @@ def prepare(study: Study) -> None:
         }
     exposures = [branch.exposure for branch in plan_branches(study)]
     write_table(paths.references_file(study.folder), between)
-    ladder = {"rungs": rungs, "exposures": exposures, "prepared_for": prepared_for(study)}
+    ladder = {"rungs": rungs, "exposures": exposures, "whole": whole_rungs(study), "prepared_for": prepared_for(study)}
+    if ladder["whole"]:
+        say(f"{study.name}: {whole_sentence(ladder['whole'])}")
     rehearse_study(study, ladder, between)
     write_json(paths.ladder_file(study.folder), ladder)
     write_json(paths.collection_file(study.folder), manifest)

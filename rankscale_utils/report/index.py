@@ -235,7 +235,8 @@ def _of_verdicts(study: Study, fitted: list[Fitted], metric: str) -> list[str]:
     file = paths.strange_runs_file(study.folder)
     strange = read_table(file) if file.exists() else pd.DataFrame()
     said = verdicts.verdict_sentences(judged[judged["metric"] == metric]) if fitted else []
-    return [*said, *(strange_runs.strange_sentences(strange[strange["metric"] == metric]) if len(strange) else [])]
+    said += strange_runs.strange_sentences(strange[strange["metric"] == metric]) if len(strange) else []
+    return [*verdicts.whole_sentences(study), *said]
 
 
 def _of_families(study: Study) -> list[str]:

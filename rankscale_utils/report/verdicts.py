@@ -1,9 +1,14 @@
 """What pages say first of series that cannot be forecast from their runs, and the table of these verdicts."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from IPython.display import HTML
 
+from rankscale_utils.machine.files import read_json
 from rankscale_utils.measurements.table import labelled
+from rankscale_utils.study import paths
+from rankscale_utils.study.study import Study
 
 from . import tables
 from .prose import listed
@@ -23,6 +28,21 @@ def verdict_sentences(verdicts: pd.DataFrame) -> list[str]:
     if len(rows) > SAID:
         said.append(f"{len(rows)} of {len(verdicts)} series are not predictable; predictability.csv names them all.")
     return said + order_sentences(verdicts)
+
+
+def whole_sentence(rungs: Sequence[str]) -> str:
+    """Say what to expect of forecasts of rungs that are all of a model whose first layers the fitted ones are."""
+    return (
+        f"{listed(rungs)} {'is' if len(rungs) == 1 else 'are'} all of a model that was finished before this study, and "
+        "the fitted rungs are its first layers, which rank little by themselves: it starts where they do not, so that "
+        "their laws need not reach it. A rung that is cut as they are would continue them."
+    )
+
+
+def whole_sentences(study: Study) -> list[str]:
+    """Return that sentence where a study that trains has such rungs."""
+    rungs = read_json(paths.ladder_file(study.folder)).get("whole", []) if study.runs else []
+    return [whole_sentence(rungs)] if rungs else []
 
 
 def _instead(metric: str) -> str:

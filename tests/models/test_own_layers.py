@@ -14,8 +14,10 @@ from rankscale_utils.models.checkpoint import model_of_folder, save_checkpoint
 from rankscale_utils.models.checks import check_pretrained, start_of
 from rankscale_utils.models.counts import parameters
 from rankscale_utils.models.prompts import prompts_of_study
+from rankscale_utils.models.whole_rungs import whole_rungs
 from rankscale_utils.scoring.embeddings import embed
 from rankscale_utils.scoring.rerank import rerank
+from rankscale_utils.study.forecasting import HeldOut
 from rankscale_utils.study.ladder import BiEncoderSettings, Prompts
 from rankscale_utils.training.run import train
 from tests.conftest import TINY
@@ -158,3 +160,12 @@ def test_real_weights_start_as_the_retriever_that_they_are(by_depth, tmp_path, s
         _, ours, longest = at_its_start(study, rung, tmp_path)
         np.testing.assert_allclose(products(sentence_transformers, minilm, layers, longest), ours, atol=1e-5, rtol=0)
         assert ours.std() > 0.05
+
+
+def test_a_rung_that_is_all_of_a_finished_model_is_named_where_others_are_cut_from_it(by_depth, tmp_path):
+    folder = save_bi_encoder(tmp_path, layers=("normalize",))  # of three layers
+    told = by_depth(folder)
+    assert whole_rungs(told) == ["whole"]
+    assert whole_rungs(told.model_copy(update={"held_out": HeldOut(rungs=["l3"])})) == ["l3"]  # by its number of layers
+    assert whole_rungs(told.model_copy(update={"held_out": HeldOut(rungs=["l2"])})) == []
+    assert whole_rungs(by_depth(tmp_path / "encoder")) == []  # whose pooling was never trained
