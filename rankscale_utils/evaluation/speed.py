@@ -24,7 +24,7 @@ from rankscale_utils.study import paths
 from rankscale_utils.study.objectives import score_of_objective
 from rankscale_utils.study.study import Run, Study
 
-from .clock import KEYS, Query, benchmark_calls, seconds_of
+from .clock import KEYS, Query, benchmark_calls, documents_of, seconds_of
 from .depths import DEPTHS, depths_of, metric_of_depths, quality_by_depth
 from .metrics import Test, first_stage_scores, open_test
 from .systems import checkpoint_of_system
@@ -89,13 +89,13 @@ def load_systems(
     return found
 
 
-def load_system(study: Study, name: str, collection: Collection, device: torch.device, test: Test) -> System:
-    """Return a model that exists as a system that scores a test, which reads texts with its own tokenizer."""
+def load_system(
+    study: Study, name: str, collection: Collection, device: torch.device, queries: np.ndarray, held: np.ndarray
+) -> System:
+    """Return a model that exists as a system that scores these rows, which it reads with its own tokenizer."""
     published = read_system(study, name)
     published.model.to(device)
-    rows = (test.candidates[f"{kind}_row"].to_numpy() for kind in ("query", "document"))
-    pairs = own_pairs(published, collection, *rows)
-    return published_system(published, name, pairs, np.unique(test.candidates["document_row"]))
+    return published_system(published, name, own_pairs(published, collection, queries, held), held)
 
 
 def measure_study(
@@ -110,13 +110,16 @@ def measure_study(
 
     Its values on every query go to `speed_per_query.parquet`: name, rung, depth, objective, metric, query_id, value.
     Timed are the first objective of each family, the models that exist and, beside ED2LM's or a bi-encoder's, BM25,
-    whose order is the first stage's, at these depths and at the test's own, which laws are of.
+    whose order is the first stage's, at these depths and at the test's own, which laws are of. All candidates are
+    stored for ED2LM's pooled states alone, which evaluation has no scores of.
     """
     pairs, test = collection.pairs(), open_test(study, collection)
-    metric, held = metric_of_depths(study, test), np.unique(test.candidates["document_row"])
-    depths, found, reached = [*depths, test.depth], [], []
+    metric, depths, found, reached = metric_of_depths(study, test), [*depths, test.depth], [], []
+    groups = natural_groups(test, queries, depths)
+    asked, shown = np.unique([row for group in groups.values() for row, _ in group]), documents_of(groups)
     with tempfile.TemporaryDirectory() as folder:
-        for objective in first_objectives(study).values():
+        for family, objective in first_objectives(study).items():
+            held = np.unique(test.candidates["document_row"]) if family == "ed2lm" else shown
             for system in load_systems(study, objective, collection, device, held, Path(folder)):
                 scores = _scores(study, objective, system, test)
                 found.append(system)
@@ -124,7 +127,7 @@ def measure_study(
                     _named(system, quality_by_depth(test, scores, metric, depths)).assign(objective=objective)
                 )
         for name in study.systems:
-            found.append(load_system(study, name, collection, device, test))
+            found.append(load_system(study, name, collection, device, asked, shown))
             scores = scores_of_run(test, checkpoint_of_system(study, name))
             reached.append(_named(found[-1], quality_by_depth(test, scores, metric, depths)).assign(objective=AS_IT_IS))
         if study.families != ["cross_encoder"]:
@@ -133,7 +136,6 @@ def measure_study(
             )
             as_retrieved = quality_by_depth(test, first_stage_scores(test), metric, depths)
             reached.append(_named(found[-1], as_retrieved).assign(objective="BM25"))
-        groups = natural_groups(test, queries, depths)
         timed = benchmark_calls(found, pairs.queries, pairs.documents, groups, repeats=repeats)
     values = pd.concat(reached, ignore_index=True)
     by = [*KEYS, "depth", "metric", "objective"]
