@@ -174,7 +174,7 @@ def forecast_and_truth(scored: pd.DataFrame, metrics: Sequence[str]) -> list[Axe
     scored = labelled(scored)
     rows = scored[scored["metric"].isin(metrics)]
     return [
-        _truth_panel(f"{metric}{figures.where(collection, scored)}: forecast and truth", series)
+        _truth_panel(f"{metric}{figures.where(collection, scored)}", series)
         for (metric, collection), series in rows.groupby(["metric", "collection"], sort=False)
     ]
 
