@@ -4,6 +4,8 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from .device import cores
@@ -15,15 +17,19 @@ _parts: tuple[Callable[..., Any], list[tuple]] | None = None  # in a process tha
 def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
     """Return what `map` would, from as many forked processes as there are cores; in this process where it cannot fork.
 
-    A part's own parts come one after the other. Results are pickled; the function and its arguments are not.
+    A part's own parts come one after the other, and so do all where a process is killed. Results are pickled; the
+    function and its arguments are not.
     """
     parts = [*zip(*arguments, strict=True)]
-    if _parts or min(len(parts), cores()) < 2 or not _may_fork():
-        return [function(*of_part) for of_part in parts]
-    forking = multiprocessing.get_context("fork")
     workers = min(len(parts), cores())
-    with ProcessPoolExecutor(workers, forking, initializer=_enter, initargs=(function, parts)) as processes:
-        return list(processes.map(_result, range(len(parts))))
+    if workers > 1 and not _parts and _may_fork():
+        forking = multiprocessing.get_context("fork")
+        with (
+            suppress(BrokenProcessPool),  # one was killed, as where memory runs out: one after the other need less
+            ProcessPoolExecutor(workers, forking, initializer=_enter, initargs=(function, parts)) as processes,
+        ):
+            return list(processes.map(_result, range(len(parts))))
+    return [function(*of_part) for of_part in parts]
 
 
 def _may_fork() -> bool:

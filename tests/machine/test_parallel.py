@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_an_error_is_raised_as_it_was():
 
     with pytest.raises(ValueError, match="D is 0 in run 'x'"):
         each(fails_at, range(5))
+
+
+def test_where_a_process_is_killed_all_parts_are_computed_in_this_one():
+    mine = os.getpid()
+
+    def killed_elsewhere(number):
+        if number == 2 and os.getpid() != mine:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number, os.getpid()
+
+    assert each(killed_elsewhere, range(4)) == [(number, mine) for number in range(4)]
 
 
 def test_arguments_of_unlike_length_are_refused():
