@@ -22,9 +22,14 @@ class PairReader(Transformer):
         self.query_tokens = query_tokens
 
     def preprocess(
-        self, inputs: Sequence[tuple[str, str]], prompt: str | None = None, **settings: Any
+        self, inputs: Sequence[tuple[str, str] | str], prompt: str | None = None, **settings: Any
     ) -> dict[str, Tensor]:
-        """Return pairs' tokens, and `of_query`: (pairs,), how many of their first tokens stand before the document."""
+        """Return pairs' tokens, and `of_query`: (pairs,), how many of their first tokens stand before the document.
+
+        Texts alone, of which sentence-transformers' trainer counts the tokens, are read as every encoder does.
+        """
+        if isinstance(inputs[0], str):
+            return super().preprocess(inputs, prompt=prompt, **settings)
         tokenizer = self.tokenizer.backend_tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()

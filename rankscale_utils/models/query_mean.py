@@ -1,5 +1,8 @@
 """The pooling of rankscale's small models as a module of sentence-transformers; every checkpoint carries this file."""
 
+import shutil
+from pathlib import Path
+
 import torch
 from sentence_transformers.base.modules.module import Module
 from torch import Tensor
@@ -15,5 +18,6 @@ class QueryMean(Module):
         return features | {"sentence_embedding": (states * weights).sum(1) / weights.sum(1)}
 
     def save(self, output_path: str, *args: object, **kwargs: object) -> None:
-        """Write the configuration."""
+        """Write the configuration, and this file to the model's folder, where it is looked for."""
         self.save_config(output_path)
+        shutil.copy(__file__, Path(output_path).absolute().parent)

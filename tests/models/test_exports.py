@@ -89,6 +89,32 @@ def test_a_cross_encoder_scores_texts_of_any_length_alike(
             sentence_transformers.CrossEncoder(str(path), device="cpu")
 
 
+@pytest.mark.parametrize("loss", ["BinaryCrossEntropyLoss", "ListNetLoss"])
+@pytest.mark.parametrize("query_tokens", [12, None])
+def test_a_cross_encoder_goes_on_learning_in_sentence_transformers_trainer(
+    sentence_transformers, export, tmp_path, query_tokens, loss
+):
+    datasets = pytest.importorskip("datasets", reason="sentence-transformers' trainer needs datasets")
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
+
+    *_, path = export("scratch", "bert", query_tokens)
+    model = sentence_transformers.CrossEncoder(str(path), device="cpu", trust_remote_code=True)
+    before, queries, documents = model.predict(PAIRS), *map(list, zip(*PAIRS, strict=True))
+    rows = {"query": queries, "document": documents, "label": [float(place % 2) for place in range(25)]}
+    if loss == "ListNetLoss":
+        rows = {"query": QUERIES, "docs": [DOCUMENTS] * 5, "labels": [[1.0, 0.0, 0.0, 0.0, 0.0]] * 5}
+    settings = {"use_cpu": True, "max_steps": 2, "learning_rate": 1e-2, "report_to": "none", "save_strategy": "no"}
+    arguments = CrossEncoderTrainingArguments(output_dir=str(tmp_path / "out"), disable_tqdm=True, **settings)
+    trainer = CrossEncoderTrainer(model, arguments, datasets.Dataset.from_dict(rows), loss=getattr(losses, loss)(model))
+    trainer.train()
+    after = model.predict(PAIRS)
+    assert np.isfinite(after).all()
+    assert np.abs(after - before).max() > 1e-3
+    model.save_pretrained(str(tmp_path / "further"))
+    again = sentence_transformers.CrossEncoder(str(tmp_path / "further"), device="cpu", trust_remote_code=True)
+    np.testing.assert_allclose(again.predict(PAIRS), after, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 @pytest.mark.parametrize("query_tokens", [12, None])
 @pytest.mark.parametrize("start", ["scratch", "pretrained"])
