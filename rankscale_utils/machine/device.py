@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+from .memory import keep_freed_memory
+
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of computing in each period, or `max`
 
 
@@ -23,6 +25,7 @@ def compute_device(threads: int):
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -34,21 +37,30 @@ def has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+@cache
+def mkl_halves() -> bool:
+    """Return whether MKL uses half this CPU's width for float32: it knows AVX-512 of Intel's CPUs alone."""
+    import torch
+
+    return torch.cpu._is_avx512_supported() and _of_processor("vendor_id") == "AuthenticAMD"
+
+
 def hardware() -> dict[str, str | int]:
     """Return what computes here, for ledgers and reports."""
     import torch
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    processor = _of_processor("model name") or platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+def _of_processor(field: str) -> str | None:
+    """Return what the kernel says of the first core; nothing where it says nothing of that."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(field):
                 return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return None
 
 
 def gpus() -> int:

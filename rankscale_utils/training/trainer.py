@@ -27,6 +27,7 @@ from . import learner as learner_module
 from .distributed import Processes, out_of_memory
 from .gradient_cache import carry_back, micro_batches
 from .health import Health
+from .linear import multiply_by_onednn
 
 
 @dataclass
@@ -91,11 +92,13 @@ class Trainer:
             add_lora(model, settings.lora)
         if settings.gradient_checkpointing:
             _checkpoint_gradients(model)
+        automatic = "bf16" if device.type == "cuda" else "fp32"
+        self.precision = automatic if settings.precision == "auto" else settings.precision
+        if self.precision == "fp32" and not self.processes.sharded:
+            multiply_by_onednn(model)
         self.processes.divide(model)
         decay = settings.weight_decay * (objective.learning_rate.base or self.rate) / self.rate
         self.model, self.optimizer = model, _optimizer(model, self.rate, decay)
-        automatic = "bf16" if device.type == "cuda" else "fp32"
-        self.precision = automatic if settings.precision == "auto" else settings.precision
         self.tokens = collection.tokens
         self.queries: TrainingQueries = collection.training_queries()
         self.learner = learner_module.learner(study, run, collection, model)
