@@ -20,7 +20,7 @@ from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
-from rankscale_utils.machine.device import has_bf16
+from rankscale_utils.machine.device import has_bf16, mkl_halves
 from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
@@ -138,10 +138,14 @@ class _AddAndNorm(nn.Module):
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
-    """Let a model's linear layers be packed within the block; see `pack`."""
+    """Let a model's linear layers be packed within the block; see `pack`.
+
+    Narrow ones are too where MKL would use half the CPU: batches are large here, and many of them of one shape.
+    """
     swapped: list[tuple[nn.Module, str, nn.Module]] = []
     try:
-        swapped.extend(_swaps(model))
+        if _suits(model) or (_may_pack(model) and mkl_halves()):
+            swapped.extend(_swaps(model))
         yield
     finally:
         for parent, name, original in reversed(swapped):
@@ -153,13 +157,14 @@ def pack(model: nn.Module, linear: Linear = _Linear) -> None:
 
     Models on another device, of another precision than float32 or narrower than `NARROWEST` stay as they are.
     """
-    list(_swaps(model, linear))
+    if _suits(model):
+        list(_swaps(model, linear))
 
 
 def _swaps(model: nn.Module, linear: Linear = _Linear) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Put packed modules in place one after the other; yield each one's parent, name and the original."""
     gone: list[nn.Module] = []
-    for parent in list(model.modules()) if _suits(model) else []:
+    for parent in list(model.modules()):
         if any(parent is original for original in gone):
             continue
         for name, made in _packings(parent, linear):
@@ -169,12 +174,17 @@ def _swaps(model: nn.Module, linear: Linear = _Linear) -> Iterator[tuple[nn.Modu
 
 
 def _suits(model: nn.Module) -> bool:
+    return _may_pack(model) and is_wide(model)
+
+
+def _may_pack(model: nn.Module) -> bool:
     first = next(model.parameters())
-    suits = first.dtype == torch.float32 or (first.dtype == torch.bfloat16 and has_bf16())
-    return first.device.type == "cpu" and suits and torch.backends.mkldnn.is_available() and _is_wide(model)
+    able = first.dtype == torch.float32 or (first.dtype == torch.bfloat16 and has_bf16())
+    return first.device.type == "cpu" and able and torch.backends.mkldnn.is_available()
 
 
-def _is_wide(model: nn.Module) -> bool:
+def is_wide(model: nn.Module) -> bool:
+    """Say whether a model's layers are wide enough that packed or rounded ones are faster, whatever the CPU."""
     widths = [module.in_features for module in model.modules() if type(module) is nn.Linear]
     return bool(widths) and min(widths) >= NARROWEST
 
@@ -201,7 +211,7 @@ def _is_gelu(linear: nn.Module, activation: nn.Module) -> bool:
 def bf16_pays(model: CrossEncoder) -> bool:
     """Whether layers as wide as a float32 model's are faster in bfloat16 on this CPU, by a short measurement."""
     first = next(model.parameters())
-    if first.device.type != "cpu" or first.dtype != torch.float32 or not _is_wide(model) or not has_bf16():
+    if first.device.type != "cpu" or first.dtype != torch.float32 or not is_wide(model) or not has_bf16():
         return False
     widest = max(
         (module for module in model.modules() if type(module) is nn.Linear), key=lambda one: one.weight.numel()

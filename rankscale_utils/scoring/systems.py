@@ -28,7 +28,7 @@ from rankscale_utils.study.evaluation import FirstStage, Text
 from .decoder import DecoderScorer
 from .document_states import Content, DocumentStates, Precision, encode_collection
 from .embeddings import embed
-from .packed import bf16_pays, in_bf16, in_int8, pack
+from .packed import bf16_pays, in_bf16, in_int8, is_wide, pack
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class System:
 def systems_of(
     model: Model, pairs: Pairs, text: Text, held: np.ndarray, folder: Path, rung: str, kind: str
 ) -> list[System]:
-    """Return every way to score with a model.
+    """Return every way to score with a model; in smaller numbers where its layers are wide enough to gain by that.
 
     text: where queries and documents are cut. held: the document rows that systems store, ascending. folder: where
     document states are stored. kind: the score of an ED2LM, one of `ed2lm.SCORES`.
     """
     if isinstance(model, CrossEncoder):
         exact = _device(model).type == "cpu" and _dtype(model) == torch.float32
-        kinds = [name for name, pays in (("int8", exact), ("bf16", bf16_pays(model))) if pays]
+        kinds = [name for name, pays in (("int8", exact and is_wide(model)), ("bf16", bf16_pays(model))) if pays]
         rounded = [cross_encoder_systems(model, pairs, rung, kind) for kind in kinds]  # before the layers are packed
         return [cross_encoder_systems(model, pairs, rung), *rounded]
     if isinstance(model, BiEncoder):

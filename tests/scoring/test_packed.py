@@ -5,6 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from rankscale_utils.models.cross_encoder import CrossEncoder
+from rankscale_utils.scoring import packed as packing
 from rankscale_utils.scoring.packed import (
     _AddAndNorm,
     _Glu,
@@ -70,16 +71,33 @@ def test_layers_come_back_after_an_error(model):
     assert [type(module) for module in model.modules()] == kinds
 
 
+def narrow_model():
+    torch.manual_seed(0)
+    small = AutoConfig.for_model("bert", **(SHAPE | {"hidden_size": 64}), num_hidden_layers=1)
+    made = CrossEncoder(AutoModel.from_config(small), reads="cls").eval()
+    torch.nn.init.normal_(made.head.weight)
+    return made
+
+
 @pytest.mark.parametrize("change", ["narrow", "float64"])
-def test_models_that_gain_nothing_stay_as_they_are(model, change):
-    if change == "narrow":
-        small = AutoConfig.for_model("bert", **(SHAPE | {"hidden_size": 64}), num_hidden_layers=1)
-        model = CrossEncoder(AutoModel.from_config(small))
-    else:
-        model = model.double()
+def test_models_that_gain_nothing_stay_as_they_are(model, monkeypatch, change):
+    monkeypatch.setattr(packing, "mkl_halves", lambda: False)
+    model = narrow_model() if change == "narrow" else model.double()
     kinds = [type(module) for module in model.modules()]
     with packed(model):
         assert [type(module) for module in model.modules()] == kinds
+
+
+@torch.inference_mode()
+def test_narrow_models_are_packed_for_large_batches_where_mkl_would_use_half_the_cpu(monkeypatch):
+    monkeypatch.setattr(packing, "mkl_halves", lambda: True)
+    model = narrow_model()
+    before = model(*BATCH)
+    with packed(model):
+        assert _Linear in [type(module) for module in model.modules()]
+        torch.testing.assert_close(model(*BATCH), before, atol=1e-5, rtol=0)
+    pack(model)  # for good, as where every query is a batch of another shape
+    assert _Linear not in [type(module) for module in model.modules()]
 
 
 @torch.inference_mode()
