@@ -50,7 +50,8 @@ def ours(published: Published, words: list[str]) -> np.ndarray:
     longest = published.apart[1]
     tokenizer = StudyTokenizer(published.tokenizer, published.special, longest, segments=published.segments)
     singles = Singles(Texts.encoded(tokenizer, words, longest), tokenizer, longest)
-    return embed(published.model, singles, np.arange(len(words)))
+    with common.kept_memory():
+        return embed(published.model, singles, np.arange(len(words)))
 
 
 def of_shape(shape: str, words: list[str], repeats: int) -> list[dict[str, object]]:

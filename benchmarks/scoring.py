@@ -54,7 +54,8 @@ class Side(NamedTuple):
 
 def ours(model: CrossEncoder, tokens: StudyTokenizer, found: common.Corpus) -> np.ndarray:
     """Return our scores: texts are tokenised once each, batches are flat, layers packed."""
-    return score_pairs(model, common.tokenised(found, tokens), found.query_rows, found.document_rows)
+    with common.kept_memory():
+        return score_pairs(model, common.tokenised(found, tokens), found.query_rows, found.document_rows)
 
 
 def own_sides(model: CrossEncoder, tokens: StudyTokenizer) -> list[Side]:
