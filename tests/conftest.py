@@ -16,6 +16,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from rankscale_utils.collections import Collection, open_collection
 from rankscale_utils.evaluation import clock
+from rankscale_utils.machine import parallel
 from rankscale_utils.machine.files import RESULTS
 from rankscale_utils.study import paths
 from rankscale_utils.study.loading import load_study
@@ -25,6 +26,7 @@ from tests.faults import finished as whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
+parallel.cores = lambda: 1  # the tests' own processes take all cores, and these are large to fork
 TINY = {
     "title": "Rerankers that train in a second",
     "docstrings": {"packages": ["jinja2", "networkx", "tornado"]},  # about 1,800 pairs
