@@ -29,9 +29,16 @@ class _Product(torch.autograd.Function):
         rows = gradient.flatten(0, -2)
         return (
             _product(gradient, weight.T) if of_inputs else None,
-            _product(rows.T, inputs.flatten(0, -2).T) if of_weight else None,
+            _weight_gradient(rows, inputs.flatten(0, -2)) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Return (out, in) of (tokens, out) and (tokens, in); the narrower one is copied, as oneDNN reads it by columns."""
+    if gradient.shape[1] <= inputs.shape[1]:
+        return _product(gradient.T, inputs.T)
+    return _product(inputs.T, gradient.T).T.contiguous()
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
