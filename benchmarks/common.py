@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from rankscale_utils.collections.docstrings import build_docstrings, chosen_packages
 from rankscale_utils.collections.tokens import SPECIAL, Pairs, StudyTokenizer, Texts, train_tokenizer
 from rankscale_utils.machine.device import hardware
-from rankscale_utils.machine.memory import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from rankscale_utils.machine.memory import M_TRIM_THRESHOLD, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RANKSCALE_DATA", ROOT.parent / "shared" / "data"))
@@ -43,7 +43,6 @@ INSTRUCTION_SETS = (  # that matrix products use
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "bf16"),  # of Arm
 )
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 
@@ -162,15 +161,14 @@ def in_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
 def kept_memory() -> Iterator[None]:
     """Let a side of ours keep freed memory, as our notebooks do, and the others have it as glibc leaves it to them.
 
-    Once large tensors have been freed, glibc maps blocks of 32 MB and gives back what is free beyond 64 MB.
+    Once large tensors have been freed, glibc by itself gives back what is free beyond 64 MB.
     """
     keep_freed_memory()
     try:
         yield
     finally:
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-            for setting, value in ((M_MMAP_MAX, 65_536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26)):
-                mallopt(setting, value)
+            mallopt(M_TRIM_THRESHOLD, 2**26)
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:

@@ -1,5 +1,7 @@
 """The benchmarks run, compare sides that score alike, and write their page; how long anything takes is not tested."""
 
+import logging
+import os
 import time
 from pathlib import Path
 
@@ -74,6 +76,8 @@ def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypat
     from benchmarks import training
 
     monkeypatch.setattr("sys.argv", ["training", "--steps", "2", "--repeats", "1", "--shapes", "tiny"])
+    monkeypatch.setenv("RANKSCALE_PROGRESS", os.devnull)  # which is to be as before when this test is over
+    monkeypatch.setattr(logging, "disable", lambda level: None)
     monkeypatch.setattr(training, "CANDIDATES", 2)
     monkeypatch.setattr(training, "QUERIES", 4)
     training.main()

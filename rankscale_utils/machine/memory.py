@@ -2,17 +2,19 @@
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
-KEPT = 2**30  # bytes, free at the heap's end, above which they go back to the kernel
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+LARGEST = 2**25  # bytes, glibc's own limit, up to which a block is of the heap; a larger one goes back when it is freed
+KEPT = 2**30  # bytes that may be free at the heap's end
 
 
 def keep_freed_memory() -> None:
-    """Let large tensors take the memory that earlier ones have left.
+    """Let tensors take the memory that earlier ones have left.
 
-    As it comes, glibc gives every block of 32 MB back when it is freed, and the kernel clears every page of the next
-    one anew, which takes a quarter of a training step of real weights on the CPU. Elsewhere nothing happens.
+    As it comes, glibc gives back all beyond 64 MB at the heap's end, and the kernel clears every page of the next
+    tensors anew, which takes a quarter of a training step of real weights on the CPU. With another C library nothing
+    happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, KEPT)

@@ -14,12 +14,13 @@ class PairReader(Transformer):
     `query_tokens` None: the longer of the two gives way, as everywhere.
     """
 
-    config_keys: ClassVar = [*Transformer.config_keys, "query_tokens"]
+    config_keys: ClassVar = [*Transformer.config_keys, "query_tokens", "model_kwargs"]
 
     def __init__(self, model_name_or_path: str, *, query_tokens: int | None, **settings: Any) -> None:
-        """Remember where queries are cut."""
+        """Remember where queries are cut, and that there is no pooler, which saving would forget."""
         super().__init__(model_name_or_path, **settings)
-        self.query_tokens = query_tokens
+        self.query_tokens, given = query_tokens, settings.get("model_kwargs") or {}
+        self.model_kwargs = {name: value for name, value in given.items() if name == "add_pooling_layer"}
 
     def preprocess(
         self, inputs: Sequence[tuple[str, str] | str], prompt: str | None = None, **settings: Any

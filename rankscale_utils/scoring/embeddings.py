@@ -32,10 +32,11 @@ def embed(
         width = fold.shape[1]
     shape = (len(rows), width)
     made = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    chosen = list(of_like_length(texts.lengths(rows), tokens_together(model.encoder)))
+    lengths = texts.lengths(rows)
+    chosen = list(of_like_length(lengths, tokens_together(model.encoder)))
     on_gpu = model.encoder.device.type == "cuda"
     batches = ahead(lambda places: model.inputs(*texts.batch(rows[places])), chosen, on_gpu)
-    with packed(model.encoder):
+    with packed(model.encoder, int(lengths.sum())):
         for places, batch in zip(chosen, batches, strict=True):
             pooled = model.pooled(batch)
             made[places] = _embedded(model, pooled, fold, of_queries).float().cpu().numpy()

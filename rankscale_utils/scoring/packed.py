@@ -24,6 +24,7 @@ from rankscale_utils.machine.device import has_bf16, mkl_halves
 from rankscale_utils.models.cross_encoder import CrossEncoder
 
 NARROWEST = 256  # of hidden sizes: a narrower model's layers take less time than preparing a kernel for each batch
+MANY_TOKENS = 2**18  # to be read at once, of which many batches are of one shape
 TOKENS_TOGETHER = (4096, 16_384)  # the fewest and the most that are read together
 CACHED_STATES = 2**20  # numbers, 4 MB of float32
 ROWS_ROUNDED = 512  # to integers at once: what that takes stays in the cache
@@ -137,14 +138,14 @@ class _AddAndNorm(nn.Module):
 
 
 @contextmanager
-def packed(model: nn.Module) -> Iterator[None]:
+def packed(model: nn.Module, tokens: int = 0) -> Iterator[None]:
     """Let a model's linear layers be packed within the block; see `pack`.
 
-    Narrow ones are too where MKL would use half the CPU: batches are large here, and many of them of one shape.
+    Narrow ones are too where MKL would use half the CPU and so many tokens are to be read that it pays.
     """
     swapped: list[tuple[nn.Module, str, nn.Module]] = []
     try:
-        if _suits(model) or (_may_pack(model) and mkl_halves()):
+        if _suits(model) or (_may_pack(model) and mkl_halves() and tokens >= MANY_TOKENS):
             swapped.extend(_swaps(model))
         yield
     finally:

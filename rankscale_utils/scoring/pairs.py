@@ -25,7 +25,7 @@ def score_pairs(model: CrossEncoder, pairs: Pairs, query_rows: np.ndarray, docum
     def batch(places: np.ndarray) -> Inputs:
         return model.inputs(*pairs.batch(query_rows[places], document_rows[places]))
 
-    with packed(model):
+    with packed(model, int(lengths.sum())):
         batches = ahead(batch, chosen, model.encoder.device.type == "cuda")
         found = torch.cat([model(each).float() for each in batches])  # a GPU is asked for them once
     scores = np.empty(len(query_rows), np.float32)

@@ -105,7 +105,13 @@ def bi_encoder_systems(
 
     held: the document rows that are stored, ascending; no others can be scored.
     """
-    counted, device = bi_encoder_flops(model), _device(model)
+    counted, device, size, dtype = (
+        bi_encoder_flops(model),
+        _device(model),
+        parameters(model).non_embedding,
+        _dtype(model),
+    )
+    pack(model.encoder)  # once, and not for every query
     stored = torch.from_numpy(embed(model, documents, held)).to(device)
 
     @torch.inference_mode()
@@ -116,8 +122,7 @@ def bi_encoder_systems(
     def cost(query: int, document: int, documents: int) -> float:
         return float(counted.forward(queries.lengths_of(query))) / documents + 2 * stored.shape[1]
 
-    size, kept = parameters(model).non_embedding, stored[0].nbytes
-    return System("bi-encoder", "bi_encoder", rung, _dtype(model), size, kept, score, cost)
+    return System("bi-encoder", "bi_encoder", rung, dtype, size, stored[0].nbytes, score, cost)
 
 
 def ed2lm_systems(

@@ -49,16 +49,19 @@ class _Linear(nn.Linear):
     """A linear layer whose products are oneDNN's."""
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() < 2 or not inputs.numel():
+            return super().forward(inputs)
         return _Product.apply(inputs, self.weight, self.bias)
 
 
 def multiply_by_onednn(model: nn.Module) -> None:
     """Let a float32 model's wide linear layers multiply by oneDNN if it is on a CPU of which MKL would use half.
 
-    Weights and their names stay.
+    Weights and their names stay. torch's counter of FLOPs no longer sees these layers.
     """
     first = next(model.parameters())
-    if first.device.type == "cpu" and mkl_halves() and torch.backends.mkldnn.is_available():
+    suits = first.device.type == "cpu" and first.dtype == torch.float32
+    if suits and mkl_halves() and torch.backends.mkldnn.is_available():
         for module in model.modules():
             if type(module) is nn.Linear and min(module.weight.shape) >= NARROWEST:
                 module.__class__ = _Linear

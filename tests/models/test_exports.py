@@ -103,16 +103,26 @@ def test_a_cross_encoder_goes_on_learning_in_sentence_transformers_trainer(
     rows = {"query": queries, "document": documents, "label": [float(place % 2) for place in range(25)]}
     if loss == "ListNetLoss":
         rows = {"query": QUERIES, "docs": [DOCUMENTS] * 5, "labels": [[1.0, 0.0, 0.0, 0.0, 0.0]] * 5}
-    settings = {"use_cpu": True, "max_steps": 2, "learning_rate": 1e-2, "report_to": "none", "save_strategy": "no"}
-    arguments = CrossEncoderTrainingArguments(output_dir=str(tmp_path / "out"), disable_tqdm=True, **settings)
-    trainer = CrossEncoderTrainer(model, arguments, datasets.Dataset.from_dict(rows), loss=getattr(losses, loss)(model))
-    trainer.train()
-    after = model.predict(PAIRS)
+    often = {name: {f"{name}_strategy": "steps", f"{name}_steps": 1} for name in ("save", "eval")}
+    settings = {"use_cpu": True, "learning_rate": 1e-2, "lr_scheduler_type": "constant", "max_steps": 2}
+    settings |= {"report_to": "none", "disable_tqdm": True}
+    settings |= often["save"] | often["eval"] | {"load_best_model_at_end": True, "output_dir": str(tmp_path / "out")}
+    data = datasets.Dataset.from_dict(rows)
+
+    def trained(changes, of=model, start=None):
+        arguments = CrossEncoderTrainingArguments(**settings | changes)
+        CrossEncoderTrainer(of, arguments, data, data, loss=getattr(losses, loss)(of)).train(start)
+        return of.predict(PAIRS)
+
+    after = trained({})
     assert np.isfinite(after).all()
     assert np.abs(after - before).max() > 1e-3
     model.save_pretrained(str(tmp_path / "further"))
     again = sentence_transformers.CrossEncoder(str(tmp_path / "further"), device="cpu", trust_remote_code=True)
     np.testing.assert_allclose(again.predict(PAIRS), after, atol=1e-5, rtol=0)
+    last = {"max_steps": 3, "load_best_model_at_end": False}
+    resumed = trained(last, again, str(tmp_path / "out" / "checkpoint-2"))
+    assert np.abs(resumed - after).max() > 1e-4
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])

@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel
 from rankscale_utils.models.cross_encoder import CrossEncoder
 from rankscale_utils.scoring import packed as packing
 from rankscale_utils.scoring.packed import (
+    MANY_TOKENS,
     _AddAndNorm,
     _Glu,
     _Int8Linear,
@@ -93,9 +94,11 @@ def test_narrow_models_are_packed_for_large_batches_where_mkl_would_use_half_the
     monkeypatch.setattr(packing, "mkl_halves", lambda: True)
     model = narrow_model()
     before = model(*BATCH)
-    with packed(model):
+    with packed(model, MANY_TOKENS):
         assert _Linear in [type(module) for module in model.modules()]
         torch.testing.assert_close(model(*BATCH), before, atol=1e-5, rtol=0)
+    with packed(model, MANY_TOKENS - 1):  # as for a single query
+        assert _Linear not in [type(module) for module in model.modules()]
     pack(model)  # for good, as where every query is a batch of another shape
     assert _Linear not in [type(module) for module in model.modules()]
 

@@ -25,7 +25,7 @@ def halved(monkeypatch):
     monkeypatch.setattr(linear, "mkl_halves", lambda: True)
 
 
-@pytest.mark.parametrize("shape", [(7,), (1, 50), (2, 3, 5)])
+@pytest.mark.parametrize("shape", [(7,), (1, 50), (2, 3, 5), ()])
 @pytest.mark.parametrize("bias", [True, False])
 def test_products_and_gradients_are_those_of_plain_layers(halved, shape, bias):
     plain, ours = network(bias), network(bias)
@@ -35,6 +35,13 @@ def test_products_and_gradients_are_those_of_plain_layers(halved, shape, bias):
     made = zip(learnt(ours, ones.requires_grad_()), learnt(plain, others.requires_grad_()), strict=True)
     for gradient, wanted in made:
         torch.testing.assert_close(gradient, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_no_rows_are_no_error(halved):
+    model = network()
+    multiply_by_onednn(model)
+    model(torch.ones(0, NARROWEST)).sum().backward()
+    assert not model[0].weight.grad.any()
 
 
 def test_weights_that_do_not_learn_get_no_gradient(halved):
@@ -54,9 +61,10 @@ def test_only_wide_layers_change_and_their_names_stay(halved):
     assert list(model.state_dict()) == list(before)
 
 
-def test_layers_stay_where_mkl_uses_the_whole_cpu(monkeypatch):
-    monkeypatch.setattr(linear, "mkl_halves", lambda: False)
-    model = network()
+@pytest.mark.parametrize(("halves", "dtype"), [(False, torch.float32), (True, torch.float64)])
+def test_layers_stay_where_mkl_uses_the_whole_cpu_and_in_other_numbers(monkeypatch, halves, dtype):
+    monkeypatch.setattr(linear, "mkl_halves", lambda: halves)
+    model = network().to(dtype)
     multiply_by_onednn(model)
     assert all(type(module) is not linear._Linear for module in model.modules())
 
