@@ -42,7 +42,7 @@ class Variant:
     name: str
     run: Callable[[], object]
     documents: int
-    pass_flops: float
+    flops: float
 
 
 def ids(*shape: int) -> torch.Tensor:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from transformers import BertConfig, T5Config
 
-from benchmarks import common, gpu, growth, growth_of_collections, growth_of_laws, scoring, shared_queries
+from benchmarks import common, ed2lm, gpu, growth, growth_of_collections, growth_of_laws, scoring, shared_queries
 from tests.conftest import use_root
 
 WORDS = ["apples", "pears", "count", "ripe", "green", "trees", "fall", "baskets"]
@@ -82,6 +83,21 @@ def test_training_takes_the_same_steps_as_sentence_transformers(small, monkeypat
     monkeypatch.setattr(training, "QUERIES", 4)
     training.main()
     assert common.PAGE.read_text().count("| tiny |") == 2
+
+
+def test_every_way_to_read_stored_documents_is_timed_and_counted(small, monkeypatch):
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    monkeypatch.setattr(ed2lm, "BASE", T5Config(vocab_size=32128, **shape))
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    monkeypatch.setattr(ed2lm, "BertConfig", lambda: BertConfig(**shape))
+    monkeypatch.setattr(ed2lm, "K", 6)
+    monkeypatch.setattr("sys.argv", ["ed2lm", "--length", "16", "--slow", "2", "--repeats", "1", "--threads", "1"])
+    ed2lm.main()
+    page = common.PAGE.read_text()
+    assert "## ED2LM, documents of 16 tokens\n" in page
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ") and "[" in line]
+    assert len(rows) == 13
+    assert all(float(row[-2]) >= 0 for row in rows)  # counted operations
 
 
 def test_reading_a_query_once_scores_as_reading_it_for_every_candidate(small, monkeypatch):
