@@ -113,7 +113,8 @@ def _docstrings() -> Corpus:
             pd.read_parquet(Path(folder) / f"{name}.parquet")["text"].tolist() for name in ("queries", "documents")
         ]
     rng, count = np.random.default_rng(0), len(texts[0])
-    return Corpus("docstrings", *texts, rng.integers(count, size=20_000), rng.integers(count, size=20_000))
+    asked = rng.integers(count, size=1_000).repeat(20)  # training and shared queries ask for several documents of each
+    return Corpus("docstrings", *texts, asked, rng.integers(count, size=20_000))
 
 
 def tokenizer(found: Corpus, vocabulary: int = VOCABULARY) -> StudyTokenizer:
