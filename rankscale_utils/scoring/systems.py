@@ -105,12 +105,8 @@ def bi_encoder_systems(
 
     held: the document rows that are stored, ascending; no others can be scored.
     """
-    counted, device, size, dtype = (
-        bi_encoder_flops(model),
-        _device(model),
-        parameters(model).non_embedding,
-        _dtype(model),
-    )
+    counted, size = bi_encoder_flops(model), parameters(model).non_embedding
+    device, dtype = _device(model), _dtype(model)
     pack(model.encoder)  # once, and not for every query
     stored = torch.from_numpy(embed(model, documents, held)).to(device)
 
